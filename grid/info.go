@@ -1,0 +1,107 @@
+package grid
+
+import (
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// State tells what a node does with its processors.
+type State string
+
+// The states of a node.
+const (
+	StateRunning State = "running" // executes units
+	StatePaused  State = "paused"  // its owner, or a rule of its owner, stops it
+	StateIdle    State = "idle"    // could execute, has nothing to execute
+)
+
+// Status is what a node says of itself.
+type Status struct {
+	PeerID        workunits.NodeID `json:"peer_id"`
+	Network       string           `json:"network"`
+	Addrs         []string         `json:"addrs"`
+	Peers         int              `json:"peers"`
+	State         State            `json:"state"`
+	Reason        string           `json:"reason"` // one sentence: why this state, and what would change it
+	RunningUnits  int              `json:"running_units"`
+	AcceptedUnits int              `json:"accepted_units"` // of this node's copies
+	StoreBytes    int64            `json:"store_bytes"`
+}
+
+// JobState tells how far a job is.
+type JobState string
+
+// The states of a job.
+const (
+	JobRunning   JobState = "running"
+	JobDone      JobState = "done"
+	JobFailed    JobState = "failed" // finished, and some units failed
+	JobCancelled JobState = "cancelled"
+)
+
+// UnitCounts counts a job's units; Open, Running, Accepted and Failed add up to
+// Total. A running unit has a copy granted or under verification.
+type UnitCounts struct {
+	Total    int `json:"total"`
+	Open     int `json:"open"`
+	Running  int `json:"running"`
+	Accepted int `json:"accepted"`
+	Failed   int `json:"failed"`
+}
+
+// JobInfo is what a node knows of a job.
+type JobInfo struct {
+	Job               workunits.JobID     `json:"job"`
+	Name              string              `json:"name"`
+	Project           workunits.ProjectID `json:"project"`
+	State             JobState            `json:"state"`
+	Units             UnitCounts          `json:"units"`
+	Copies            int                 `json:"copies"` // committed
+	CopiesPerAccepted float64             `json:"copies_per_accepted"`
+	Stewards          []workunits.NodeID  `json:"stewards"`   // the succession list
+	Volunteers        int                 `json:"volunteers"` // that committed
+	Expired           int                 `json:"expired"`    // leases that ended without a commit
+	Faults            []FaultInfo         `json:"faults"`
+	Settled           bool                `json:"settled"` // sealed by the publisher
+	Bound             string              `json:"bound"`   // the error bound that the verdicts vouch for, in words
+}
+
+// FaultInfo is a node that the ledger speaks against.
+type FaultInfo struct {
+	Node  workunits.NodeID    `json:"peer_id"`
+	Name  workunits.FaultName `json:"fault"`
+	Units int                 `json:"units"` // wrong copies
+}
+
+// UnitResult is an accepted result, or the reason why there is none.
+type UnitResult struct {
+	Unit    uint32
+	Failed  bool
+	Outcome workunits.Outcome // decoded; files by CID are in the node's store
+}
+
+// PeerInfo is a connected peer.
+type PeerInfo struct {
+	PeerID    workunits.NodeID `json:"peer_id"`
+	Addrs     []string         `json:"addrs"`
+	Relayed   bool             `json:"relayed"`
+	LatencyMS float64          `json:"latency_ms"`
+}
+
+// ProjectInfo is a project that this node publishes or trusts.
+type ProjectInfo struct {
+	Project workunits.ProjectID `json:"project"`
+	Own     bool                `json:"own"`
+	Trusted bool                `json:"trusted"`
+}
+
+// Event is something that happened on this node, for people to follow.
+type Event struct {
+	Time time.Time        `json:"time"`
+	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "burned", "expired", "voided", "joined", ...
+	Job  workunits.JobID  `json:"job"`
+	Node workunits.NodeID `json:"peer_id"`
+	Unit uint32           `json:"unit"`
+	Text string           `json:"text"`
+}

@@ -1,0 +1,239 @@
+// Package wire holds the messages that nodes send each other over direct
+// streams, one canonical dag-cbor record a frame.
+//
+// Messages are one-way: a request is answered by another message, or by silence,
+// which the asker's timer notices. A log travels as whole signed segments, so
+// most of the protocol is one message, Push; what it means stands in the
+// statements.
+package wire
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Version is the first number of every frame.
+const Version = 1
+
+// Limits on what a peer may send.
+const (
+	MaxFrame    = 4 << 20 // bytes
+	MaxSegments = 256
+	MaxBlocks   = 1024
+	MaxHeld     = 256
+	MaxVector   = 1 << 14
+	MaxReason   = 256
+)
+
+// Type names a message. The numbers are part of the wire format.
+type Type uint8
+
+// The messages of version 1.
+const (
+	TypeWorkRequest Type = 1
+	TypeWorkReply   Type = 2
+	TypePush        Type = 3
+	TypePull        Type = 4
+	TypeJobRequest  Type = 5
+	TypeJobReply    Type = 6
+	TypeAsk         Type = 7
+	TypeAnswer      Type = 8
+)
+
+// Message is the record of a frame.
+type Message interface {
+	Type() Type
+	JobID() workunits.JobID
+	check() error
+}
+
+// WorkRequest asks a steward for units of a job.
+type WorkRequest struct {
+	Job    workunits.JobID  `cbor:"job"`
+	Units  uint32           `cbor:"units"`  // how many at most
+	Arch   string           `cbor:"arch"`   // as in the volunteer's identity
+	Canon  bool             `cbor:"canon"`  // can make NaNs canonical
+	Memory uint64           `cbor:"memory"` // bytes a unit may use
+	Held   []workunits.Link `cbor:"held"`   // programs and large inputs that are here already
+}
+
+// WorkReply answers a WorkRequest: a segment with one grant, or the reason why
+// there is none and after how many milliseconds to ask again.
+type WorkReply struct {
+	Job    workunits.JobID    `cbor:"job"`
+	Grant  []byte             `cbor:"grant"` // an encoded segment, empty for none
+	Hints  []workunits.NodeID `cbor:"hints"` // who has the program and the inputs
+	Reason string             `cbor:"reason"`
+	Retry  uint64             `cbor:"retry"`
+}
+
+// Push carries segments of logs, and the results (outcome records of at most
+// workunits.MaxInline bytes) that travel beside them.
+type Push struct {
+	Job      workunits.JobID `cbor:"job"`
+	Segments [][]byte        `cbor:"segs"`
+	Blocks   [][]byte        `cbor:"blocks"`
+}
+
+// LogLen tells how many statements of a log somebody holds.
+type LogLen struct {
+	_      struct{} `cbor:",toarray"`
+	Author workunits.NodeID
+	Len    uint64
+}
+
+// Pull tells what the sender holds of a job's logs; the receiver pushes what it
+// has beyond that. Stewards send it to each other as a heartbeat.
+type Pull struct {
+	Job  workunits.JobID `cbor:"job"`
+	Have []LogLen        `cbor:"have"` // ascending by author
+}
+
+// JobRequest asks for a job by its id.
+type JobRequest struct {
+	Job workunits.JobID `cbor:"job"`
+}
+
+// JobReply gives a job's signed manifest and its publisher's segments that hold
+// the succession list; empty if the job is not known.
+type JobReply struct {
+	Job      workunits.JobID `cbor:"job"`
+	Manifest []byte          `cbor:"manifest"`
+	Segments [][]byte        `cbor:"segs"`
+}
+
+// Ask asks a node to be a steward of a job.
+type Ask struct {
+	Job      workunits.JobID `cbor:"job"`
+	Manifest []byte          `cbor:"manifest"`
+}
+
+// Answer answers an Ask.
+type Answer struct {
+	Job    workunits.JobID `cbor:"job"`
+	Yes    bool            `cbor:"yes"`
+	Enc    [32]byte        `cbor:"enc"`
+	Reason string          `cbor:"reason"`
+}
+
+// Type methods make each record a Message.
+func (WorkRequest) Type() Type { return TypeWorkRequest }
+func (WorkReply) Type() Type   { return TypeWorkReply }
+func (Push) Type() Type        { return TypePush }
+func (Pull) Type() Type        { return TypePull }
+func (JobRequest) Type() Type  { return TypeJobRequest }
+func (JobReply) Type() Type    { return TypeJobReply }
+func (Ask) Type() Type         { return TypeAsk }
+func (Answer) Type() Type      { return TypeAnswer }
+
+// JobID is the job that the message is about.
+func (m WorkRequest) JobID() workunits.JobID { return m.Job }
+func (m WorkReply) JobID() workunits.JobID   { return m.Job }
+func (m Push) JobID() workunits.JobID        { return m.Job }
+func (m Pull) JobID() workunits.JobID        { return m.Job }
+func (m JobRequest) JobID() workunits.JobID  { return m.Job }
+func (m JobReply) JobID() workunits.JobID    { return m.Job }
+func (m Ask) JobID() workunits.JobID         { return m.Job }
+func (m Answer) JobID() workunits.JobID      { return m.Job }
+
+type frame struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Type    Type
+	Body    []byte
+}
+
+// ErrFrame is wrapped by every error of Decode.
+var ErrFrame = errors.New("malformed frame")
+
+// Encode returns the frame of a message.
+func Encode(m Message) []byte {
+	return workunits.Encode(frame{Version: Version, Type: m.Type(), Body: workunits.Encode(m)})
+}
+
+// Decode reads a frame and checks its limits. What a segment or a manifest in
+// it says is for the receiver to check.
+func Decode(b []byte) (Message, error) {
+	f, err := workunits.Decode[frame](b, MaxFrame)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	if f.Version != Version {
+		return nil, fmt.Errorf("%w: version %d, this node speaks %d", ErrFrame, f.Version, Version)
+	}
+	m, err := decodeBody(f)
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	return m, nil
+}
+
+func decodeBody(f frame) (Message, error) {
+	switch f.Type {
+	case TypeWorkRequest:
+		return workunits.Decode[WorkRequest](f.Body, MaxFrame)
+	case TypeWorkReply:
+		return workunits.Decode[WorkReply](f.Body, MaxFrame)
+	case TypePush:
+		return workunits.Decode[Push](f.Body, MaxFrame)
+	case TypePull:
+		return workunits.Decode[Pull](f.Body, MaxFrame)
+	case TypeJobRequest:
+		return workunits.Decode[JobRequest](f.Body, MaxFrame)
+	case TypeJobReply:
+		return workunits.Decode[JobReply](f.Body, MaxFrame)
+	case TypeAsk:
+		return workunits.Decode[Ask](f.Body, MaxFrame)
+	case TypeAnswer:
+		return workunits.Decode[Answer](f.Body, MaxFrame)
+	}
+	return nil, fmt.Errorf("type %d is unknown", f.Type)
+}
+
+func (m WorkRequest) check() error {
+	return errors.Join(within("units", int(m.Units), workunits.MaxBatch), within("architecture", len(m.Arch), workunits.MaxWordLen),
+		within("held", len(m.Held), MaxHeld))
+}
+
+func (m WorkReply) check() error {
+	return errors.Join(within("grant", len(m.Grant), workunits.MaxSegment), within("hints", len(m.Hints), workunits.MaxStewards),
+		within("reason", len(m.Reason), MaxReason))
+}
+
+func (m Push) check() error {
+	err := errors.Join(within("segments", len(m.Segments), MaxSegments), within("blocks", len(m.Blocks), MaxBlocks))
+	for _, b := range m.Blocks {
+		err = errors.Join(err, within("block", len(b), workunits.MaxInline))
+	}
+	return err
+}
+
+func (m Pull) check() error {
+	for i := 1; i < len(m.Have); i++ {
+		if m.Have[i-1].Author.Compare(m.Have[i].Author) >= 0 {
+			return errors.New("vector out of order")
+		}
+	}
+	return within("vector", len(m.Have), MaxVector)
+}
+
+func (JobRequest) check() error { return nil }
+
+func (m JobReply) check() error {
+	return errors.Join(within("manifest", len(m.Manifest), workunits.MaxManifest), within("segments", len(m.Segments), MaxSegments))
+}
+
+func (m Ask) check() error    { return within("manifest", len(m.Manifest), workunits.MaxManifest) }
+func (m Answer) check() error { return within("reason", len(m.Reason), MaxReason) }
+
+func within(what string, n, limit int) error {
+	if n > limit {
+		return fmt.Errorf("%s: %d, limit %d: %w", what, n, limit, workunits.ErrTooLarge)
+	}
+	return nil
+}

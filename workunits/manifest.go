@@ -1,0 +1,223 @@
+package workunits
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Limits on manifests.
+const (
+	MaxManifest = 256 << 10 // bytes
+	MaxUnits    = 10_000_000
+	MaxArgs     = 256
+	MaxArgLen   = 4096
+	MaxInputs   = 1024
+	MaxTrusted  = 1024
+	MaxMemory   = 4 << 30 // bytes that a 32-bit WebAssembly memory can have
+)
+
+// VerifyMode tells how results are checked.
+type VerifyMode string
+
+// The modes of law version 1.
+const (
+	VerifyAudit VerifyMode = "audit" // redundant execution under the audit law
+	VerifyNone  VerifyMode = "none"  // one copy; for volunteers who are trusted
+)
+
+// Limits bound one copy. They are part of the result's meaning where their
+// excess is deterministic (Memory, Output, Files), else of its voidness.
+type Limits struct {
+	Memory uint64 `cbor:"memory"` // bytes of linear memory
+	Output uint64 `cbor:"output"` // bytes of /out and standard output together
+	Files  uint32 `cbor:"files"`  // in /out
+	Log    uint64 `cbor:"log"`    // bytes of standard error kept
+	Wall   uint64 `cbor:"wall"`   // milliseconds
+	CPU    uint64 `cbor:"cpu"`    // milliseconds
+	Tries  uint32 `cbor:"tries"`  // void copies after which a unit fails
+}
+
+// Policy is the verification policy of a job.
+type Policy struct {
+	Mode       VerifyMode `cbor:"mode"`
+	Error      float64    `cbor:"error"`      // accepted wrong rate that the researcher asks for
+	Share      float64    `cbor:"share"`      // assumed share of colluding volunteers (f0)
+	Price      float64    `cbor:"price"`      // of an identity, in units of this job (J)
+	MinCopies  uint32     `cbor:"mincopies"`  // at least so many agreeing copies
+	MaxAgree   uint32     `cbor:"maxagree"`   // so many agreeing copies are always enough; 0 for no cap
+	HistoryCap uint32     `cbor:"historycap"` // largest stake that counts; 0 for no cap
+	Compare    string     `cbor:"compare"`    // "bytes"
+	Trusted    []NodeID   `cbor:"trusted"`    // whose copies decide, beside the publisher's
+}
+
+// Input is a file or folder of every unit's tree. With PerUnit the CID is a
+// folder of which each unit sees only the entry named by its number.
+type Input struct {
+	_       struct{} `cbor:",toarray"`
+	Path    string
+	Cid     Link
+	PerUnit bool
+}
+
+// Manifest describes a job. It never changes; the publisher's signature over it
+// makes the job, see SignedManifest.
+type Manifest struct {
+	Network   string   `cbor:"net"`
+	Publisher NodeID   `cbor:"publisher"`
+	Project   string   `cbor:"project"` // the project's name
+	Name      string   `cbor:"name"`
+	Created   uint64   `cbor:"created"` // seconds since 1970
+	Program   Link     `cbor:"program"`
+	Units     uint32   `cbor:"units"`
+	Args      []string `cbor:"args"` // {unit} and {column} stand for the unit's values
+	Env       []string `cbor:"env"`  // KEY=value
+	Table     *Link    `cbor:"table"`
+	Inputs    []Input  `cbor:"inputs"`
+	Limits    Limits   `cbor:"limits"`
+	Policy    Policy   `cbor:"policy"`
+	Canonical bool     `cbor:"canon"`
+	Replicas  uint32   `cbor:"replicas"`
+	Active    uint32   `cbor:"active"` // stewards that act at a time
+	Shard     uint32   `cbor:"shard"`  // units of a shard
+	Standing  *Link    `cbor:"standing"`
+}
+
+// SignedManifest is the block that a job's id is the digest of.
+type SignedManifest struct {
+	Manifest []byte `cbor:"manifest"`
+	Sig      []byte `cbor:"sig"`
+}
+
+// ProjectID is the project that the job belongs to.
+func (m Manifest) ProjectID() ProjectID { return ProjectID{m.Publisher, m.Project} }
+
+// Sign checks the manifest and makes the job's block and id.
+func (m Manifest) Sign(key ed25519.PrivateKey) (JobID, []byte, error) {
+	m.Publisher = NodeIDOf(key)
+	if err := m.Check(); err != nil {
+		return JobID{}, nil, err
+	}
+	b := Encode(m)
+	block := Encode(SignedManifest{b, sign(key, domainManifest, b)})
+	if len(block) > MaxManifest {
+		return JobID{}, nil, fmt.Errorf("manifest of %d bytes, limit %d: %w", len(block), MaxManifest, ErrTooLarge)
+	}
+	return JobID(Sum(block)), block, nil
+}
+
+// ParseManifest reads a job's block and checks its signature and its limits.
+func ParseManifest(block []byte) (JobID, Manifest, error) {
+	s, err := Decode[SignedManifest](block, MaxManifest)
+	if err != nil {
+		return JobID{}, Manifest{}, err
+	}
+	m, err := Decode[Manifest](s.Manifest, MaxManifest)
+	if err != nil {
+		return JobID{}, m, err
+	}
+	if err := verify(m.Publisher, domainManifest, s.Manifest, s.Sig); err != nil {
+		return JobID{}, m, err
+	}
+	return JobID(Sum(block)), m, m.Check()
+}
+
+// ErrManifest is wrapped by what Check finds.
+var ErrManifest = errors.New("invalid manifest")
+
+// Check says what is wrong with a manifest.
+func (m Manifest) Check() error {
+	err := errors.Join(
+		ValidName(m.Network), ValidName(m.Project), ValidName(m.Name),
+		checkCount("units", int(m.Units), 1, MaxUnits),
+		checkCount("arguments", len(m.Args), 0, MaxArgs),
+		checkCount("environment variables", len(m.Env), 0, MaxArgs),
+		checkCount("inputs", len(m.Inputs), 0, MaxInputs),
+		checkCount("trusted volunteers", len(m.Policy.Trusted), 0, MaxTrusted),
+		checkCount("active stewards", int(m.Active), 1, MaxStewards),
+		checkCount("units of a shard", int(m.Shard), 1, MaxUnits),
+		m.Limits.check(), m.Policy.check())
+	for _, s := range append(append([]string(nil), m.Args...), m.Env...) {
+		if len(s) > MaxArgLen || strings.ContainsRune(s, 0) {
+			err = errors.Join(err, fmt.Errorf("argument %.20q is too long or holds a zero byte", s))
+		}
+	}
+	for _, in := range m.Inputs {
+		if !ValidPath(in.Path) {
+			err = errors.Join(err, fmt.Errorf("input %q: want a clean relative path", in.Path))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return nil
+}
+
+// ValidPath reports whether p is a clean relative path inside a unit's tree.
+func ValidPath(p string) bool {
+	return p != "" && len(p) <= MaxArgLen && p != "." && path.Clean(p) == p && p[0] != '/' &&
+		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsRune(p, 0)
+}
+
+func (l Limits) check() error {
+	if l.Memory == 0 || l.Memory > MaxMemory {
+		return fmt.Errorf("memory of %d bytes, want 1 to %d", l.Memory, MaxMemory)
+	}
+	if l.Wall == 0 || l.Output == 0 || l.Tries == 0 {
+		return errors.New("limits of wall time, output and tries must be more than 0")
+	}
+	return nil
+}
+
+func (p Policy) check() error {
+	switch {
+	case p.Mode != VerifyAudit && p.Mode != VerifyNone:
+		return fmt.Errorf("verification mode %q, want %q or %q", p.Mode, VerifyAudit, VerifyNone)
+	case !(p.Error > 0 && p.Error < 1):
+		return fmt.Errorf("error %g, want more than 0 and less than 1", p.Error)
+	case !(p.Share > 0 && p.Share < 0.5):
+		return fmt.Errorf("assumed colluding share %g, want more than 0 and less than 0.5", p.Share)
+	case !(p.Price >= 0 && p.Price <= 10):
+		return fmt.Errorf("identity price %g, want 0 to 10", p.Price)
+	case p.Compare != "bytes":
+		return fmt.Errorf("comparator %q, want \"bytes\"", p.Compare)
+	}
+	return nil
+}
+
+// Trusts reports whether the policy lets the node's copies decide alone.
+func (m Manifest) Trusts(n NodeID) bool {
+	if n == m.Publisher {
+		return true
+	}
+	for _, t := range m.Policy.Trusted {
+		if t == n {
+			return true
+		}
+	}
+	return false
+}
+
+// Shards is the number of shards.
+func (m Manifest) Shards() uint32 { return (m.Units + m.Shard - 1) / m.Shard }
+
+// InputsDigest stands in grants for the inputs of their units, so that a copy
+// of other inputs is void and not wrong.
+func (m Manifest) InputsDigest() Digest { return Sum(Encode(m.Inputs)) }
+
+// UnitArgs replaces {unit} and the {columns} of the unit's table row.
+func (m Manifest) UnitArgs(unit uint32, row map[string]string) []string {
+	pairs := []string{"{unit}", strconv.FormatUint(uint64(unit), 10), "{units}", strconv.FormatUint(uint64(m.Units), 10)}
+	for k, v := range row {
+		pairs = append(pairs, "{"+k+"}", v)
+	}
+	r := strings.NewReplacer(pairs...)
+	args := make([]string, len(m.Args))
+	for i, a := range m.Args {
+		args[i] = r.Replace(a)
+	}
+	return args
+}

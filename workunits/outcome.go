@@ -1,0 +1,110 @@
+package workunits
+
+import (
+	"errors"
+	"fmt"
+)
+
+// OutcomeKind tells how a program ended, among the ways that are the same on
+// every machine.
+type OutcomeKind string
+
+// The deterministic ends of a run. Everything else makes the copy void.
+const (
+	Exited      OutcomeKind = "exit"
+	Trapped     OutcomeKind = "trap"
+	OutputLimit OutcomeKind = "output limit"
+)
+
+// VoidReason tells why a copy is void.
+type VoidReason string
+
+// Reasons for a void copy.
+const (
+	VoidWall      VoidReason = "wall time"
+	VoidCPU       VoidReason = "processor time"
+	VoidStack     VoidReason = "stack"
+	VoidKilled    VoidReason = "killed"
+	VoidDisk      VoidReason = "disk full"
+	VoidInput     VoidReason = "input not found"
+	VoidEngine    VoidReason = "engine"
+	VoidCancelled VoidReason = "cancelled"
+)
+
+// Limits on outcomes.
+const (
+	MaxOutcome  = 1 << 20 // bytes
+	MaxOutFiles = 4096
+	InlineFile  = 1024 // files of at most so many bytes stand inside the outcome
+	MaxInline   = 4096 // outcomes of at most so many bytes travel beside statements
+	maxTrapLen  = 128
+)
+
+// OutFile is a file that a run produced: inline up to InlineFile bytes, else by
+// the CID of its UnixFS form. The rule has no exception, so that equal results
+// have equal records.
+type OutFile struct {
+	_    struct{} `cbor:",toarray"`
+	Path string   // in /out; empty for standard output
+	Size uint64
+	Data []byte
+	Cid  *Link
+}
+
+// Outcome is what a copy produced. The digest of its encoding is the copy's
+// result.
+type Outcome struct {
+	How   OutcomeKind `cbor:"how"`
+	Code  uint32      `cbor:"code"`
+	Trap  string      `cbor:"trap"`
+	Out   OutFile     `cbor:"stdout"`
+	Files []OutFile   `cbor:"files"` // ascending by path
+}
+
+// Encode returns the outcome's record and its digest.
+func (o Outcome) Encode() ([]byte, Digest) {
+	b := Encode(o)
+	return b, Sum(b)
+}
+
+// ParseOutcome reads a record that a volunteer made.
+func ParseOutcome(b []byte) (Outcome, error) {
+	o, err := Decode[Outcome](b, MaxOutcome)
+	if err != nil {
+		return o, err
+	}
+	return o, o.check()
+}
+
+func (o Outcome) check() error {
+	if len(o.Files) > MaxOutFiles || len(o.Trap) > maxTrapLen {
+		return fmt.Errorf("outcome with %d files: %w", len(o.Files), ErrTooLarge)
+	}
+	if o.How != Exited && o.How != Trapped && o.How != OutputLimit {
+		return fmt.Errorf("outcome %.20q is none that this version knows", o.How)
+	}
+	if o.Out.Path != "" {
+		return errors.New("standard output has a path")
+	}
+	for i, f := range o.Files {
+		if !ValidPath(f.Path) || i > 0 && o.Files[i-1].Path >= f.Path {
+			return fmt.Errorf("file %.40q: want clean relative paths in ascending order", f.Path)
+		}
+	}
+	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+		if inline := f.Cid == nil; inline != (f.Size <= InlineFile) || inline && uint64(len(f.Data)) != f.Size || !inline && len(f.Data) > 0 {
+			return fmt.Errorf("file %.40q of %d bytes is kept in the wrong place", f.Path, f.Size)
+		}
+	}
+	return nil
+}
+
+// Links lists the CIDs that the outcome refers to.
+func (o Outcome) Links() (links []Link) {
+	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+		if f.Cid != nil {
+			links = append(links, *f.Cid)
+		}
+	}
+	return links
+}

@@ -1,0 +1,153 @@
+package workunits
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+)
+
+// LawVersion is the version of statements and verdicts that this code writes.
+const LawVersion = 1
+
+// Limits on segments.
+const (
+	MaxSegment    = 1 << 20 // bytes of an encoded segment
+	MaxStatements = 1024    // statements in a segment
+	MaxBody       = 768 << 10
+)
+
+// ErrSignature is returned for a signature that does not verify.
+var ErrSignature = errors.New("bad signature")
+
+// Statement is one entry of a log. Body is the canonical record of the kind
+// (see [Body]); for kinds that this version does not know it is opaque.
+type Statement struct {
+	_    struct{} `cbor:",toarray"`
+	Kind Kind
+	Body []byte
+}
+
+// Segment is a signed run of statements of one author's log about one job. The
+// header holds for each of its statements; the i-th has number Seq+i. Its
+// hash chain makes Prev a binding, hiding commitment to all that its author
+// said before: a grant shown to a volunteer proves later which commits it
+// followed, without telling the volunteer.
+type Segment struct {
+	Network    string      `cbor:"net"`
+	Job        JobID       `cbor:"job"`
+	Law        uint16      `cbor:"law"`
+	Author     NodeID      `cbor:"author"`
+	Seq        uint64      `cbor:"seq"`
+	Prev       Digest      `cbor:"prev"` // chain hash of statement Seq-1, zero before the first
+	Statements []Statement `cbor:"list"`
+	Sig        []byte      `cbor:"sig"`
+}
+
+// Domains of the signatures, so that none serves for another.
+const (
+	domainSegment  = "talka/1 segment\x00"
+	domainManifest = "talka/1 manifest\x00"
+	domainAnnounce = "talka/1 announcement\x00"
+)
+
+func sign(key ed25519.PrivateKey, domain string, b []byte) []byte {
+	d := Sum(b)
+	return ed25519.Sign(key, append([]byte(domain), d[:]...))
+}
+
+func verify(id NodeID, domain string, b, sig []byte) error {
+	d := Sum(b)
+	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(id[:], append([]byte(domain), d[:]...), sig) {
+		return fmt.Errorf("%s of %s: %w", domain[:len(domain)-1], id, ErrSignature)
+	}
+	return nil
+}
+
+func (s Segment) unsigned() []byte {
+	s.Sig = nil
+	return Encode(s)
+}
+
+// Sign sets the author and the signature.
+func (s *Segment) Sign(key ed25519.PrivateKey) {
+	s.Author = NodeIDOf(key)
+	s.Sig = sign(key, domainSegment, s.unsigned())
+}
+
+// ParseSegment decodes a segment and checks its shape and its signature, but
+// not its place in the author's log.
+func ParseSegment(b []byte) (Segment, error) {
+	s, err := Decode[Segment](b, MaxSegment)
+	if err != nil {
+		return s, err
+	}
+	if err := s.check(); err != nil {
+		return s, fmt.Errorf("segment %d of %s: %w", s.Seq, s.Author.Short(), err)
+	}
+	return s, verify(s.Author, domainSegment, s.unsigned(), s.Sig)
+}
+
+func (s Segment) check() error {
+	switch {
+	case s.Law == 0:
+		return errors.New("no law version")
+	case len(s.Statements) == 0 || len(s.Statements) > MaxStatements:
+		return fmt.Errorf("%d statements, want 1 to %d", len(s.Statements), MaxStatements)
+	case s.Seq > 1<<40:
+		return fmt.Errorf("number %d: %w", s.Seq, ErrTooLarge)
+	case (s.Seq == 0) != s.Prev.IsZero():
+		return errors.New("a log begins at 0 with no previous hash")
+	}
+	if err := ValidName(s.Network); err != nil {
+		return err
+	}
+	for i, st := range s.Statements {
+		if len(st.Body) > MaxBody {
+			return fmt.Errorf("statement %d has %d bytes: %w", i, len(st.Body), ErrTooLarge)
+		}
+		if s.Law > LawVersion || !st.Kind.Known() {
+			continue
+		}
+		if _, err := st.Decode(); err != nil {
+			return fmt.Errorf("statement %d (%s): %w", i, st.Kind, err)
+		}
+	}
+	return nil
+}
+
+// Encode returns the segment's bytes.
+func (s Segment) Encode() []byte { return Encode(s) }
+
+// Ref names a statement by its author and number.
+type Ref struct {
+	_      struct{} `cbor:",toarray"`
+	Author NodeID
+	Seq    uint64
+}
+
+// Hashes returns the chain hash of each statement of the segment.
+func (s Segment) Hashes() []Digest {
+	hashes := make([]Digest, len(s.Statements))
+	prev := s.Prev
+	for i, st := range s.Statements {
+		prev = Sum(Encode(chained{
+			Network: s.Network, Job: s.Job, Law: s.Law, Author: s.Author,
+			Seq: s.Seq + uint64(i), Prev: prev, Kind: st.Kind, Body: st.Body,
+		}))
+		hashes[i] = prev
+	}
+	return hashes
+}
+
+// chained is what a statement's chain hash covers.
+type chained struct {
+	_       struct{} `cbor:",toarray"`
+	Network string
+	Job     JobID
+	Law     uint16
+	Author  NodeID
+	Seq     uint64
+	Prev    Digest
+	Kind    Kind
+	Body    []byte
+}
