@@ -161,6 +161,7 @@ type VoidUnit struct {
 // Commit binds a volunteer to the results of units of one grant.
 type Commit struct {
 	Grant  Ref        `cbor:"grant"`
+	Bound  Digest     `cbor:"bound"`  // chain hash of the grant
 	Units  []uint32   `cbor:"units"`  // ascending
 	Hashes []Digest   `cbor:"hashes"` // one for each unit, see CommitHash
 	Void   []VoidUnit `cbor:"void"`
@@ -208,7 +209,7 @@ type Comparison struct {
 	Equal   bool   `cbor:"equal"`
 }
 
-// LogHead tells how far a head covers one log.
+// LogHead is the length of one log and the chain hash of its last statement.
 type LogHead struct {
 	_      struct{} `cbor:",toarray"`
 	Author NodeID

@@ -77,18 +77,11 @@ type Push struct {
 	Blocks   [][]byte        `cbor:"blocks"`
 }
 
-// LogLen tells how many statements of a log somebody holds.
-type LogLen struct {
-	_      struct{} `cbor:",toarray"`
-	Author workunits.NodeID
-	Len    uint64
-}
-
 // Pull tells what the sender holds of a job's logs; the receiver pushes what it
 // has beyond that. Stewards send it to each other as a heartbeat.
 type Pull struct {
-	Job  workunits.JobID `cbor:"job"`
-	Have []LogLen        `cbor:"have"` // ascending by author
+	Job  workunits.JobID     `cbor:"job"`
+	Have []workunits.LogHead `cbor:"have"` // ascending by author
 }
 
 // JobRequest asks for a job by its id.

@@ -1,0 +1,320 @@
+// Package ledger keeps the grow-only set of signed statements about one job.
+//
+// A ledger is one hash-chained log for each author. Logs grow by whole signed
+// segments in order; two ledgers merge by exchanging the segments that the
+// other lacks, found by comparing the lengths and head hashes of their logs.
+// Equal sets of segments give equal ledgers whatever the order of arrival.
+//
+// Two validly signed segments that disagree about a place prove that their
+// author equivocated. Such a log ends before the first place in dispute, for
+// everyone who has seen the proof, and takes nothing more.
+//
+// The package is pure; a Ledger belongs to one goroutine.
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Limits on a ledger, so that no author can fill a node's memory.
+const (
+	MaxAuthors = workunits.MaxAuthors
+	MaxLog     = 1 << 22 // statements of one author
+)
+
+// Errors of Add. A gap is cured by asking for what is missing.
+var (
+	ErrGap     = errors.New("segment does not continue its log")
+	ErrForeign = errors.New("segment belongs to another job or network")
+	ErrForked  = errors.New("the author equivocated")
+	ErrFull    = errors.New("ledger is full")
+)
+
+// Entry is a statement in its place.
+type Entry struct {
+	workunits.Ref
+	Hash workunits.Digest // chain hash
+	workunits.Statement
+	Body workunits.Body // nil if this version does not know the kind
+}
+
+// Fork proves that an author equivocated: At is the first place in dispute.
+type Fork struct {
+	Author workunits.NodeID
+	At     uint64
+	Proof  [2][]byte // encoded segments
+}
+
+type log struct {
+	segments []segment
+	hashes   []workunits.Digest
+	fork     *Fork
+}
+
+type segment struct {
+	seq uint64
+	raw []byte
+}
+
+// Ledger is the set of statements about one job. Make it with New.
+type Ledger struct {
+	network string
+	job     workunits.JobID
+	logs    map[workunits.NodeID]*log
+}
+
+// New returns the empty ledger of a job.
+func New(network string, job workunits.JobID) *Ledger {
+	return &Ledger{network: network, job: job, logs: map[workunits.NodeID]*log{}}
+}
+
+// Add checks a segment and appends it to its log. It returns the statements
+// that are new, none if all were known. A *ForkError tells that the segment
+// proves an equivocation; the log has then been cut.
+func (l *Ledger) Add(raw []byte) ([]Entry, error) {
+	s, err := workunits.ParseSegment(raw)
+	if err != nil {
+		return nil, err
+	}
+	return l.add(s, raw)
+}
+
+// Load is Add for segments that this node checked before it stored them: it
+// decodes them and does not check their signatures again.
+func (l *Ledger) Load(raw []byte) ([]Entry, error) {
+	s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+	if err != nil {
+		return nil, err
+	}
+	return l.add(s, raw)
+}
+
+// ForkError is returned by the Add that found a fork.
+type ForkError struct{ Fork Fork }
+
+func (e *ForkError) Error() string {
+	return fmt.Sprintf("%s equivocated at statement %d", e.Fork.Author.Short(), e.Fork.At)
+}
+
+// Unwrap makes errors.Is(err, ErrForked) true.
+func (e *ForkError) Unwrap() error { return ErrForked }
+
+func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
+	if s.Network != l.network || s.Job != l.job {
+		return nil, ErrForeign
+	}
+	g := l.logs[s.Author]
+	if g == nil {
+		if len(l.logs) >= MaxAuthors {
+			return nil, fmt.Errorf("%d authors: %w", len(l.logs), ErrFull)
+		}
+		g = &log{}
+	}
+	have := uint64(len(g.hashes))
+	switch {
+	case g.fork != nil:
+		return nil, ErrForked
+	case s.Seq > have:
+		return nil, fmt.Errorf("log of %s ends at %d, segment begins at %d: %w", s.Author.Short(), have, s.Seq, ErrGap)
+	case have+uint64(len(s.Statements)) > MaxLog:
+		return nil, fmt.Errorf("log of %s: %w", s.Author.Short(), ErrFull)
+	}
+	hashes := s.Hashes()
+	if s.Seq > 0 && s.Prev != g.hashes[s.Seq-1] {
+		return nil, l.cut(g, s, raw, s.Seq-1)
+	}
+	for i, h := range hashes {
+		if at := s.Seq + uint64(i); at < have && g.hashes[at] != h {
+			return nil, l.cut(g, s, raw, at)
+		}
+	}
+	if s.Seq+uint64(len(hashes)) <= have {
+		return nil, nil
+	}
+	entries, err := decode(s, hashes, int(have-s.Seq))
+	if err != nil {
+		return nil, err
+	}
+	l.logs[s.Author] = g
+	g.segments = append(g.segments, segment{s.Seq, raw})
+	g.hashes = append(g.hashes, hashes[have-s.Seq:]...)
+	return entries, nil
+}
+
+func decode(s workunits.Segment, hashes []workunits.Digest, from int) ([]Entry, error) {
+	var entries []Entry
+	for i := from; i < len(hashes); i++ {
+		e := Entry{
+			Ref:       workunits.Ref{Author: s.Author, Seq: s.Seq + uint64(i)},
+			Hash:      hashes[i],
+			Statement: s.Statements[i],
+		}
+		if s.Law <= workunits.LawVersion && e.Kind.Known() {
+			b, err := e.Decode()
+			if err != nil {
+				return nil, err
+			}
+			e.Body = b
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// cut ends a log before the place at which two of its segments disagree.
+// A different previous hash disagrees about the statement before it.
+func (l *Ledger) cut(g *log, s workunits.Segment, raw []byte, at uint64) error {
+	other := g.covering(at)
+	g.fork = &Fork{Author: s.Author, At: at, Proof: [2][]byte{other, raw}}
+	g.hashes = g.hashes[:at]
+	l.logs[s.Author] = g
+	for len(g.segments) > 0 && g.segments[len(g.segments)-1].seq >= at {
+		g.segments = g.segments[:len(g.segments)-1]
+	}
+	return &ForkError{*g.fork}
+}
+
+func (g *log) covering(at uint64) []byte {
+	i, _ := slices.BinarySearchFunc(g.segments, at+1, func(s segment, seq uint64) int {
+		return int(int64(s.seq) - int64(seq))
+	})
+	return g.segments[max(i-1, 0)].raw
+}
+
+// Forks lists the proven equivocations, ascending by author.
+func (l *Ledger) Forks() (forks []Fork) {
+	for _, a := range l.Authors() {
+		if f := l.logs[a].fork; f != nil {
+			forks = append(forks, *f)
+		}
+	}
+	return forks
+}
+
+// Authors lists whose logs there are, ascending.
+func (l *Ledger) Authors() []workunits.NodeID {
+	return slices.SortedFunc(maps.Keys(l.logs), workunits.NodeID.Compare)
+}
+
+// Len is the number of statements of an author that are here.
+func (l *Ledger) Len(a workunits.NodeID) uint64 {
+	if g := l.logs[a]; g != nil {
+		return uint64(len(g.hashes))
+	}
+	return 0
+}
+
+// Last is the chain hash of an author's last statement here, zero for none.
+func (l *Ledger) Last(a workunits.NodeID) workunits.Digest { return l.At(a, l.Len(a)) }
+
+// At is the chain hash after the first n statements of a log, zero if the log
+// is shorter or n is 0.
+func (l *Ledger) At(a workunits.NodeID, n uint64) (d workunits.Digest) {
+	if g := l.logs[a]; g != nil && n > 0 && n <= uint64(len(g.hashes)) {
+		return g.hashes[n-1]
+	}
+	return d
+}
+
+// Heads tells how far each log goes, ascending by author.
+func (l *Ledger) Heads() []workunits.LogHead {
+	heads := make([]workunits.LogHead, 0, len(l.logs))
+	for _, a := range l.Authors() {
+		heads = append(heads, workunits.LogHead{Author: a, Len: l.Len(a), Hash: l.Last(a)})
+	}
+	return heads
+}
+
+// Missing returns segments, at most limit bytes of them together, that somebody
+// with the given heads lacks; and for a log on which we disagree, the segment
+// that shows it. Heads ascend by author.
+func (l *Ledger) Missing(heads []workunits.LogHead, limit int) (raw [][]byte) {
+	theirs := make(map[workunits.NodeID]workunits.LogHead, len(heads))
+	for _, h := range heads {
+		theirs[h.Author] = h
+	}
+	for _, a := range l.Authors() {
+		g, h := l.logs[a], theirs[a]
+		from := h.Len
+		if h.Len > 0 && h.Len <= uint64(len(g.hashes)) && g.hashes[h.Len-1] != h.Hash {
+			from = h.Len - 1
+		}
+		for _, s := range g.since(from) {
+			if limit -= len(s.raw); limit < 0 {
+				return raw
+			}
+			raw = append(raw, s.raw)
+		}
+		if g.fork != nil && from >= g.fork.At {
+			raw = append(raw, g.fork.Proof[0], g.fork.Proof[1])
+		}
+	}
+	return raw
+}
+
+// since returns the segments that hold statements numbered from or later.
+func (g *log) since(from uint64) []segment {
+	if from >= uint64(len(g.hashes)) {
+		return nil
+	}
+	i := len(g.segments)
+	for i > 0 && g.segments[i-1].seq > from {
+		i--
+	}
+	return g.segments[max(i-1, 0):]
+}
+
+// Log returns the segments of one author, for whoever asks for a job's
+// succession list or keeps the ledger on disk.
+func (l *Ledger) Log(a workunits.NodeID) (raw [][]byte) {
+	if g := l.logs[a]; g != nil {
+		for _, s := range g.segments {
+			raw = append(raw, s.raw)
+		}
+	}
+	return raw
+}
+
+// Walk calls f for every statement up to the given heads, each log in order,
+// authors ascending. It reports whether the ledger holds all of it.
+func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {
+	for _, h := range heads {
+		if h.Len > 0 && l.At(h.Author, h.Len) != h.Hash {
+			return false
+		}
+	}
+	for _, h := range heads {
+		l.walkLog(h, f)
+	}
+	return true
+}
+
+func (l *Ledger) walkLog(h workunits.LogHead, f func(Entry)) {
+	g := l.logs[h.Author]
+	if g == nil {
+		return
+	}
+	next := uint64(0)
+	for _, raw := range g.segments {
+		s, err := workunits.Decode[workunits.Segment](raw.raw, workunits.MaxSegment)
+		if err != nil {
+			panic(err) // it decoded when it was added
+		}
+		entries, err := decode(s, s.Hashes(), int(next-s.Seq))
+		if err != nil {
+			panic(err)
+		}
+		for _, e := range entries {
+			if e.Seq >= h.Len {
+				return
+			}
+			f(e)
+			next = e.Seq + 1
+		}
+	}
+}
