@@ -67,6 +67,14 @@ type WorkReply struct {
 	Hints  []workunits.NodeID `cbor:"hints"` // who has the program and the inputs
 	Reason string             `cbor:"reason"`
 	Retry  uint64             `cbor:"retry"`
+	Credit uint32             `cbor:"credit"` // the asker's copies in accepted units
+	Ended  bool               `cbor:"ended"`  // the job wants nothing more
+}
+
+// Outgoing is a message for a peer.
+type Outgoing struct {
+	To  workunits.NodeID
+	Msg Message
 }
 
 // Push carries segments of logs, and the results (outcome records of at most

@@ -1,0 +1,177 @@
+package steward
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// Times to ask again, in milliseconds.
+const (
+	retrySoon = 500
+	retryLate = 5_000
+)
+
+// request answers a volunteer with a grant or with the reason why not.
+func (m *Machine) request(from node, w wire.WorkRequest) {
+	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
+	var units []uint32
+	var custodians []node
+	if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
+		units, custodians = m.choose(from, w)
+		if len(units) == 0 {
+			reply.Reason, reply.Retry = "no unit here wants a copy of yours now", retrySoon
+		}
+	}
+	if len(units) > 0 {
+		g := workunits.Grant{To: from, Units: units, Inputs: m.Manifest.InputsDigest(), Lease: m.lease(len(units)),
+			Custodians: custodians, Arch: w.Arch, Canonical: m.canonical(units[0])}
+		reply.Grant = m.speak(g)
+		m.event("granted", from, units[0], fmt.Sprintf("%d units", len(units)))
+	}
+	if from == m.self {
+		m.fx.Own = append(m.fx.Own, reply)
+		return
+	}
+	m.send(from, reply)
+}
+
+func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
+	switch {
+	case m.over():
+		return "the job is over", retryLate
+	case m.book.Burned(from):
+		return "your copies in this job were proven wrong", retryLate
+	case m.accused[from]:
+		return "a fault in your statements is on record", retryLate
+	case !m.isActive():
+		return "other stewards are active", retrySoon
+	case w.Memory < m.Manifest.Limits.Memory:
+		return fmt.Sprintf("units take %d bytes of memory", m.Manifest.Limits.Memory), retryLate
+	case from == m.self && !m.publisher():
+		return "a steward does not grant to itself", retryLate
+	}
+	return "", 0
+}
+
+// lease is the time for a batch: a few times what it should take, with grace.
+func (m *Machine) lease(units int) uint64 {
+	limit := m.Manifest.Limits.Wall * uint64(units)
+	if m.unitTime > 0 {
+		limit = min(limit, uint64(4*m.unitTime*float64(units)))
+	}
+	return leaseGrace + limit
+}
+
+func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
+
+// choose picks units for a volunteer and custodians for them. Units that want a
+// further copy come first, in the order of the volunteer's lots and scattered
+// over their first committers; then units that have none.
+func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
+	active := m.active()
+	custodians, ok := m.custodians(active, from)
+	if !ok || w.Units == 0 {
+		return nil, nil
+	}
+	mine := func(u uint32) bool { return m.primary(active, u/m.Manifest.Shard) == m.self }
+	take := func(u uint32) bool {
+		v := m.book.Unit(u)
+		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
+			len(m.book.Outstanding(u)) > 0 || !m.may(from, u, custodians) {
+			return false
+		}
+		units = append(units, u)
+		return true
+	}
+	m.further(from, int(w.Units), mine, take)
+	m.fresh(active, int(w.Units), &units, take)
+	slices.Sort(units)
+	return units, custodians
+}
+
+// may reports whether a volunteer may execute a unit: it committed none of its
+// copies, and as a steward it had no part in them. The publisher's copies decide
+// alone, so it gets only what is disputed: the rest is the volunteers' work.
+func (m *Machine) may(from node, u uint32, custodians []node) bool {
+	volunteers, stewards := m.book.Touched(u)
+	if m.book.Committed(u, from) {
+		return false
+	}
+	if from == m.Manifest.Publisher {
+		return m.Manifest.Policy.Mode == workunits.VerifyNone || m.book.Unit(u).Contested
+	}
+	if slices.Contains(stewards, from) {
+		return false
+	}
+	return !slices.ContainsFunc(custodians, func(c node) bool { return slices.Contains(volunteers, c) })
+}
+
+// further offers units that want another copy.
+func (m *Machine) further(from node, n int, mine, take func(uint32) bool) {
+	var list []uint32
+	firsts := map[node]int{}
+	for u := range m.wanting {
+		if mine(u) {
+			list = append(list, u)
+			if first := m.book.FirstCommitter(u); first != (node{}) {
+				firsts[first]++
+			}
+		}
+	}
+	slices.SortFunc(list, func(x, y uint32) int {
+		return cmp.Or(cmp.Compare(m.book.Lot(x, from), m.book.Lot(y, from)), cmp.Compare(x, y))
+	})
+	delete(firsts, from)
+	each := (n + max(len(firsts), 1) - 1) / max(len(firsts), 1)
+	given := map[node]int{}
+	taken := 0
+	for _, u := range list {
+		first := m.book.FirstCommitter(u)
+		if taken < n && (first == node{} || given[first] < each) && take(u) {
+			given[first]++
+			taken++
+		}
+	}
+}
+
+// fresh offers units without copies from the shards that this steward is the
+// primary of, beginning where each shard's last grant ended.
+func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32) bool) {
+	for s := uint32(0); s < m.Manifest.Shards() && len(*units) < n; s++ {
+		if m.primary(active, s) != m.self {
+			continue
+		}
+		end := min((s+1)*m.Manifest.Shard, m.Manifest.Units)
+		u := max(m.cursor[s], s*m.Manifest.Shard)
+		for ; u < end && len(*units) < n && (m.book.Named(u) || take(u)); u++ {
+		}
+		m.cursor[s] = u
+	}
+}
+
+// custodians picks whom openings are sealed to: two active stewards other than
+// the grantor, or one where there is but one. The publisher alone keeps its own
+// job's; with no verification nobody does, and volunteers open at once.
+func (m *Machine) custodians(active []node, from node) (list []node, ok bool) {
+	if m.Manifest.Policy.Mode == workunits.VerifyNone {
+		return nil, true
+	}
+	for _, n := range active {
+		if n != m.self && n != from && len(list) < 2 {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 && m.publisher() {
+		list = []node{m.self}
+	}
+	return list, len(list) > 0
+}
+
+// Leases lists the outstanding grants, for those who want to look.
+func (m *Machine) Leases() []workunits.Ref { return slices.Collect(maps.Keys(m.leases)) }

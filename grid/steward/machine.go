@@ -1,0 +1,440 @@
+// Package steward decides what a steward of one job says and does.
+//
+// A Machine is a pure state machine: Step takes the time and one input and
+// returns effects. It keeps the job's ledger, answers volunteers' requests with
+// grants, receipts their commits, draws, opens what it was made custodian of,
+// keeps results, watches its fellow stewards, and acts for those that are silent.
+//
+// Order of effects: Segments and Blocks must be durable before any of Send or
+// Announce leaves, so that a crash at any moment loses nothing that others
+// rely on. Everything else in a Machine is rebuilt from the ledger.
+//
+// A Machine belongs to one goroutine. Times are milliseconds since 1970.
+package steward
+
+import (
+	"cmp"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// Times, in milliseconds. A silent steward is replaced within Silence plus one
+// Heartbeat, which is less than 10 s.
+const (
+	Heartbeat    = 1_000
+	Silence      = 6_000
+	patience     = 3_000  // for another steward's receipt, or a custodian's opening
+	leaseGrace   = 10_000 // beyond the time that the units should take
+	announceTime = 15_000
+	announceLife = 120_000
+)
+
+type (
+	node = workunits.NodeID
+	ref  = workunits.Ref
+)
+
+// Config is what a machine is made of. Rand must be secret and unpredictable
+// outside simulations; Author writes to Ledger, which may hold earlier history.
+type Config struct {
+	Key      ed25519.PrivateKey
+	Job      workunits.JobID
+	Manifest workunits.Manifest
+	Author   *ledger.Author
+	Identity workunits.Identity // without Anchor and Length, which the machine sets
+	Secret   [32]byte           // seed of the hash chain, the same after a restart
+	Rand     io.Reader
+}
+
+// Input is something that happened.
+type Input interface{ input() }
+
+// Tick lets time pass; the driver gives one at least every Heartbeat.
+type Tick struct{}
+
+// Received is a message from a peer.
+type Received struct {
+	From workunits.NodeID
+	Msg  wire.Message
+}
+
+// Unreachable tells that a message to the peer could not be sent.
+type Unreachable struct{ Peer workunits.NodeID }
+
+// Publish is the publisher's order to go ahead with a succession list.
+type Publish struct{ Stewards []workunits.Steward }
+
+// Cancel is the publisher's order to end the job.
+type Cancel struct{ Reason string }
+
+// Fetched answers a Fetch: the content is durable here, or Failed.
+type Fetched struct {
+	Fetch  Fetch
+	Failed bool
+}
+
+// Local is a segment that another role of this node said in the same ledger.
+type Local struct{ Entries []ledger.Entry }
+
+func (Tick) input()        {}
+func (Received) input()    {}
+func (Unreachable) input() {}
+func (Publish) input()     {}
+func (Cancel) input()      {}
+func (Fetched) input()     {}
+func (Local) input()       {}
+
+// Fetch asks for content: the job's program and inputs, or a result with all
+// that it links to.
+type Fetch struct {
+	Job    bool
+	Result workunits.Result
+	Hints  []workunits.NodeID
+	Unit   uint32
+}
+
+// Event is something that people may want to follow.
+type Event struct {
+	Kind string
+	Node workunits.NodeID
+	Unit uint32
+	Text string
+}
+
+// Effects is what a step asks for, see the package comment for the order.
+type Effects struct {
+	Segments [][]byte
+	Blocks   [][]byte
+	Send     []wire.Outgoing
+	Announce *workunits.Announcement // to be signed
+	Own      []wire.WorkReply        // answers to this node's own requests
+	Fetch    []Fetch
+	Events   []Event
+}
+
+// Machine is the steward's state. Make it with New.
+type Machine struct {
+	Config
+	self     node
+	ledger   *ledger.Ledger
+	book     *verdict.Book
+	chain    *workunits.Chain
+	pub, prv [32]byte
+
+	now      uint64
+	fx       Effects
+	say      []workunits.Body // said at the end of the step, in one segment
+	heard    map[node]uint64  // when a fellow steward was last heard
+	beat     uint64           // when the next heartbeat is due
+	beats    int
+	announce uint64
+	ended    bool // announced the end
+
+	receipts uint32        // said so far
+	undrawn  []pendingDraw // own receipts without own draw, oldest first
+	thin     map[ref]workunits.Digest
+	leases   map[ref]uint64 // ends of outstanding grants
+	boxes    map[ref]*workunits.SealedOpening
+	due      map[uint32]uint64 // units with openings due, since when
+	toOpen   map[ref][]workunits.OpenUnit
+	toStore  map[ref][]uint32
+
+	blocks   map[workunits.Digest][]byte // results that came beside statements
+	have     map[workunits.Digest]bool   // results that are durable here
+	fetching map[uint32]uint64           // units whose results were asked for, when
+	content  content
+
+	accused  map[node]bool
+	compared map[uint32]bool
+	accepted map[uint32]bool // as told in events
+	failed   map[uint32]bool
+	heads    map[workunits.Digest]*headSeen
+	topHead  workunits.Digest // set root of the last co-signed head
+	headAt   int              // accepted units at the last own head
+	sealing  bool
+
+	wanting  map[uint32]bool   // open units that were granted before
+	cursor   map[uint32]uint32 // by shard: units below were granted before
+	unitTime float64           // milliseconds of processor time, smoothed
+}
+
+// content tells whether the job's program and inputs are here.
+type content uint8
+
+const (
+	contentUnknown content = iota
+	contentAsked
+	contentHere
+)
+
+// headSeen is a head with the stewards that stated it.
+type headSeen struct {
+	head    workunits.Head
+	by      map[node]bool
+	checked bool
+}
+
+type pendingDraw struct {
+	commit ref
+	index  uint32
+	since  uint64
+}
+
+// New makes the machine from the ledger, which may be empty or a restart's.
+func New(c Config) *Machine {
+	m := &Machine{
+		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(),
+		heard: map[node]uint64{}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{},
+		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
+		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
+		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{},
+		accused: map[node]bool{}, compared: map[uint32]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
+		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]bool{}, cursor: map[uint32]uint32{},
+	}
+	m.chain = workunits.NewChain(c.Secret, ChainLength)
+	m.pub, m.prv = workunits.EncryptionKey(c.Key)
+	m.book = verdict.New(c.Job, c.Manifest)
+	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) { m.read(e) })
+	for _, f := range m.ledger.Forks() {
+		m.book.Forked(f.Author)
+	}
+	return m
+}
+
+// ChainLength is how many draws a steward can make in one job.
+const ChainLength = 1 << 16
+
+// Book is the machine's view of the verdicts; it changes with every Step.
+func (m *Machine) Book() *verdict.Book { return m.book }
+
+// Step takes one input and returns what is to be done.
+func (m *Machine) Step(now uint64, in Input) Effects {
+	if m.now == 0 {
+		m.wake(now)
+	}
+	m.now, m.fx, m.say = now, Effects{}, nil
+	if !m.Author.Begun() {
+		id := m.Identity
+		id.Anchor, id.Length, id.Enc = m.chain.Value(0), ChainLength, m.pub
+		m.speak(id)
+	}
+	switch in := in.(type) {
+	case Tick:
+		m.tick()
+	case Received:
+		m.receive(in.From, in.Msg)
+	case Unreachable:
+		delete(m.heard, in.Peer)
+	case Publish:
+		m.speak(workunits.Amendment{Stewards: in.Stewards})
+		m.beat = 0
+		m.tick()
+	case Cancel:
+		m.speak(workunits.Cancel{Reason: in.Reason})
+	case Fetched:
+		m.fetched(in)
+	case Local:
+		m.entries(in.Entries)
+	}
+	m.flush()
+	return m.fx
+}
+
+// wake starts the clocks of what the ledger held before the machine had a time.
+func (m *Machine) wake(now uint64) {
+	for r := range m.leases {
+		m.leases[r] += now
+	}
+	for i := range m.undrawn {
+		m.undrawn[i].since = now
+	}
+	for u := uint32(0); u < m.Manifest.Units; u++ {
+		if v := m.book.Unit(u); len(v.Unsealed) > 0 {
+			m.due[u] = now
+		} else if v.Agreed() && v.State != verdict.Accepted {
+			m.fetching[u] = now // the tick looks at it again
+		} else {
+			m.accepted[u] = v.State == verdict.Accepted
+		}
+	}
+}
+
+// speak says statements at once, as a segment of their own.
+func (m *Machine) speak(bodies ...workunits.Body) []byte {
+	raw, entries := m.Author.Say(bodies...)
+	m.fx.Segments = append(m.fx.Segments, raw)
+	m.entries(entries)
+	return raw
+}
+
+// maxSaid keeps segments well below their limit in bytes.
+const maxSaid = 64
+
+// flush says what the step collected and pushes all new own segments to the
+// fellow stewards that are awake.
+func (m *Machine) flush() {
+	for m.collect(); len(m.say) > 0; m.collect() {
+		n := min(len(m.say), maxSaid)
+		batch := m.say[:n:n]
+		m.say = m.say[n:]
+		m.speak(batch...)
+	}
+	if m.ended != m.over() {
+		m.ended = m.over()
+		m.announce = 0
+		m.announcing()
+	}
+	if len(m.fx.Segments) == 0 {
+		return
+	}
+	own := m.own(m.fx.Segments)
+	if len(own) == 0 {
+		return
+	}
+	for _, s := range m.book.Stewards() {
+		if s.Node != m.self && m.awake(s.Node) {
+			m.send(s.Node, wire.Push{Job: m.Job, Segments: own, Blocks: m.fx.Blocks})
+		}
+	}
+}
+
+// own picks the segments that this node signed: those that others wrote come
+// from their authors.
+func (m *Machine) own(raw [][]byte) (own [][]byte) {
+	for _, r := range raw {
+		if s, err := workunits.Decode[workunits.Segment](r, workunits.MaxSegment); err == nil && s.Author == m.self {
+			own = append(own, r)
+		}
+	}
+	return own
+}
+
+func (m *Machine) send(to node, msg wire.Message) {
+	if to != m.self {
+		m.fx.Send = append(m.fx.Send, wire.Outgoing{To: to, Msg: msg})
+	}
+}
+
+func (m *Machine) event(kind string, n node, unit uint32, text string) {
+	m.fx.Events = append(m.fx.Events, Event{kind, n, unit, text})
+}
+
+// over reports whether the job wants nothing more.
+func (m *Machine) over() bool { return m.book.Done() || m.book.Cancelled() != nil }
+
+func (m *Machine) publisher() bool { return m.self == m.Manifest.Publisher }
+
+// awake reports whether a node can be expected to act.
+func (m *Machine) awake(n node) bool {
+	at, ok := m.heard[n]
+	return n == m.self || ok && m.now < at+Silence
+}
+
+// active lists the stewards that act now: the first of the list that are awake.
+func (m *Machine) active() (list []node) {
+	for _, s := range m.book.Stewards() {
+		if len(list) < int(m.Manifest.Active) && m.awake(s.Node) {
+			list = append(list, s.Node)
+		}
+	}
+	return list
+}
+
+func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
+
+// primary is the active steward that grants in a shard, by rendezvous hash.
+func (m *Machine) primary(active []node, shard uint32) node {
+	return slices.MaxFunc(active, func(x, y node) int { return cmp.Compare(m.score(x, shard), m.score(y, shard)) })
+}
+
+func (m *Machine) score(n node, shard uint32) string {
+	b := append(append([]byte(nil), n[:]...), m.Job[:]...)
+	d := workunits.Sum(append(b, byte(shard>>24), byte(shard>>16), byte(shard>>8), byte(shard)))
+	return string(d[:])
+}
+
+// receive handles a message from a peer.
+func (m *Machine) receive(from node, msg wire.Message) {
+	if m.book.Listed(from) {
+		m.heard[from] = m.now
+	}
+	switch msg := msg.(type) {
+	case wire.WorkRequest:
+		m.request(from, msg)
+	case wire.Push:
+		m.push(from, msg)
+	case wire.Pull:
+		m.pull(from, msg)
+	}
+}
+
+// push adds segments to the ledger. A gap is answered by telling what is here.
+func (m *Machine) push(from node, p wire.Push) {
+	for _, b := range p.Blocks {
+		m.block(b)
+	}
+	gap := false
+	for _, raw := range p.Segments {
+		entries, err := m.ledger.Add(raw)
+		var fork *ledger.ForkError
+		switch {
+		case errors.As(err, &fork):
+			m.forked(fork.Fork)
+		case errors.Is(err, ledger.ErrGap):
+			gap = true
+		case err != nil:
+			m.event("refused", from, 0, err.Error())
+		case len(entries) > 0:
+			m.fx.Segments = append(m.fx.Segments, raw)
+			m.entries(entries)
+		}
+	}
+	if gap {
+		m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+	}
+}
+
+func (m *Machine) forked(f ledger.Fork) {
+	m.book.Forked(f.Author)
+	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
+	if f.Author != m.self {
+		m.say = append(m.say, workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author, Evidence: f.Proof[:]})
+	}
+	m.event("forked", f.Author, 0, "signed two histories")
+}
+
+// block keeps a result that travels beside a statement until it is opened.
+func (m *Machine) block(b []byte) {
+	if o, err := workunits.ParseOutcome(b); err == nil && len(o.Links()) == 0 && len(m.blocks) < 1<<16 {
+		m.blocks[workunits.Sum(b)] = b
+	}
+}
+
+// pull answers what the peer lacks. Until the job is over a volunteer gets only
+// its own log's state: the rest would show it who else has its units.
+func (m *Machine) pull(from node, p wire.Pull) {
+	var behind bool
+	for _, h := range p.Have {
+		behind = behind || m.ledger.Len(h.Author) < h.Len
+	}
+	if m.book.Listed(from) || m.over() {
+		if raw := m.ledger.Missing(p.Have, wire.MaxFrame/2); len(raw) > 0 {
+			m.send(from, wire.Push{Job: m.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
+		}
+		if behind {
+			m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+		}
+		return
+	}
+	if behind {
+		m.send(from, wire.Pull{Job: m.Job, Have: []workunits.LogHead{
+			{Author: from, Len: m.ledger.Len(from), Hash: m.ledger.Last(from)}}})
+	}
+}

@@ -1,0 +1,485 @@
+package steward
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// read applies a statement to the book and to what the machine derives from the
+// ledger. It says nothing, so that a restart can replay history through it.
+func (m *Machine) read(e ledger.Entry) []uint32 {
+	units := m.book.Apply(e)
+	own := e.Author == m.self
+	switch b := e.Body.(type) {
+	case workunits.Grant:
+		m.leases[e.Ref] = m.now + b.Lease
+	case workunits.Expiry:
+		delete(m.leases, b.Grant)
+	case workunits.Commit:
+		m.thin[e.Ref] = e.Hash
+		m.answered(b)
+	case workunits.Receipt:
+		if own {
+			m.receipts = max(m.receipts, b.Index)
+			m.undrawn = append(m.undrawn, pendingDraw{b.Commit, b.Index, m.now})
+		}
+	case workunits.Draw:
+		if own {
+			m.undrawn = slices.DeleteFunc(m.undrawn, func(p pendingDraw) bool { return p.index <= b.Index })
+		}
+	case workunits.Head:
+		m.readHead(e.Author, b)
+	case workunits.Fault:
+		m.accused[b.Against] = m.accused[b.Against] || own
+	case workunits.Comparison:
+		m.compared[b.Unit] = true
+	case workunits.StorageReceipt:
+		if own && b.Job {
+			m.content = contentHere
+		}
+	}
+	for _, u := range units {
+		if v := m.book.Unit(u); v.State == verdict.Open {
+			m.wanting[u] = true
+		} else {
+			delete(m.wanting, u)
+		}
+	}
+	return units
+}
+
+// answered ends the lease of a grant once each of its units has a commit, and
+// learns how long units take.
+func (m *Machine) answered(c workunits.Commit) {
+	if n := len(c.Units); n > 0 {
+		each := float64(c.Millis) / float64(n)
+		if m.unitTime == 0 {
+			m.unitTime = each
+		}
+		m.unitTime += (each - m.unitTime) / 8
+	}
+	g, ok := m.book.Grant(c.Grant)
+	if !ok {
+		return
+	}
+	for _, u := range g.Units {
+		if slices.Contains(m.book.Outstanding(u), c.Grant) {
+			return
+		}
+	}
+	delete(m.leases, c.Grant)
+}
+
+func (m *Machine) readHead(author node, h workunits.Head) {
+	if !m.book.Listed(author) {
+		return
+	}
+	seen := m.heads[h.Set]
+	if seen == nil {
+		seen = &headSeen{head: h, by: map[node]bool{}}
+		m.heads[h.Set] = seen
+	}
+	if seen.head.Stakes == h.Stakes {
+		seen.by[author] = true
+	}
+	if seen.by[m.self] && len(seen.by) > 1 {
+		m.topHead = h.Set
+	}
+	if author == m.self {
+		m.headAt = m.book.Counts()[verdict.Accepted]
+	}
+}
+
+// entries reads new statements and reacts to what they changed.
+func (m *Machine) entries(list []ledger.Entry) {
+	touched := map[uint32]bool{}
+	for _, e := range list {
+		for _, u := range m.read(e) {
+			touched[u] = true
+		}
+		m.follow(e)
+	}
+	for _, u := range slices.Sorted(maps.Keys(touched)) {
+		m.unit(u)
+	}
+}
+
+// follow tells people what happened.
+func (m *Machine) follow(e ledger.Entry) {
+	switch b := e.Body.(type) {
+	case workunits.Commit:
+		for _, v := range b.Void {
+			m.event("voided", e.Author, v.Unit, string(v.Reason))
+		}
+		for _, u := range b.Units {
+			m.event("committed", e.Author, u, "")
+		}
+	case workunits.Expiry:
+		if g, ok := m.book.Grant(b.Grant); ok {
+			for _, u := range g.Units {
+				m.event("expired", g.To, u, "")
+			}
+		}
+	case workunits.Fault:
+		m.event("fault", b.Against, b.Unit, string(b.Name))
+	case workunits.Cancel:
+		m.event("cancelled", e.Author, 0, b.Reason)
+	case workunits.Seal:
+		m.event("sealed", e.Author, 0, "")
+	}
+}
+
+// unit does what a unit's verdict asks of this steward.
+func (m *Machine) unit(u uint32) {
+	v := m.book.Unit(u)
+	if len(v.Unsealed) == 0 {
+		delete(m.due, u)
+	} else if _, ok := m.due[u]; !ok {
+		m.due[u] = m.now
+	}
+	for _, c := range v.Unsealed {
+		m.unseal(u, c)
+	}
+	if v.Contested && !m.compared[u] && m.isActive() {
+		if d := m.book.Digests(u); len(d) > 1 {
+			m.compared[u] = true
+			m.say = append(m.say, workunits.Comparison{Unit: u, A: d[0], B: d[1]})
+			m.event("disputed", node{}, u, "")
+		}
+	}
+	if v.Agreed() {
+		m.store(u, v)
+	}
+	if v.State == verdict.Accepted && !m.accepted[u] {
+		m.accepted[u] = true
+		m.event("accepted", v.Volunteers[0], u, "")
+	} else if v.State != verdict.Accepted && m.accepted[u] {
+		delete(m.accepted, u)
+		m.event("reopened", node{}, u, "")
+	}
+	if v.State == verdict.Failed && !m.failed[u] {
+		m.failed[u] = true
+		m.event("failed", node{}, u, "")
+	}
+}
+
+// store keeps an agreed result and says so.
+func (m *Machine) store(u uint32, v verdict.Unit) {
+	d := v.Result.Digest
+	if m.book.Stored(u, m.self, v.Opening) || !m.isActive() && !m.publisher() {
+		return
+	}
+	if b, ok := m.blocks[d]; ok && !m.have[d] {
+		m.fx.Blocks = append(m.fx.Blocks, b)
+		m.have[d] = true
+	}
+	if m.have[d] {
+		m.toStore[v.Opening] = append(m.toStore[v.Opening], u)
+		return
+	}
+	if _, busy := m.fetching[u]; !busy {
+		m.fetching[u] = m.now
+		m.fx.Fetch = append(m.fx.Fetch, Fetch{Result: v.Result, Unit: u, Hints: append(v.Volunteers, v.Opening.Author)})
+	}
+}
+
+func (m *Machine) fetched(in Fetched) {
+	switch {
+	case in.Fetch.Job && in.Failed:
+		m.content = contentUnknown
+	case in.Fetch.Job:
+		m.content = contentHere
+		if !m.book.Keeps(m.self) {
+			m.say = append(m.say, workunits.StorageReceipt{Job: true})
+		}
+	case in.Failed:
+		// The tick asks again.
+	default:
+		delete(m.fetching, in.Fetch.Unit)
+		m.have[in.Fetch.Result.Digest] = true
+		m.unit(in.Fetch.Unit)
+	}
+}
+
+// unseal opens a unit of a commit if this steward is its custodian: the first
+// at once, the next if the ones before it stay silent.
+func (m *Machine) unseal(u uint32, r ref) {
+	c, _, ok := m.book.Commit(r)
+	if !ok {
+		return
+	}
+	g, ok := m.book.Grant(c.Grant)
+	rank := slices.Index(g.Custodians, m.self)
+	if !ok || rank < 0 || m.now < m.due[u]+uint64(rank)*patience {
+		return
+	}
+	box := m.box(r, c)
+	i, named := slices.BinarySearch(c.Units, u)
+	if box == nil || !named {
+		return
+	}
+	o := workunits.OpenUnit{Unit: u, Nonce: box.Nonce(u), Result: box.Results[i]}
+	name := workunits.Copy{Network: m.Manifest.Network, Job: m.Job, Volunteer: r.Author, Unit: u}
+	if name.CommitHash(o.Result.Digest, o.Nonce) != c.Hashes[i] {
+		m.accuse(workunits.Fault{Name: workunits.FaultOpening, Against: r.Author, Unit: u})
+		return
+	}
+	if !slices.ContainsFunc(m.toOpen[r], func(x workunits.OpenUnit) bool { return x.Unit == u }) {
+		m.toOpen[r] = append(m.toOpen[r], o)
+	}
+}
+
+// box unseals a commit's openings once; nil if they are unreadable.
+func (m *Machine) box(r ref, c workunits.Commit) *workunits.SealedOpening {
+	if b, ok := m.boxes[r]; ok {
+		return b
+	}
+	m.boxes[r] = nil
+	for _, s := range c.Sealed {
+		if s.To != m.self {
+			continue
+		}
+		if o, err := workunits.Unseal(s.Data, m.pub, m.prv); err == nil && len(o.Results) == len(c.Units) {
+			m.boxes[r] = &o
+		}
+	}
+	if m.boxes[r] == nil {
+		m.accuse(workunits.Fault{Name: workunits.FaultOpening, Against: r.Author})
+	}
+	return m.boxes[r]
+}
+
+func (m *Machine) accuse(f workunits.Fault) {
+	if !m.accused[f.Against] && f.Against != m.self {
+		m.accused[f.Against] = true
+		m.say = append(m.say, f)
+	}
+}
+
+// collect turns what the step gathered into statements.
+func (m *Machine) collect() {
+	m.receiptCommits()
+	m.reveal()
+	for _, r := range sortedRefs(m.toOpen) {
+		units := m.toOpen[r]
+		slices.SortFunc(units, func(x, y workunits.OpenUnit) int { return cmp.Compare(x.Unit, y.Unit) })
+		m.say = append(m.say, workunits.Opening{Commit: r, Units: units})
+		for _, o := range units {
+			// The result travels with its opening.
+			if b, ok := m.blocks[o.Result.Digest]; ok && !m.have[o.Result.Digest] {
+				m.have[o.Result.Digest] = true
+				m.fx.Blocks = append(m.fx.Blocks, b)
+			}
+		}
+	}
+	var stored []workunits.StoredUnits
+	for _, r := range sortedRefs(m.toStore) {
+		units := slices.Compact(slices.Sorted(slices.Values(m.toStore[r])))
+		stored = append(stored, workunits.StoredUnits{Opening: r, Units: units})
+	}
+	for len(stored) > 0 {
+		n := min(len(stored), workunits.MaxBatch)
+		m.say = append(m.say, workunits.StorageReceipt{Results: stored[:n]})
+		stored = stored[n:]
+	}
+	clear(m.toOpen)
+	clear(m.toStore)
+	m.blame()
+	m.cosign()
+	m.conclude()
+}
+
+func sortedRefs[T any](set map[ref]T) []ref {
+	return slices.SortedFunc(maps.Keys(set), func(x, y ref) int {
+		return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq))
+	})
+}
+
+// receiptCommits receipts commits that still need it, if it is this steward's
+// turn: it is active and executes none of their units itself.
+func (m *Machine) receiptCommits() {
+	if !m.isActive() {
+		return
+	}
+	for _, r := range sortedRefs(m.thin) {
+		c, hash, _ := m.book.Commit(r)
+		if got, _ := m.book.Received(r, m.self); got || r.Author == m.self && !m.publisher() {
+			delete(m.thin, r)
+			continue
+		}
+		if m.receipts >= ChainLength || !m.publisher() && m.executes(c.Units) {
+			continue
+		}
+		delete(m.thin, r)
+		m.receipts++
+		m.say = append(m.say, workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts})
+	}
+}
+
+// executes reports whether this node was granted any of the units.
+func (m *Machine) executes(units []uint32) bool {
+	return slices.ContainsFunc(units, func(u uint32) bool {
+		volunteers, _ := m.book.Touched(u)
+		return slices.Contains(volunteers, m.self)
+	})
+}
+
+// reveal draws: it shows the values that own receipts fixed, in order, each once
+// another steward's receipt has fixed the other value, or that steward was
+// silent for too long. The publisher's draw needs no second value.
+func (m *Machine) reveal() {
+	for len(m.undrawn) > 0 {
+		p := m.undrawn[0]
+		ready := m.publisher() || m.now >= p.since+patience
+		for _, s := range m.book.Stewards() {
+			if got, _ := m.book.Received(p.commit, s.Node); got && s.Node != m.self {
+				ready = true
+			}
+		}
+		if !ready {
+			return
+		}
+		m.undrawn = m.undrawn[1:]
+		m.say = append(m.say, workunits.Draw{Commit: p.commit, Index: p.index, Value: m.chain.Value(p.index), Head: m.topHead})
+	}
+}
+
+// blame states the faults that the verdicts imply.
+func (m *Machine) blame() {
+	for _, n := range m.book.BurnedNodes() {
+		if m.accused[n] || !m.isActive() {
+			continue
+		}
+		f := workunits.Fault{Name: workunits.FaultWrong, Against: n}
+		for _, known := range m.book.Faults() {
+			if known.Node == n && len(known.Units) > 0 {
+				f.Unit = known.Units[0]
+			}
+		}
+		m.accuse(f)
+	}
+}
+
+// cosign states the heads of others that this ledger bears out, and now and then
+// a new one.
+func (m *Machine) cosign() {
+	active := m.active()
+	for _, set := range slices.SortedFunc(maps.Keys(m.heads), func(x, y workunits.Digest) int { return slices.Compare(x[:], y[:]) }) {
+		h := m.heads[set]
+		if h.by[m.self] || h.checked || !slices.Contains(active, m.self) {
+			continue
+		}
+		b := verdict.Read(m.Job, m.Manifest, m.ledger, h.head.Logs)
+		if b == nil {
+			continue // not here yet
+		}
+		h.checked = true
+		if b.Head(h.head.Logs).Stakes == h.head.Stakes {
+			m.say = append(m.say, h.head)
+		}
+	}
+	if len(active) == 0 || active[0] != m.self || len(m.say) > 0 {
+		return
+	}
+	n := m.book.Counts()[verdict.Accepted]
+	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(int(m.Manifest.Units)/8, m.headAt/8, 1)) {
+		m.headAt = n
+		m.say = append(m.say, m.book.Head(m.ledger.Heads()))
+	}
+}
+
+// conclude seals a finished job; only its publisher can.
+func (m *Machine) conclude() {
+	if !m.publisher() || !m.book.Done() || m.book.Sealed() != nil || m.sealing || len(m.say) > 0 {
+		return
+	}
+	m.sealing = true
+	table := workunits.Encode(m.book.Stakes())
+	m.fx.Blocks = append(m.fx.Blocks, table)
+	counts := m.book.Counts()
+	m.say = append(m.say,
+		workunits.Standing{Number: 1, Table: workunits.Link{Cid: workunits.RecordCid(workunits.Sum(table))}},
+		workunits.Seal{Accepted: uint32(counts[verdict.Accepted]), Failed: uint32(counts[verdict.Failed]),
+			Results: m.book.Results(), Head: workunits.Sum(workunits.Encode(m.ledger.Heads()))})
+}
+
+// tick does what time asks for.
+func (m *Machine) tick() {
+	m.heartbeat()
+	m.expire()
+	for _, u := range slices.Sorted(maps.Keys(m.due)) {
+		m.unit(u)
+	}
+	for _, u := range slices.Sorted(maps.Keys(m.fetching)) {
+		if m.now >= m.fetching[u]+patience {
+			delete(m.fetching, u)
+			if v := m.book.Unit(u); v.Agreed() {
+				m.store(u, v)
+			}
+		}
+	}
+	if m.content == contentUnknown && m.book.Listed(m.self) && len(m.book.Stewards()) > 0 {
+		m.content = contentAsked
+		m.fx.Fetch = append(m.fx.Fetch, Fetch{Job: true, Hints: m.keepers()})
+	}
+	m.announcing()
+}
+
+// keepers lists who should have the program and the inputs.
+func (m *Machine) keepers() (list []node) {
+	for _, s := range m.book.Stewards() {
+		if s.Node == m.Manifest.Publisher || m.book.Keeps(s.Node) {
+			list = append(list, s.Node)
+		}
+	}
+	return list
+}
+
+// heartbeat tells the fellow stewards what is here, and asks for what is not.
+func (m *Machine) heartbeat() {
+	if m.now < m.beat {
+		return
+	}
+	m.beat = m.now + Heartbeat
+	m.beats++
+	for _, s := range m.book.Stewards() {
+		if s.Node != m.self && (m.awake(s.Node) || m.beats%3 == 1) {
+			m.send(s.Node, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+		}
+	}
+}
+
+// expire ends leases: the grantor's own, and those of a grantor that is silent.
+func (m *Machine) expire() {
+	active := m.active()
+	if len(active) == 0 {
+		return
+	}
+	for _, r := range sortedRefs(m.leases) {
+		if m.now < m.leases[r] || r.Author != m.self && (m.awake(r.Author) || active[0] != m.self) {
+			continue
+		}
+		delete(m.leases, r)
+		m.say = append(m.say, workunits.Expiry{Grant: r})
+	}
+}
+
+// announcing tells the network about the job, if this is the first steward awake.
+func (m *Machine) announcing() {
+	active := m.active()
+	if m.now < m.announce || len(active) == 0 || active[0] != m.self {
+		return
+	}
+	m.announce = m.now + announceTime
+	a := workunits.Announcement{
+		Network: m.Manifest.Network, Job: m.Job, Project: m.Manifest.Project, Owner: m.Manifest.Publisher,
+		Open: uint32(m.book.Counts()[verdict.Open]), Ended: m.over(), Time: m.now, Expires: m.now + announceLife, Stewards: active,
+	}
+	m.fx.Announce = &a
+}

@@ -1,0 +1,547 @@
+// Package volunteer decides what a volunteer asks for, executes and commits,
+// over all the jobs it supports.
+//
+// A Machine is a pure state machine: Step takes the time and one input and
+// returns effects. It requests units from the stewards of trusted projects'
+// jobs, starts as many as its policy has slots for, seals what they produced to
+// the custodians that each grant names, and commits.
+//
+// Order of effects: Segments and Blocks must be durable before any of Send
+// leaves. A grant is nothing to be kept: after a crash its lease ends and others
+// execute its units; commits live in this node's log and are offered again.
+//
+// A Machine belongs to one goroutine. Times are milliseconds since 1970.
+package volunteer
+
+import (
+	"cmp"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+// Times in milliseconds.
+const (
+	ahead       = 2_000 // of work to hold for each slot
+	commitAfter = 1_000 // a finished copy waits so long for others of its grant
+	answerTime  = 3_000 // a steward that has not answered by then is passed over
+	downTime    = 4_000
+	offerTime   = 5_000
+)
+
+// maxAsk is the most units asked for at once.
+const maxAsk = 128
+
+type (
+	node = workunits.NodeID
+	ref  = workunits.Ref
+)
+
+// Config is what a machine is made of. Rand must be secret and unpredictable
+// outside simulations.
+type Config struct {
+	Self     workunits.NodeID
+	Identity workunits.Identity // said at the head of each job's log
+	Canon    bool               // can make NaNs canonical
+	Rand     io.Reader
+}
+
+// Policy is what the owner allows now.
+type Policy struct {
+	Slots  int    // units at a time; 0 pauses
+	Memory uint64 // bytes for one unit
+}
+
+// Input is something that happened.
+type Input interface{ input() }
+
+// Tick lets time pass.
+type Tick struct{}
+
+// SetPolicy changes what the owner allows.
+type SetPolicy struct{ Policy Policy }
+
+// Join tells of a job of a trusted project: its manifest, its stewards and the
+// log that this node writes in it. Steward is whether this node is one of them.
+type Join struct {
+	Job      workunits.JobID
+	Manifest workunits.Manifest
+	Stewards []workunits.Steward
+	Author   *ledger.Author
+	Steward  bool
+}
+
+// Leave drops a job: it ended, or its project is trusted no more.
+type Leave struct{ Job workunits.JobID }
+
+// Received is a message from a peer, or from this node's own steward.
+type Received struct {
+	From workunits.NodeID
+	Msg  wire.Message
+}
+
+// Unreachable tells that a message to the peer could not be sent.
+type Unreachable struct{ Peer workunits.NodeID }
+
+// Finished reports on a Run. A result is durable before it is reported, except
+// for Block, which is the outcome's record if it is small enough to travel.
+type Finished struct {
+	Task   Task
+	Void   workunits.VoidReason // empty for a result
+	Result workunits.Result
+	Block  []byte
+	Millis uint64 // processor time
+}
+
+func (Tick) input()        {}
+func (SetPolicy) input()   {}
+func (Join) input()        {}
+func (Leave) input()       {}
+func (Received) input()    {}
+func (Unreachable) input() {}
+func (Finished) input()    {}
+
+// Task names one copy to execute.
+type Task struct {
+	Job       workunits.JobID
+	Grant     workunits.Ref
+	Unit      uint32
+	Canonical bool
+}
+
+// Said is a segment of this node's log in a job. Another role of this node in
+// the job must be told of the entries.
+type Said struct {
+	Job     workunits.JobID
+	Raw     []byte
+	Entries []ledger.Entry
+}
+
+// Run starts a copy; Hints are nodes that have its program and inputs.
+type Run struct {
+	Task
+	Hints []workunits.NodeID
+}
+
+// Effects is what a step asks for, see the package comment for the order.
+type Effects struct {
+	Said   []Said
+	Blocks [][]byte
+	Send   []wire.Outgoing // to this node itself: for its own steward
+	Run    []Run
+	Stop   []Task // no longer wanted; each is still reported as finished
+}
+
+type job struct {
+	Join
+	next     uint64 // not to be asked for work before
+	asked    node   // whose answer is awaited
+	askedAt  uint64
+	turn     int // whom to ask next
+	offer    uint64
+	credit   int
+	unitTime float64 // milliseconds, smoothed
+	reason   string  // why the last answer held no grant
+	grants   map[ref]*batch
+}
+
+// batch is a grant that this node works on.
+type batch struct {
+	ref
+	bound workunits.Digest
+	workunits.Grant
+	steward  node
+	hints    []node
+	queue    []uint32
+	running  map[uint32]bool
+	finished []Finished // not committed yet, ascending by unit at commit
+	since    uint64     // of the oldest in finished
+	received uint64
+}
+
+// Machine is the volunteer's state. Make it with New.
+type Machine struct {
+	Config
+	now    uint64
+	fx     Effects
+	policy Policy
+	jobs   map[workunits.JobID]*job
+	down   map[node]uint64
+	last   workunits.JobID // whose turn it was
+}
+
+// New returns a machine that has no jobs and, until SetPolicy, no slots.
+func New(c Config) *Machine {
+	return &Machine{Config: c, jobs: map[workunits.JobID]*job{}, down: map[node]uint64{}}
+}
+
+// Step takes one input and returns what is to be done.
+func (m *Machine) Step(now uint64, in Input) Effects {
+	m.now, m.fx = now, Effects{}
+	switch in := in.(type) {
+	case SetPolicy:
+		m.policy = in.Policy
+	case Join:
+		m.join(in)
+	case Leave:
+		m.leave(in.Job)
+	case Received:
+		m.receive(in.From, in.Msg)
+	case Unreachable:
+		m.unreachable(in.Peer)
+	case Finished:
+		m.finished(in)
+	}
+	for _, j := range m.sorted() {
+		m.commitDue(j)
+		m.offer(j)
+	}
+	m.start()
+	m.ask()
+	return m.fx
+}
+
+func (m *Machine) join(in Join) {
+	if j := m.jobs[in.Job]; j != nil {
+		j.Stewards, j.Steward = in.Stewards, in.Steward
+		return
+	}
+	j := &job{Join: in, grants: map[ref]*batch{}}
+	m.jobs[in.Job] = j
+	if !in.Author.Begun() {
+		m.say(j, m.Identity)
+	}
+}
+
+func (m *Machine) leave(id workunits.JobID) {
+	j := m.jobs[id]
+	if j == nil {
+		return
+	}
+	for _, g := range j.batches() {
+		for _, u := range slices.Sorted(maps.Keys(g.running)) {
+			m.fx.Stop = append(m.fx.Stop, g.task(id, u))
+		}
+	}
+	delete(m.jobs, id)
+}
+
+func (g *batch) task(id workunits.JobID, u uint32) Task {
+	return Task{Job: id, Grant: g.ref, Unit: u, Canonical: g.Canonical}
+}
+
+func (m *Machine) sorted() []*job {
+	return slices.SortedFunc(maps.Values(m.jobs), func(x, y *job) int { return slices.Compare(x.Job[:], y.Job[:]) })
+}
+
+func (j *job) batches() []*batch {
+	return slices.SortedFunc(maps.Values(j.grants), func(x, y *batch) int {
+		return cmp.Or(cmp.Compare(x.received, y.received), x.ref.Author.Compare(y.ref.Author), cmp.Compare(x.Seq, y.Seq))
+	})
+}
+
+func (m *Machine) say(j *job, bodies ...workunits.Body) []byte {
+	raw, entries := j.Author.Say(bodies...)
+	m.fx.Said = append(m.fx.Said, Said{j.Job, raw, entries})
+	return raw
+}
+
+func (m *Machine) send(to node, msg wire.Message) {
+	m.fx.Send = append(m.fx.Send, wire.Outgoing{To: to, Msg: msg})
+}
+
+func (m *Machine) up(n node) bool { return m.now >= m.down[n] }
+
+func (m *Machine) unreachable(n node) {
+	m.down[n] = m.now + downTime
+	for _, j := range m.sorted() {
+		if j.asked == n {
+			j.asked = node{}
+			j.turn++
+		}
+	}
+}
+
+func (m *Machine) receive(from node, msg wire.Message) {
+	j := m.jobs[msg.JobID()]
+	if j == nil {
+		return
+	}
+	switch msg := msg.(type) {
+	case wire.WorkReply:
+		m.reply(j, from, msg)
+	case wire.Pull:
+		// A steward tells how far it has this log.
+		if raw := j.Author.Ledger().Missing(msg.Have, wire.MaxFrame/2); len(raw) > 0 {
+			m.send(from, wire.Push{Job: j.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
+		}
+	}
+}
+
+// reply takes the answer of the steward that was asked; others' are ignored.
+func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
+	if from != j.asked {
+		return
+	}
+	j.asked = node{}
+	j.credit = max(j.credit, int(w.Credit))
+	j.reason = w.Reason
+	if len(w.Grant) == 0 {
+		j.turn++
+		if j.turn%max(1, len(j.candidates(m))) == 0 {
+			j.next = m.now + min(max(w.Retry, 100), 60_000)
+		}
+		return
+	}
+	s, err := workunits.ParseSegment(w.Grant)
+	if err != nil || s.Author != from || s.Job != j.Job || s.Network != j.Manifest.Network || len(s.Statements) != 1 {
+		m.unreachable(from)
+		return
+	}
+	body, err := s.Statements[0].Decode()
+	g, ok := body.(workunits.Grant)
+	if err != nil || !ok || !m.acceptable(j, from, g) {
+		m.unreachable(from)
+		return
+	}
+	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
+		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
+	j.grants[b.ref] = b
+}
+
+// acceptable refuses grants for someone else, of other inputs or another job's
+// shape, and those that name custodians who are none.
+func (m *Machine) acceptable(j *job, from node, g workunits.Grant) bool {
+	listed := func(n node) bool {
+		return n == j.Manifest.Publisher || slices.ContainsFunc(j.Stewards, func(s workunits.Steward) bool { return s.Node == n })
+	}
+	for _, c := range g.Custodians {
+		if !listed(c) {
+			return false
+		}
+	}
+	return g.To == m.Self && listed(from) && g.Inputs == j.Manifest.InputsDigest() && g.Arch == m.Identity.Arch &&
+		(m.Canon || !g.Canonical) && g.Units[len(g.Units)-1] < j.Manifest.Units &&
+		(len(g.Custodians) > 0 || j.Manifest.Policy.Mode == workunits.VerifyNone)
+}
+
+// held counts the units that wait or run, and those that run.
+func (m *Machine) held() (waiting, running int) {
+	for _, j := range m.jobs {
+		for _, g := range j.grants {
+			waiting += len(g.queue)
+			running += len(g.running)
+		}
+	}
+	return waiting, running
+}
+
+// start runs waiting units while there are slots, oldest grants first.
+func (m *Machine) start() {
+	_, running := m.held()
+	for _, j := range m.sorted() {
+		for _, g := range j.batches() {
+			for len(g.queue) > 0 && running < m.policy.Slots {
+				u := g.queue[0]
+				g.queue = g.queue[1:]
+				g.running[u] = true
+				running++
+				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.hints})
+			}
+		}
+	}
+}
+
+// ask requests units where there is room for them: one job at a time, one
+// steward at a time, in turn.
+func (m *Machine) ask() {
+	waiting, running := m.held()
+	if m.policy.Slots == 0 {
+		return
+	}
+	jobs := m.sorted()
+	at := slices.IndexFunc(jobs, func(j *job) bool { return slices.Compare(j.Job[:], m.last[:]) > 0 })
+	if at > 0 {
+		jobs = append(slices.Clone(jobs[at:]), jobs[:at]...)
+	}
+	for _, j := range jobs {
+		if j.asked != (node{}) {
+			if m.now < j.askedAt+answerTime {
+				continue
+			}
+			m.unreachable(j.asked)
+		}
+		want := j.room(m.policy.Slots) + m.policy.Slots - running - waiting
+		list := j.candidates(m)
+		if want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
+			continue
+		}
+		if floor := j.room(m.policy.Slots) / 2; want < floor {
+			continue // ask seldom, for more
+		}
+		m.last = j.Job
+		j.asked, j.askedAt = list[j.turn%len(list)], m.now
+		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Identity.Arch,
+			Canon: m.Canon, Memory: m.policy.Memory})
+		return
+	}
+}
+
+// room is how many units may wait, so that slots stay busy without hoarding.
+func (j *job) room(slots int) int {
+	if j.unitTime == 0 {
+		return 0
+	}
+	return min(slots*int(ahead/max(j.unitTime, 1)), maxAsk)
+}
+
+// candidates are the job's stewards that may be asked now, first ones first.
+func (j *job) candidates(m *Machine) (list []node) {
+	for _, s := range j.Stewards {
+		if len(list) < int(j.Manifest.Active) && m.up(s.Node) && (s.Node != m.Self || s.Node == j.Manifest.Publisher) {
+			list = append(list, s.Node)
+		}
+	}
+	return list
+}
+
+func (m *Machine) finished(f Finished) {
+	j := m.jobs[f.Task.Job]
+	if j == nil {
+		return
+	}
+	g := j.grants[f.Task.Grant]
+	if g == nil || !g.running[f.Task.Unit] {
+		return
+	}
+	delete(g.running, f.Task.Unit)
+	if len(g.finished) == 0 {
+		g.since = m.now
+	}
+	g.finished = append(g.finished, f)
+	if f.Void == "" {
+		each := float64(f.Millis)
+		if j.unitTime == 0 {
+			j.unitTime = max(each, 1)
+		}
+		j.unitTime += (each - j.unitTime) / 8
+	}
+}
+
+// commitDue commits finished copies of grants that are through, and those that
+// have waited long enough.
+func (m *Machine) commitDue(j *job) {
+	for _, g := range j.batches() {
+		done := len(g.queue) == 0 && len(g.running) == 0
+		if len(g.finished) > 0 && (done || m.now >= g.since+commitAfter) {
+			m.commit(j, g)
+		}
+		if done {
+			delete(j.grants, g.ref)
+		}
+	}
+}
+
+// commit says what the finished copies of a grant came to, sealed to its
+// custodians; without custodians it opens them at once.
+func (m *Machine) commit(j *job, g *batch) {
+	slices.SortFunc(g.finished, func(x, y Finished) int { return cmp.Compare(x.Task.Unit, y.Task.Unit) })
+	c := workunits.Commit{Grant: g.ref, Bound: g.bound}
+	var opened workunits.SealedOpening
+	if _, err := io.ReadFull(m.Rand, opened.Seed[:]); err != nil {
+		panic(err) // the generator never fails
+	}
+	var blocks [][]byte
+	for _, f := range g.finished {
+		if f.Void != "" {
+			c.Void = append(c.Void, workunits.VoidUnit{Unit: f.Task.Unit, Reason: f.Void})
+			continue
+		}
+		name := workunits.Copy{Network: j.Manifest.Network, Job: j.Job, Volunteer: m.Self, Unit: f.Task.Unit}
+		c.Units = append(c.Units, f.Task.Unit)
+		c.Hashes = append(c.Hashes, name.CommitHash(f.Result.Digest, opened.Nonce(f.Task.Unit)))
+		c.Millis += f.Millis
+		opened.Results = append(opened.Results, f.Result)
+		if len(f.Block) > 0 {
+			blocks = append(blocks, f.Block)
+		}
+	}
+	g.finished = nil
+	bodies := []workunits.Body{c}
+	if len(c.Units) > 0 && len(g.Custodians) > 0 {
+		for _, n := range g.Custodians {
+			i := slices.IndexFunc(j.Stewards, func(s workunits.Steward) bool { return s.Node == n })
+			if i >= 0 {
+				c.Sealed = append(c.Sealed, workunits.Sealed{To: n, Data: opened.Seal(j.Stewards[i].Enc, m.Rand)})
+			}
+		}
+		bodies[0] = c
+	} else if len(c.Units) > 0 {
+		o := workunits.Opening{Commit: ref{Author: m.Self, Seq: j.Author.Ledger().Len(m.Self)}}
+		for i, u := range c.Units {
+			o.Units = append(o.Units, workunits.OpenUnit{Unit: u, Nonce: opened.Nonce(u), Result: opened.Results[i]})
+		}
+		bodies = append(bodies, o)
+	}
+	m.deliver(j, g, m.say(j, bodies...), blocks)
+}
+
+// deliver sends a commit to the grantor, to the custodians, which get the small
+// results beside it, and to the other stewards that act.
+func (m *Machine) deliver(j *job, g *batch, raw []byte, blocks [][]byte) {
+	m.fx.Blocks = append(m.fx.Blocks, blocks...)
+	to := append([]node{g.steward}, g.Custodians...)
+	to = append(to, j.candidates(m)...)
+	sent := map[node]bool{m.Self: true}
+	for _, n := range to {
+		if sent[n] {
+			continue
+		}
+		sent[n] = true
+		p := wire.Push{Job: j.Job, Segments: [][]byte{raw}}
+		if len(g.Custodians) == 0 || slices.Contains(g.Custodians, n) {
+			p.Blocks = blocks
+		}
+		m.send(n, p)
+	}
+}
+
+// offer tells the stewards now and then how long this node's log is, so that a
+// commit that was lost on the way is asked for again.
+func (m *Machine) offer(j *job) {
+	l := j.Author.Ledger()
+	if m.now < j.offer+offerTime || j.Steward || l.Len(m.Self) == 0 {
+		return
+	}
+	j.offer = m.now
+	for _, n := range j.candidates(m) {
+		m.send(n, wire.Pull{Job: j.Job, Have: []workunits.LogHead{{Author: m.Self, Len: l.Len(m.Self), Hash: l.Last(m.Self)}}})
+	}
+}
+
+// JobView is what a volunteer sees of its part in a job.
+type JobView struct {
+	Job      workunits.JobID
+	Waiting  int
+	Running  int
+	Credit   int    // own copies in accepted units, as stewards say
+	Reason   string // why a steward had nothing, empty if it had
+	Stewards int    // that can be asked now
+}
+
+// View describes the jobs, in the order of their ids.
+func (m *Machine) View() (list []JobView) {
+	for _, j := range m.sorted() {
+		v := JobView{Job: j.Job, Credit: j.credit, Reason: j.reason, Stewards: len(j.candidates(m))}
+		for _, g := range j.grants {
+			v.Waiting += len(g.queue)
+			v.Running += len(g.running)
+		}
+		list = append(list, v)
+	}
+	return list
+}
