@@ -1,0 +1,171 @@
+# Talka's build. Needs Go and a C compiler; `make help` lists the targets.
+# `make apps` and the checks of `make verify` need more: .ci/run installs it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+GO ?= go
+# How long each fuzz target runs, and which benchmarks (a regular expression).
+FUZZTIME ?= 10s
+BENCH ?= .
+SEED ?=
+
+# Pinned: a newer one may find more, and the tree must not fail by itself.
+LINT_VERSION := v2.15.0
+LINT := bin/tools/golangci-lint-$(LINT_VERSION)
+
+# The compiler that made the committed programs; another gives other bytes.
+CLANG_MAJOR := 14
+APPS := workunits/apps/*.wasm workunits/apps/*/*.wasm
+
+# Directories of the module's tests that contain a line matching $(1).
+# A read error in a folder that is not there yet is no news.
+tests_with = $$({ grep -rlE --include='*_test.go' '$(1)' cmd p2p grid workunits chunkstore configs 2>/dev/null || true; } | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
+
+##@ Build
+
+.PHONY: build
+build: bin/apps/search.wasm ## bin/talka, and the programs of the demo in bin/apps
+	@if [ ! -d cmd/talka ]; then echo 'make build: cmd/talka is not built yet' >&2; exit 1; fi
+	CGO_ENABLED=1 $(GO) build -trimpath -o bin/talka ./cmd/talka
+
+# The go command keeps its own record of what changed, so it is always asked.
+.PHONY: bin/apps/search.wasm
+bin/apps/search.wasm:
+	@if [ ! -d workunits/apps/search ]; then echo 'make build: workunits/apps/search is not built yet' >&2; exit 1; fi
+	@mkdir -p $(@D)
+	GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o $@ ./workunits/apps/search
+
+.PHONY: apps
+apps: ## Rebuild the committed .wasm files of the C programs (clang, lld, wasi-libc)
+	bash workunits/apps/build.sh
+
+.PHONY: demo
+demo: build ## Seven nodes on this machine run a real job, faults included
+	bin/talka demo
+
+.PHONY: clean
+clean: ## Remove what a build made, the linter too
+	rm -rf bin dist bench.json coverage.out
+
+##@ Test
+
+e2e_dirs = $(call tests_with,^//go:build (.*[^a-z0-9])?e2e([^a-z0-9]|$$))
+
+.PHONY: test
+test: test-go ## Everything that must pass: test-go and test-e2e
+	@if [ -n "$(e2e_dirs)" ]; then $(MAKE) --no-print-directory test-e2e; fi
+
+.PHONY: test-go
+test-go: ## Tests of all packages
+	$(GO) test -timeout 10m ./...
+
+# Tests of whole processes carry the build tag e2e and find the binary that
+# they start in TALKA_BIN.
+.PHONY: test-e2e
+test-e2e: ## Tests with the tag e2e: real processes, the demo among them
+	@dirs="$(e2e_dirs)"; \
+	if [ -z "$$dirs" ]; then echo 'make test-e2e: not built yet: no test has the tag e2e' >&2; exit 1; fi; \
+	$(MAKE) --no-print-directory build; \
+	set -x; TALKA_BIN=$(CURDIR)/bin/talka $(GO) test -tags e2e -count=1 -timeout 12m $$dirs
+
+.PHONY: race
+race: ## Tests of all packages under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME (10s)
+	@found=0; \
+	for dir in $(call tests_with,^func Fuzz); do \
+		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$dir/*_test.go | sort -u); do \
+			found=$$((found + 1)); echo "== $$dir $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir; \
+		done; \
+	done; \
+	if [ $$found = 0 ]; then echo 'make fuzz: there is no fuzz target' >&2; exit 1; fi; \
+	echo "$$found fuzz targets, $(FUZZTIME) each"
+
+.PHONY: bench
+bench: build ## Benchmarks matching BENCH (all), as JSON to stdout and bench.json
+	@dirs="$(call tests_with,^func Benchmark)"; \
+	if [ -z "$$dirs" ]; then echo 'make bench: there is no benchmark' >&2; exit 1; fi; \
+	TALKA_BIN=$(CURDIR)/bin/talka $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -timeout 30m $$dirs | tee /dev/stderr | awk -f .ci/bench.awk >bench.json; \
+	cat bench.json
+
+# Simulations are the tests named TestSim…; they read TALKA_SEED and print it.
+# $(1) folder, $(2) name of the target.
+define simulate
+	@if ! grep -qsE '^func TestSim' $(1)/*_test.go; then echo 'make $(2): not built yet: $(1) has no TestSim' >&2; exit 1; fi
+	TALKA_SEED='$(SEED)' $(GO) test -count=1 -timeout 30m -run '^TestSim' -v ./$(1)
+endef
+
+.PHONY: sim
+sim: ## Simulator over the pure machines; SEED=n replays a run
+	$(call simulate,grid/gridtest,sim)
+
+.PHONY: sim-net
+sim-net: ## Real libp2p in virtual time; SEED=n replays a run
+	$(call simulate,p2p/p2ptest,sim-net)
+
+.PHONY: netlab
+netlab: ## Nodes behind emulated networks
+	@echo 'make netlab: not built yet' >&2; exit 1
+
+##@ Check
+
+.PHONY: verify
+verify: fmt vet lint layering tidy generated apps-unchanged ## All checks of the source below
+
+.PHONY: fmt
+fmt: ## gofmt has nothing to say
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' | while read -r f; do [ -e "$$f" ] && echo "$$f"; done)); \
+	if [ -n "$$bad" ]; then echo "not formatted (run gofmt -w):" >&2; echo "$$bad" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet, for this machine and for the guests
+	$(GO) vet ./...
+	@if [ -d workunits/apps/search ]; then set -x; GOOS=wasip1 GOARCH=wasm $(GO) vet ./workunits/apps/search; fi
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint with .golangci.yml
+	$(LINT) run ./...
+
+$(LINT):
+	@mkdir -p bin/tools
+	GOBIN=$(CURDIR)/bin/tools GOFLAGS=-trimpath $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/tools/golangci-lint $@
+
+.PHONY: layering
+layering: ## Who imports whom, and purity
+	$(GO) test -count=1 .
+
+.PHONY: tidy
+tidy: ## go.mod and go.sum are what the source needs
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: generated
+generated: ## go generate changes nothing
+	@if ! git grep -qE '^//go:generate ' -- '*.go'; then exit 0; fi; \
+	before=$$(git status --porcelain; git diff | git hash-object --stdin); \
+	$(GO) generate ./...; \
+	after=$$(git status --porcelain; git diff | git hash-object --stdin); \
+	if [ "$$before" != "$$after" ]; then echo 'go generate changes files; commit what it makes:' >&2; git status --short >&2; exit 1; fi
+
+.PHONY: apps-unchanged
+apps-unchanged: ## The committed .wasm files are what their source gives
+	@if [ ! -e workunits/apps/build.sh ]; then echo 'apps-unchanged: workunits/apps/build.sh is not built yet' >&2; exit 1; fi; \
+	if ! clang --version 2>/dev/null | grep -q 'clang version $(CLANG_MAJOR)\.' || ! command -v wasm-ld >/dev/null; then \
+		if [ -n "$${CI:-}" ]; then echo 'apps-unchanged: needs clang $(CLANG_MAJOR), lld and wasi-libc' >&2; exit 1; fi; \
+		echo 'apps-unchanged: not checked, for want of clang $(CLANG_MAJOR) and lld'; exit 0; \
+	fi; \
+	before=$$(sha256sum $$(ls $(APPS) 2>/dev/null) </dev/null); \
+	$(MAKE) --no-print-directory apps; \
+	after=$$(sha256sum $$(ls $(APPS) 2>/dev/null) </dev/null); \
+	if [ "$$before" != "$$after" ]; then echo 'apps-unchanged: make apps gives other bytes; commit them:' >&2; diff <(echo "$$before") <(echo "$$after") >&2; exit 1; fi
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
