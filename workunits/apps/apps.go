@@ -1,0 +1,80 @@
+// Package apps holds Talka's example programs: Lennard-Jones clusters (lj), an
+// index of words in text files (search), and three kernels that compare the
+// sandbox with native code (kernels).
+//
+// All are WASI preview 1 commands whose output depends on their arguments and
+// inputs alone. The C programs are embedded here as build.sh made them, byte for
+// byte (see SHA256SUMS). Search is Go and takes megabytes, so it is not
+// committed: `make build` puts it at bin/apps/search.wasm.
+package apps
+
+import (
+	_ "embed"
+)
+
+// Embedded as strings, so that no caller can change them for the others.
+var (
+	//go:embed lj/lj.wasm
+	lj string
+
+	//go:embed kernels/matmul.wasm
+	matmul string
+	//go:embed kernels/matmul.c
+	matmulSource string
+
+	//go:embed kernels/nbody.wasm
+	nbody string
+	//go:embed kernels/nbody.c
+	nbodySource string
+
+	//go:embed kernels/sha256.wasm
+	sha256 string
+	//go:embed kernels/sha256.c
+	sha256Source string
+)
+
+// LJ is the program that looks for the global minimum of a Lennard-Jones
+// cluster:
+//
+//	lj --atoms N --seed S [--steps M] [--out DIR]
+//
+// It prints "energy E" with six decimals, in reduced units, and writes best.xyz.
+func LJ() []byte { return []byte(lj) }
+
+// LJMinimum is the lowest published energy of a Lennard-Jones cluster in reduced
+// units, and whether this table has one for so many atoms. Source: D. J. Wales
+// and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997).
+func LJMinimum(atoms int) (float64, bool) {
+	switch atoms {
+	case 13:
+		return -44.326801, true
+	case 19:
+		return -72.659782, true
+	case 26:
+		return -108.315616, true
+	case 38:
+		return -173.928427, true
+	case 55:
+		return -279.248470, true
+	}
+	return 0, false
+}
+
+// Kernel is a benchmark in C and the program made of it. Run without arguments
+// it computes for some tenths of a second; its first argument scales the work.
+// It prints its name and a checksum, the same natively where the compiler does
+// not contract floating point (-ffp-contract=off).
+type Kernel struct {
+	Name   string
+	Wasm   []byte
+	Source []byte // one C file, which may need -lm
+}
+
+// Kernels are multiplication of matrices, motion under gravity and SHA-256.
+func Kernels() []Kernel {
+	return []Kernel{
+		{"matmul", []byte(matmul), []byte(matmulSource)},
+		{"nbody", []byte(nbody), []byte(nbodySource)},
+		{"sha256", []byte(sha256), []byte(sha256Source)},
+	}
+}
