@@ -1,0 +1,37 @@
+// Package api is a node's local HTTP interface and the Go client for it.
+//
+// # Protocol
+//
+// Requests and answers are JSON under /v1; /openapi.json describes every route
+// and is generated from the types that the routes use. Three shapes of answer
+// exist:
+//
+//   - one JSON value;
+//   - JSON lines ([Line]), for what takes a while: progress, results, and at the
+//     end either {"end":true} or a problem. A stream without its end was cut off;
+//   - server-sent events, for what happens on the node ([Event]); a reader that
+//     comes back with Last-Event-ID gets what it missed while the node's ring
+//     of recent events still holds it.
+//
+// Errors are problem documents (RFC 9457). Their type is a URN that ends in one
+// of a closed set of kinds ([Kind]); clients decide by kind, people read detail.
+// A stream that fails before its first line answers with the problem and its
+// status, like any other route.
+//
+// # Security
+//
+// The only listener is a unix socket with mode 0600 in the node's data
+// directory: who can open the file is the node's owner. Every request passes, in
+// this order, the list of allowed Host names, protection against cross-origin
+// requests, authentication and the limit on bodies; then the operation's
+// [Scope] is compared with what authentication granted. Each step denies by
+// default, and an operation that names no scope is refused to everybody.
+//
+// Texts that come from peers (names, reasons, traps) are passed on as they are;
+// who shows them on a screen removes control characters.
+//
+// # Concurrency
+//
+// [Server] and [Client] are safe for concurrent use. Callbacks of Client run on
+// the caller's goroutine, one at a time.
+package api

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Scope is a set of things that a caller may do.
+type Scope uint8
+
+// The scopes. ScopeFiles reaches files of the node's owner by their path.
+const (
+	ScopeRead    Scope = 1 << iota // see what the node does
+	ScopeControl                   // pause it, join networks, trust projects
+	ScopePublish                   // make projects and jobs
+	ScopeFiles                     // read and write local files
+	scopeOwner   = ScopeRead | ScopeControl | ScopePublish | ScopeFiles
+)
+
+// scopeKey finds an operation's Scope in its metadata.
+const scopeKey = "scope"
+
+const (
+	maxBody     = 1 << 20 // bytes; a manifest has at most a quarter of that
+	bodyTimeout = 10 * time.Second
+)
+
+type ctxKey int
+
+const (
+	ctxSocket  ctxKey = iota // true on connections of the unix socket
+	ctxGranted               // the caller's Scope
+)
+
+// guard is the way to h. Its steps are in the package comment.
+func guard(h http.Handler) http.Handler {
+	h = granted(bounded(h))
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "cross-origin request")
+	}))
+	h = allowedHost(origin.Handler(h))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		h.ServeHTTP(w, r)
+	})
+}
+
+// allowedHost stops requests that a browser was talked into by a foreign name
+// that resolves to this machine (DNS rebinding).
+func allowedHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != clientHost && r.Host != "localhost" {
+			writeProblem(w, newProblem(KindRequest, http.StatusMisdirectedRequest, "this is the local interface of a Talka node; use Host: "+clientHost))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// granted authenticates. The unix socket's file mode lets in the owner alone;
+// nothing else is let in. Browsers never come by the socket, so what looks like
+// one is refused there as well, whatever its method.
+func granted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		socket, _ := r.Context().Value(ctxSocket).(bool)
+		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+		if !socket || browser {
+			refuse(w, http.StatusUnauthorized, "not authenticated: use the node's unix socket")
+			return
+		}
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), ctxGranted, scopeOwner)))
+	})
+}
+
+// bounded reads the whole body, in bounded time and space. Handlers that run for
+// long must not inherit that deadline (net/http cancels their context by it), nor
+// the write deadline of a stream that used the connection before.
+func bounded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		deadline := http.NewResponseController(w)
+		if err := deadline.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+			writeProblem(w, problem(err))
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		var large *http.MaxBytesError
+		switch {
+		case errors.As(err, &large):
+			writeProblem(w, newProblem(KindTooLarge, http.StatusRequestEntityTooLarge, "request body over 1 MiB"))
+			return
+		case err != nil:
+			writeProblem(w, newProblem(KindRequest, http.StatusBadRequest, "reading the request: "+err.Error()))
+			return
+		}
+		if err := errors.Join(deadline.SetReadDeadline(time.Time{}), deadline.SetWriteDeadline(time.Time{})); err != nil {
+			writeProblem(w, problem(err))
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		h.ServeHTTP(w, r)
+	})
+}
+
+// authorise compares the operation's scope with the caller's.
+func authorise(ctx huma.Context, next func(huma.Context)) {
+	has, _ := ctx.Context().Value(ctxGranted).(Scope)
+	needs, ok := ctx.Operation().Metadata[scopeKey].(Scope)
+	if !ok || needs == 0 || has&needs != needs {
+		ctx.SetHeader("Content-Type", "application/problem+json")
+		ctx.SetStatus(http.StatusForbidden)
+		// The client is gone if this fails.
+		_ = json.NewEncoder(ctx.BodyWriter()).Encode(newProblem(KindUnauthorised, http.StatusForbidden, "this caller may not do that"))
+		return
+	}
+	next(ctx)
+}
+
+func refuse(w http.ResponseWriter, status int, detail string) {
+	writeProblem(w, newProblem(KindUnauthorised, status, detail))
+}
+
+func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client is gone if this fails
+}

@@ -1,0 +1,283 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/workunits"
+)
+
+const memNetwork = "test"
+
+// memNode is a Node without network or execution: what a test tells it about a
+// job is what it knows. End-to-end tests use the real node.
+type memNode struct {
+	key workunits.NodeID
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change
+	paused   bool
+	projects map[workunits.ProjectID]*grid.ProjectInfo
+	jobs     map[workunits.JobID]*memJob
+	blobs    map[cid.Cid][]byte
+	events   []grid.Event
+}
+
+type memJob struct {
+	manifest workunits.Manifest
+	results  []grid.UnitResult
+	state    grid.JobState
+}
+
+func newMemNode() *memNode {
+	return &memNode{
+		key:      workunits.NodeID{1},
+		changed:  make(chan struct{}),
+		projects: map[workunits.ProjectID]*grid.ProjectInfo{},
+		jobs:     map[workunits.JobID]*memJob{},
+		blobs:    map[cid.Cid][]byte{},
+	}
+}
+
+// change wakes those who wait. The caller holds the lock.
+func (n *memNode) change(e grid.Event) {
+	e.Seq = uint64(len(n.events)) + 1
+	n.events = append(n.events, e)
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+func (n *memNode) Status() grid.Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := grid.Status{PeerID: n.key, Network: memNetwork, State: grid.StateIdle, Reason: "no job of a trusted project"}
+	if n.paused {
+		st.State, st.Reason = grid.StatePaused, "its owner paused it"
+	}
+	return st
+}
+
+func (n *memNode) Peers() []grid.PeerInfo { return nil }
+
+func (n *memNode) Invite() (string, error) { return memNetwork + "/" + n.key.String(), nil }
+
+func (n *memNode) Join(_ context.Context, invite string) error {
+	if want, _ := n.Invite(); invite != want {
+		return &Error{KindRequest, "the invite is for another network"}
+	}
+	return nil
+}
+
+func (n *memNode) setPaused(p bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paused = p
+	n.change(grid.Event{Kind: "paused"})
+}
+
+func (n *memNode) Pause(time.Duration) { n.setPaused(true) }
+func (n *memNode) Resume()             { n.setPaused(false) }
+
+func (n *memNode) NewProject(name string) (workunits.ProjectID, error) {
+	id := workunits.ProjectID{Publisher: n.key, Name: name}
+	if err := workunits.ValidName(name); err != nil {
+		return id, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.projects[id] = &grid.ProjectInfo{Project: id, Own: true}
+	return id, nil
+}
+
+func (n *memNode) Trust(id workunits.ProjectID, trust bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, ok := n.projects[id]
+	if !ok {
+		p = &grid.ProjectInfo{Project: id}
+		n.projects[id] = p
+	}
+	p.Trusted = trust
+	return nil
+}
+
+func (n *memNode) Projects() (list []grid.ProjectInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.projects {
+		list = append(list, *p)
+	}
+	slices.SortFunc(list, func(a, b grid.ProjectInfo) int { return cmp.Compare(a.Project.String(), b.Project.String()) })
+	return list
+}
+
+func (n *memNode) Submit(_ context.Context, m workunits.Manifest, progress func(string)) (workunits.JobID, error) {
+	progress("signing")
+	m.Publisher, m.Network = n.key, memNetwork
+	if err := m.Check(); err != nil {
+		return workunits.JobID{}, err
+	}
+	id := workunits.JobID(workunits.Sum(workunits.Encode(m)))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.jobs[id] = &memJob{manifest: m, state: grid.JobRunning}
+	n.change(grid.Event{Kind: "submitted", Job: id})
+	return id, nil
+}
+
+// accept adds results; with the last one the job is done.
+func (n *memNode) accept(id workunits.JobID, results ...grid.UnitResult) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	j := n.jobs[id]
+	j.results = append(j.results, results...)
+	if len(j.results) == int(j.manifest.Units) {
+		j.state = grid.JobDone
+	}
+	for _, r := range results {
+		n.change(grid.Event{Kind: "accepted", Job: id, Unit: r.Unit})
+	}
+}
+
+func (n *memNode) Jobs() (list []grid.JobInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id := range n.jobs {
+		info, _ := n.info(id)
+		list = append(list, info)
+	}
+	return list
+}
+
+// info is for callers that hold the lock.
+func (n *memNode) info(id workunits.JobID) (grid.JobInfo, error) {
+	j, ok := n.jobs[id]
+	if !ok {
+		return grid.JobInfo{}, fmt.Errorf("job %s: %w", id, grid.ErrNotFound)
+	}
+	total, accepted := int(j.manifest.Units), len(j.results)
+	return grid.JobInfo{
+		Job: id, Name: j.manifest.Name, Project: j.manifest.ProjectID(), State: j.state,
+		Units: grid.UnitCounts{Total: total, Open: total - accepted, Accepted: accepted},
+	}, nil
+}
+
+func (n *memNode) Job(_ context.Context, id workunits.JobID) (grid.JobInfo, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.info(id)
+}
+
+func (n *memNode) WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error) {
+	for {
+		n.mu.Lock()
+		info, err := n.info(id)
+		changed := n.changed
+		n.mu.Unlock()
+		if err != nil || info.State != grid.JobRunning {
+			return info, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return info, ctx.Err()
+		}
+	}
+}
+
+func (n *memNode) Cancel(_ context.Context, id workunits.JobID, _ string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := n.info(id); err != nil {
+		return err
+	}
+	n.jobs[id].state = grid.JobCancelled
+	n.change(grid.Event{Kind: "cancelled", Job: id})
+	return nil
+}
+
+func (n *memNode) Results(_ context.Context, id workunits.JobID, yield func(grid.UnitResult) error) error {
+	n.mu.Lock()
+	_, err := n.info(id)
+	if err != nil {
+		n.mu.Unlock()
+		return err
+	}
+	results := slices.Clone(n.jobs[id].results)
+	n.mu.Unlock()
+	slices.SortFunc(results, func(a, b grid.UnitResult) int { return cmp.Compare(a.Unit, b.Unit) })
+	for _, r := range results {
+		if err := yield(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *memNode) Events(ctx context.Context, after uint64) <-chan grid.Event {
+	out := make(chan grid.Event)
+	go func() {
+		defer close(out)
+		for ; ; after++ {
+			n.mu.Lock()
+			for after >= uint64(len(n.events)) {
+				changed := n.changed
+				n.mu.Unlock()
+				select {
+				case <-changed:
+				case <-ctx.Done():
+					return
+				}
+				n.mu.Lock()
+			}
+			e := n.events[after]
+			n.mu.Unlock()
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func (n *memNode) AddData(_ context.Context, path string, progress func(done, total int64)) (cid.Cid, int64, int, error) {
+	b, err := os.ReadFile(path) //nolint:gosec // the test's own file
+	if err != nil {
+		return cid.Undef, 0, 0, err
+	}
+	progress(0, int64(len(b)))
+	c := workunits.RawCid(workunits.Sum(b))
+	n.mu.Lock()
+	n.blobs[c] = b
+	n.mu.Unlock()
+	progress(int64(len(b)), int64(len(b)))
+	return c, int64(len(b)), 1, nil
+}
+
+func (n *memNode) GetData(_ context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
+	n.mu.Lock()
+	b, ok := n.blobs[c]
+	n.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("nobody has %s, asked for %v: %w", c, timeout, grid.ErrTimeout)
+	}
+	f, err := os.OpenFile(dest, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the test's own file
+	if err != nil {
+		return err
+	}
+	_, err = f.ReadFrom(bytes.NewReader(b))
+	progress(int64(len(b)), int64(len(b)))
+	return errors.Join(err, f.Close())
+}

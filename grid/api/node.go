@@ -1,0 +1,60 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Node is what the API needs of a node. Its methods are safe for concurrent
+// use. Errors wrap grid.ErrNotFound and grid.ErrTimeout where those apply.
+type Node interface {
+	Status() grid.Status
+	Peers() []grid.PeerInfo
+
+	// Invite makes the text that lets another node find this network.
+	Invite() (string, error)
+	// Join connects to the peers of an invite; an invite of another network is
+	// an error.
+	Join(ctx context.Context, invite string) error
+
+	// Pause stops the execution of units for d, or until Resume where d is 0.
+	Pause(d time.Duration)
+	Resume()
+
+	NewProject(name string) (workunits.ProjectID, error)
+	Trust(p workunits.ProjectID, trust bool) error
+	Projects() []grid.ProjectInfo
+
+	// Submit signs and publishes a job. The manifest has neither publisher,
+	// network nor time; program and inputs are in the node's store. It returns
+	// once other stewards hold the job, where there are any. Progress gets one
+	// sentence at a time.
+	Submit(ctx context.Context, m workunits.Manifest, progress func(string)) (workunits.JobID, error)
+	Jobs() []grid.JobInfo
+	// Job also looks on the network for a job that this node does not know.
+	Job(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
+	// WaitJob returns when the job is done, failed or cancelled.
+	WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
+	Cancel(ctx context.Context, id workunits.JobID, reason string) error
+	// Results yields accepted and failed units in ascending order; files by CID
+	// are in the store when their unit is yielded. An error of yield ends it
+	// and is returned.
+	Results(ctx context.Context, id workunits.JobID, yield func(grid.UnitResult) error) error
+
+	// Events sends what happened after the event with the given number, from
+	// a bounded ring, then what happens, until ctx ends; then it closes the
+	// channel.
+	Events(ctx context.Context, after uint64) <-chan grid.Event
+
+	// AddData adds a file or folder to the store and keeps it. It returns its
+	// CID, its bytes and its chunks.
+	AddData(ctx context.Context, path string, progress func(done, total int64)) (cid.Cid, int64, int, error)
+	// GetData writes content to dest, which must not exist, fetching what is
+	// missing from peers; it gives up when nothing arrived for timeout.
+	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+}
