@@ -63,13 +63,13 @@ test-go: ## Tests of all packages
 	$(GO) test -timeout 10m ./...
 
 # Tests of whole processes carry the build tag e2e and find the binary that
-# they start in TALKA_BIN.
+# they start in TALKA_TEST_BIN.
 .PHONY: test-e2e
 test-e2e: ## Tests with the tag e2e: real processes, the demo among them
 	@dirs="$(e2e_dirs)"; \
 	if [ -z "$$dirs" ]; then echo 'make test-e2e: not built yet: no test has the tag e2e' >&2; exit 1; fi; \
 	$(MAKE) --no-print-directory build; \
-	set -x; TALKA_BIN=$(CURDIR)/bin/talka $(GO) test -tags e2e -count=1 -timeout 12m $$dirs
+	set -x; TALKA_TEST_BIN=$(CURDIR)/bin/talka $(GO) test -tags e2e -count=1 -timeout 12m $$dirs
 
 .PHONY: race
 race: ## Tests of all packages under the race detector
@@ -91,14 +91,14 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 bench: build ## Benchmarks matching BENCH (all), as JSON to stdout and bench.json
 	@dirs="$(call tests_with,^func Benchmark)"; \
 	if [ -z "$$dirs" ]; then echo 'make bench: there is no benchmark' >&2; exit 1; fi; \
-	TALKA_BIN=$(CURDIR)/bin/talka $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -timeout 30m $$dirs | tee /dev/stderr | awk -f .ci/bench.awk >bench.json; \
+	TALKA_TEST_BIN=$(CURDIR)/bin/talka $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -timeout 30m $$dirs | tee /dev/stderr | awk -f .ci/bench.awk >bench.json; \
 	cat bench.json
 
-# Simulations are the tests named TestSim…; they read TALKA_SEED and print it.
+# Simulations are the tests named TestSim…; they read TALKA_TEST_SEED and print it.
 # $(1) folder, $(2) name of the target.
 define simulate
 	@if ! grep -qsE '^func TestSim' $(1)/*_test.go; then echo 'make $(2): not built yet: $(1) has no TestSim' >&2; exit 1; fi
-	TALKA_SEED='$(SEED)' $(GO) test -count=1 -timeout 30m -run '^TestSim' -v ./$(1)
+	TALKA_TEST_SEED='$(SEED)' $(GO) test -count=1 -timeout 30m -run '^TestSim' -v ./$(1)
 endef
 
 .PHONY: sim

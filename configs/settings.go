@@ -1,0 +1,400 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mr-tron/base58"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// Limits on what a source may hold.
+const (
+	maxFile = 1 << 20 // bytes of a file
+	maxKeys = 256     // keys of a file, unknown ones too
+	maxText = 4096    // bytes of a text value
+	maxList = 64      // items of a list
+)
+
+// setting is one key: what it is for, and how its value travels between the
+// sources and its field. set takes what a TOML file, a flag or a variable
+// gives (string, int, int64, bool, []string, []any); its error says what is
+// allowed. get gives a form that set takes and TOML writes.
+type setting struct {
+	key     string
+	doc     string
+	notFile bool // may not stand in a file
+	set     func(c *Config, v any) error
+	get     func(c Config) any
+}
+
+// settings are all settings, those of tables last, in the order of Config.
+func settings() []setting {
+	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), tableSettings())
+}
+
+func identitySettings() []setting {
+	return []setting{
+		{
+			key: "version", doc: "Version of this file.",
+			set: func(c *Config, v any) error {
+				n, err := integer(v, 1, Version)
+				c.Version = n
+				return err
+			},
+			get: func(c Config) any { return c.Version },
+		},
+		{
+			key: "network", doc: "Name of the network; nodes of other names are never seen.",
+			set: func(c *Config, v any) error {
+				return text(&c.Network, v, validName)
+			},
+			get: func(c Config) any { return c.Network },
+		},
+		{
+			key: "dir", doc: "Data directory; empty is the user's own.", notFile: true,
+			set: func(c *Config, v any) error {
+				return text(&c.Dir, v, func(s string) error {
+					if strings.ContainsRune(s, 0) {
+						return errors.New("want a path")
+					}
+					return nil
+				})
+			},
+			get: func(c Config) any { return c.Dir },
+		},
+	}
+}
+
+func networkSettings() []setting {
+	return []setting{
+		{
+			key: "listen", doc: "Multiaddrs to listen on; empty is QUIC and TCP on every address, port " + strconv.Itoa(DefaultPort) + " or any free one.",
+			set: func(c *Config, v any) error { return list(&c.Listen, v, validListen) },
+			get: func(c Config) any { return c.Listen },
+		},
+		{
+			key: "join", doc: "Invites of peers to begin with.",
+			set: func(c *Config, v any) error { return list(&c.Join, v, validInvite) },
+			get: func(c Config) any { return c.Join },
+		},
+		{
+			key: "trust", doc: "Projects (NAME@NODE) whose units this node executes.",
+			set: func(c *Config, v any) error { return list(&c.Trust, v, validProject) },
+			get: func(c Config) any { return c.Trust },
+		},
+		{
+			key: "seed", doc: "Serve newcomers as a first peer; for machines with a public address.",
+			set: func(c *Config, v any) error { return boolean(&c.Seed, v) },
+			get: func(c Config) any { return c.Seed },
+		},
+		{
+			key: "steward", doc: "Offer to look after jobs of the network.",
+			set: func(c *Config, v any) error { return boolean(&c.Steward, v) },
+			get: func(c Config) any { return c.Steward },
+		},
+	}
+}
+
+func machineSettings() []setting {
+	return []setting{
+		{
+			key: "preset", doc: "quiet, balanced or all-out: gives the limits below where they are not set.",
+			set: func(c *Config, v any) error {
+				return text((*string)(&c.Preset), v, oneOf(Quiet, Balanced, AllOut))
+			},
+			get: func(c Config) any { return string(c.Preset) },
+		},
+		{
+			key: "processors", doc: "Processors that units may use together: a count, or a share of all.",
+			set: setProcessors,
+			get: func(c Config) any { return c.Processors.text(strconv.FormatInt(c.Processors.Fixed, 10)) },
+		},
+		{
+			key: "cpu_percent", doc: "How much of its time each of those processors may work, in percent.",
+			set: func(c *Config, v any) error {
+				n, err := integer(v, 1, 100)
+				c.CPUPercent = n
+				return err
+			},
+			get: func(c Config) any { return c.CPUPercent },
+		},
+		{
+			key: "memory", doc: "Memory that running units may hold together: bytes, or a share of all.",
+			set: setMemory,
+			get: func(c Config) any { return c.Memory.text(Bytes(c.Memory.Fixed).String()) },
+		},
+		{
+			key: "disk", doc: "Quota of the data directory.",
+			set: func(c *Config, v any) error {
+				b, err := ParseBytes(scalar(v))
+				if err == nil && b < MinDisk {
+					err = fmt.Errorf("want at least %s", MinDisk)
+				}
+				c.Disk = b
+				return err
+			},
+			get: func(c Config) any { return c.Disk.String() },
+		},
+		{
+			key: "upload", doc: "Bytes a second to all peers together.",
+			set: func(c *Config, v any) (err error) { c.Upload, err = ParseRate(scalar(v)); return err },
+			get: func(c Config) any { return c.Upload.String() },
+		},
+		{
+			key: "download", doc: "Bytes a second from all peers together.",
+			set: func(c *Config, v any) (err error) { c.Download, err = ParseRate(scalar(v)); return err },
+			get: func(c Config) any { return c.Download.String() },
+		},
+	}
+}
+
+func tableSettings() []setting {
+	return []setting{
+		{
+			key: "api.listen", doc: "Loopback HOST:PORT for browsers; empty is the unix socket only.",
+			set: func(c *Config, v any) error { return text(&c.API.Listen, v, validLoopback) },
+			get: func(c Config) any { return c.API.Listen },
+		},
+		{
+			key: "log.level", doc: "Least level that is written: debug, info, warn or error.",
+			set: func(c *Config, v any) error {
+				return text(&c.Log.Level, v, oneOf("debug", "info", "warn", "error"))
+			},
+			get: func(c Config) any { return c.Log.Level },
+		},
+		{
+			key: "log.format", doc: "text for people, json for programs.",
+			set: func(c *Config, v any) error { return text(&c.Log.Format, v, oneOf("text", "json")) },
+			get: func(c Config) any { return c.Log.Format },
+		},
+	}
+}
+
+// find is the setting of a key.
+func find(key string) (setting, bool) {
+	for _, s := range settings() {
+		if s.key == key {
+			return s, true
+		}
+	}
+	return setting{}, false
+}
+
+// maxProcessors is more than any machine has; it catches a slip of units.
+const maxProcessors = 4096
+
+func setProcessors(c *Config, v any) error {
+	s := scalar(v)
+	p, isShare, err := percentage(s)
+	if !isShare {
+		p.Fixed, err = whole(s)
+	}
+	if err != nil || !isShare && (p.Fixed < 1 || p.Fixed > maxProcessors) {
+		return fmt.Errorf(`want a count from 1 to %d, or a share such as "50%%"`, maxProcessors)
+	}
+	c.Processors = p
+	return nil
+}
+
+func setMemory(c *Config, v any) error {
+	s := scalar(v)
+	p, isShare, err := percentage(s)
+	if !isShare {
+		var b Bytes
+		b, err = ParseBytes(s)
+		p.Fixed = int64(b)
+	}
+	if err != nil || !isShare && p.Fixed < int64(MinDisk) {
+		return fmt.Errorf(`want at least %s, such as "4GiB", or a share such as "25%%"`, MinDisk)
+	}
+	c.Memory = p
+	return nil
+}
+
+func (p Portion) text(fixed string) string {
+	if p.Fixed != 0 {
+		return fixed
+	}
+	return strconv.Itoa(p.Percent) + "%"
+}
+
+// scalar is the text of a single value, "" for anything else.
+func scalar(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	}
+	return ""
+}
+
+func integer(v any, low, high int) (int, error) {
+	n, err := whole(scalar(v))
+	if err != nil || n < int64(low) || n > int64(high) {
+		if low == high {
+			return 0, fmt.Errorf("want %d", low)
+		}
+		return 0, fmt.Errorf("want a whole number from %d to %d", low, high)
+	}
+	return int(n), nil
+}
+
+func boolean(to *bool, v any) error {
+	switch v {
+	case true, "true", "1":
+		*to = true
+	case false, "false", "0":
+		*to = false
+	default:
+		return errors.New("want true or false")
+	}
+	return nil
+}
+
+func text(to *string, v any, valid func(string) error) error {
+	s, ok := v.(string)
+	if !ok || len(s) > maxText {
+		return fmt.Errorf("want a text of at most %d bytes", maxText)
+	}
+	if err := valid(s); err != nil {
+		return err
+	}
+	*to = s
+	return nil
+}
+
+// list takes a list of texts, or one text with commas between the items, which
+// is how variables give it.
+func list(to *[]string, v any, valid func(string) error) error {
+	var items []string
+	switch v := v.(type) {
+	case string:
+		for item := range strings.SplitSeq(v, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				items = append(items, item)
+			}
+		}
+	case []string:
+		items = slices.Clone(v)
+	case []any:
+		for _, item := range v {
+			s, ok := item.(string)
+			if !ok {
+				return errors.New("want a list of texts")
+			}
+			items = append(items, s)
+		}
+	default:
+		return errors.New("want a list of texts")
+	}
+	if len(items) > maxList {
+		return fmt.Errorf("want at most %d items", maxList)
+	}
+	for _, item := range items {
+		if len(item) > maxText {
+			return fmt.Errorf("want items of at most %d bytes", maxText)
+		}
+		if err := valid(item); err != nil {
+			return fmt.Errorf("%q: %w", clip(item), err)
+		}
+	}
+	*to = items
+	return nil
+}
+
+func oneOf[T ~string](names ...T) func(string) error {
+	return func(s string) error {
+		if slices.Contains(names, T(s)) {
+			return nil
+		}
+		quoted := make([]string, len(names))
+		for i, n := range names {
+			quoted[i] = strconv.Quote(string(n))
+		}
+		return errors.New("want one of " + strings.Join(quoted, ", "))
+	}
+}
+
+// validName is the rule for names of networks and projects.
+func validName(s string) error {
+	bad := s == "" || len(s) > 64
+	for i, r := range s {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		bad = bad || !letter && (i == 0 || r != '-' && r != '_' && r != '.')
+	}
+	if bad {
+		return errors.New("want 1 to 64 letters, digits and, after the first, . - _")
+	}
+	return nil
+}
+
+func validListen(s string) error {
+	m, err := multiaddr.NewMultiaddr(s)
+	if err == nil {
+		var names []string
+		for _, p := range m.Protocols() {
+			names = append(names, p.Name)
+		}
+		switch strings.Join(names, "/") {
+		case "ip4/tcp", "ip6/tcp", "ip4/udp/quic-v1", "ip6/udp/quic-v1":
+			return nil
+		}
+	}
+	return errors.New("want a multiaddr such as /ip4/0.0.0.0/tcp/8255 or /ip4/0.0.0.0/udp/8255/quic-v1")
+}
+
+func validInvite(s string) error {
+	for _, r := range s {
+		if r <= ' ' || r > '~' {
+			return errors.New("want what `talka invite` prints")
+		}
+	}
+	if s == "" {
+		return errors.New("want what `talka invite` prints")
+	}
+	return nil
+}
+
+// validProject is the rule for project ids: a name, and an Ed25519 key in the
+// form of a libp2p peer id (38 bytes beginning 00 24 08 01 12 20).
+func validProject(s string) error {
+	name, node, _ := strings.Cut(s, "@")
+	key, err := base58.Decode(node)
+	if err != nil || len(node) > 64 || len(key) != 38 || string(key[:6]) != "\x00\x24\x08\x01\x12\x20" || validName(name) != nil {
+		return errors.New("want the id that `talka project new` prints, NAME@12D3KooW…")
+	}
+	return nil
+}
+
+// validLoopback refuses addresses that other machines reach: the interface on
+// those needs TLS and a password, for which there is no setting.
+func validLoopback(s string) error {
+	if s == "" {
+		return nil
+	}
+	err := errors.New("want a loopback address such as 127.0.0.1:8256, or nothing")
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return err
+	}
+	host, port := s[:i], s[i+1:]
+	switch n, e := whole(port); {
+	case e != nil || n > 65535:
+		return err
+	case host == "localhost", host == "[::1]":
+		return nil
+	case !strings.HasPrefix(host, "127."):
+		return err
+	}
+	if _, e := multiaddr.NewMultiaddr("/ip4/" + host + "/tcp/" + port); e != nil {
+		return err
+	}
+	return nil
+}
