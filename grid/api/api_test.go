@@ -282,7 +282,7 @@ func TestData(t *testing.T) {
 	}
 	wantKind(t, c.GetData(t.Context(), id, dest, time.Second, nothing), KindConflict)
 	nobody := workunits.RawCid(workunits.Digest{1})
-	wantKind(t, c.GetData(t.Context(), nobody, dest+"2", time.Second, nothing), KindTimeout)
+	wantKind(t, c.GetData(t.Context(), nobody, dest+"2", time.Millisecond, nothing), KindTimeout)
 	_, err = c.AddData(t.Context(), filepath.Join(dir, "missing"), nothing)
 	wantKind(t, err, KindNotFound)
 	_, err = c.AddData(t.Context(), "relative", nothing)

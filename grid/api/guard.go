@@ -83,8 +83,7 @@ func granted(h http.Handler) http.Handler {
 }
 
 // bounded reads the whole body, in bounded time and space. Handlers that run for
-// long must not inherit that deadline (net/http cancels their context by it), nor
-// the write deadline of a stream that used the connection before.
+// long must not inherit that deadline: net/http cancels their context by it.
 func bounded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		deadline := http.NewResponseController(w)
@@ -102,7 +101,7 @@ func bounded(h http.Handler) http.Handler {
 			writeProblem(w, newProblem(KindRequest, http.StatusBadRequest, "reading the request: "+err.Error()))
 			return
 		}
-		if err := errors.Join(deadline.SetReadDeadline(time.Time{}), deadline.SetWriteDeadline(time.Time{})); err != nil {
+		if err := deadline.SetReadDeadline(time.Time{}); err != nil {
 			writeProblem(w, problem(err))
 			return
 		}

@@ -55,6 +55,7 @@ type Node interface {
 	// CID, its bytes and its chunks.
 	AddData(ctx context.Context, path string, progress func(done, total int64)) (cid.Cid, int64, int, error)
 	// GetData writes content to dest, which must not exist, fetching what is
-	// missing from peers; it gives up when nothing arrived for timeout.
+	// missing from peers. It gives up after timeout, or when ctx ends if
+	// timeout is 0.
 	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
 }

@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/sse"
+	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
@@ -218,20 +220,45 @@ func (s *Server) dataRoutes(h huma.API) {
 			if !filepath.IsAbs(in.Body.Dest) {
 				return &Error{KindRequest, "dest must be absolute"}
 			}
-			timeout := time.Duration(in.Body.Timeout * float64(time.Second))
-			return s.node.GetData(ctx, c, in.Body.Dest, timeout, out.bytes)
+			return s.getData(ctx, c, in.Body.Dest, time.Duration(in.Body.Timeout*float64(time.Second)), out.bytes)
 		})
+}
+
+// getData gives up when no byte has arrived for timeout.
+func (s *Server) getData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := fmt.Errorf("get %s: nothing arrived for %v: %w", c, timeout, grid.ErrTimeout)
+	watchdog := time.AfterFunc(timeout, func() { cancel(stalled) })
+	defer watchdog.Stop()
+	var mu sync.Mutex
+	var most int64
+	err := s.node.GetData(ctx, c, dest, 0, func(done, total int64) {
+		mu.Lock()
+		if done > most {
+			most = done
+			watchdog.Reset(timeout)
+		}
+		mu.Unlock()
+		progress(done, total)
+	})
+	if err != nil && context.Cause(ctx) == stalled { //nolint:errorlint // this very error
+		return stalled
+	}
+	return err
 }
 
 func (s *Server) eventRoutes(h huma.API) {
 	o := op("events", http.MethodGet, "/v1/events", ScopeRead, "What happens on the node, as server-sent events")
-	sse.Register(h, o, map[string]any{"message": Event{}}, func(ctx context.Context, in *eventsRequest, send sse.Sender) {
+	events(h, o, func(ctx context.Context, in *eventsRequest, send func(Event) error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // the node stops sending
 		for e := range s.node.Events(ctx, max(in.After, in.LastID)) {
 			if in.Job != "" && e.Job.String() != in.Job {
 				continue
 			}
-			if send(sse.Message{ID: int(e.Seq), Data: e}) != nil { //nolint:gosec // counts from 1
-				return
+			if send(e) != nil {
+				return // the client is gone
 			}
 		}
 	})

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"reflect"
 	"sync"
@@ -14,8 +15,8 @@ import (
 
 const (
 	linesType     = "application/x-ndjson"
+	eventsType    = "text/event-stream"
 	progressEvery = 100 * time.Millisecond
-	lineTimeout   = 30 * time.Second // for a client to take one line
 )
 
 // Line is one line of a stream. Exactly one field is set; the last line is an
@@ -34,7 +35,8 @@ type Progress struct {
 	Text  string `json:"text,omitempty"`
 }
 
-// lines writes a stream. It is safe for concurrent use.
+// lines writes a stream. It is safe for concurrent use. A client may take its
+// time between lines, as one does that fetches the files of each result.
 type lines[R any] struct {
 	ctx   huma.Context
 	flush *http.ResponseController
@@ -56,9 +58,6 @@ func (l *lines[R]) send(line Line[R]) error {
 		l.started = true
 		l.ctx.SetHeader("Content-Type", linesType)
 		l.ctx.SetStatus(http.StatusOK)
-	}
-	if l.err = l.flush.SetWriteDeadline(time.Now().Add(lineTimeout)); l.err != nil {
-		return l.err
 	}
 	if l.err = json.NewEncoder(l.ctx.BodyWriter()).Encode(line); l.err == nil {
 		l.err = l.flush.Flush()
@@ -88,11 +87,7 @@ func (l *lines[R]) text(s string) { _ = l.send(Line[R]{Progress: &Progress{Text:
 // stream registers an operation that answers with lines. Run sends what it has;
 // its error becomes the last line, or the answer if there is no line yet.
 func stream[I, R any](h huma.API, op huma.Operation, run func(ctx context.Context, in *I, out *lines[R]) error) {
-	schema := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Line[R]](), true, "Line")
-	op.Responses = map[string]*huma.Response{"200": {
-		Description: "JSON lines",
-		Content:     map[string]*huma.MediaType{linesType: {Schema: schema}},
-	}}
+	answersWith[Line[R]](h, &op, linesType, "JSON lines")
 	huma.Register(h, op, func(_ context.Context, in *I) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			_, w := humago.Unwrap(ctx)
@@ -108,4 +103,40 @@ func stream[I, R any](h huma.API, op huma.Operation, run func(ctx context.Contex
 			}
 		}}, nil
 	})
+}
+
+// events registers an operation that answers with server-sent events. Run sends
+// until ctx ends or send fails.
+func events[I any](h huma.API, op huma.Operation, run func(ctx context.Context, in *I, send func(Event) error)) {
+	answersWith[Event](h, &op, eventsType, "Server-sent events; the id of each is its seq")
+	huma.Register(h, op, func(_ context.Context, in *I) (*huma.StreamResponse, error) {
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			_, w := humago.Unwrap(ctx)
+			flush := http.NewResponseController(w)
+			w.Header().Set("Content-Type", eventsType)
+			w.WriteHeader(http.StatusOK)
+			if flush.Flush() != nil {
+				return // the client is gone
+			}
+			run(ctx.Context(), in, func(e Event) error {
+				data, err := json.Marshal(e)
+				if err != nil {
+					return err
+				}
+				if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", e.Seq, data); err != nil {
+					return err
+				}
+				return flush.Flush()
+			})
+		}}, nil
+	})
+}
+
+// answersWith describes the answer of a streaming operation, line by line.
+func answersWith[T any](h huma.API, op *huma.Operation, contentType, description string) {
+	t := reflect.TypeFor[T]()
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: description,
+		Content:     map[string]*huma.MediaType{contentType: {Schema: h.OpenAPI().Components.Schemas.Schema(t, true, t.Name())}},
+	}}
 }
