@@ -75,15 +75,23 @@ func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
 // over their first committers; then units that have none.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
 	active := m.active()
-	custodians, ok := m.custodians(active, from)
-	if !ok || w.Units == 0 {
-		return nil, nil
-	}
 	mine := func(u uint32) bool { return m.primary(active, u/m.Manifest.Shard) == m.self }
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
-			len(m.book.Outstanding(u)) > 0 || !m.may(from, u, custodians) {
+			len(m.book.Outstanding(u)) > 0 {
+			return false
+		}
+		volunteers, stewards := m.book.Touched(u)
+		if !m.may(from, u, volunteers, stewards) {
+			return false
+		}
+		if len(units) == 0 {
+			var ok bool
+			if custodians, ok = m.custodians(from, volunteers); !ok {
+				return false
+			}
+		} else if slices.ContainsFunc(custodians, func(c node) bool { return slices.Contains(volunteers, c) }) {
 			return false
 		}
 		units = append(units, u)
@@ -96,20 +104,28 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 }
 
 // may reports whether a volunteer may execute a unit: it committed none of its
-// copies, and as a steward it had no part in them. The publisher's copies decide
-// alone, so it gets only what is disputed: the rest is the volunteers' work.
-func (m *Machine) may(from node, u uint32, custodians []node) bool {
-	volunteers, stewards := m.book.Touched(u)
+// copies; as a steward it had no part in them, and enough other stewards are
+// left to grant, draw and keep. The publisher's copies decide alone, so it gets
+// only units on which volunteers differ or whose copies did not follow one
+// another: the rest is the volunteers' work.
+func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	if m.book.Committed(u, from) {
 		return false
 	}
 	if from == m.Manifest.Publisher {
-		return m.Manifest.Policy.Mode == workunits.VerifyNone || m.book.Unit(u).Contested
+		v := m.book.Unit(u)
+		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support
 	}
-	if slices.Contains(stewards, from) {
-		return false
+	if !m.book.Listed(from) {
+		return true
 	}
-	return !slices.ContainsFunc(custodians, func(c node) bool { return slices.Contains(volunteers, c) })
+	free := 0
+	for _, s := range m.book.Stewards() {
+		if m.awake(s.Node) && s.Node != from && !slices.Contains(volunteers, s.Node) {
+			free++
+		}
+	}
+	return free >= 3 && !slices.Contains(stewards, from)
 }
 
 // further offers units that want another copy.
@@ -155,15 +171,16 @@ func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32)
 	}
 }
 
-// custodians picks whom openings are sealed to: two active stewards other than
-// the grantor, or one where there is but one. The publisher alone keeps its own
-// job's; with no verification nobody does, and volunteers open at once.
-func (m *Machine) custodians(active []node, from node) (list []node, ok bool) {
+// custodians picks whom openings are sealed to: two stewards other than the
+// grantor that execute none of the unit's copies, or one where there is but one.
+// The publisher alone keeps its own job's; with no verification nobody does, and
+// volunteers open at once.
+func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool) {
 	if m.Manifest.Policy.Mode == workunits.VerifyNone {
 		return nil, true
 	}
-	for _, n := range active {
-		if n != m.self && n != from && len(list) < 2 {
+	for _, s := range m.book.Stewards() {
+		if n := s.Node; len(list) < 2 && m.awake(n) && n != m.self && n != from && !slices.Contains(volunteers, n) {
 			list = append(list, n)
 		}
 	}

@@ -48,7 +48,7 @@ type Config struct {
 	Job      workunits.JobID
 	Manifest workunits.Manifest
 	Author   *ledger.Author
-	Identity workunits.Identity // without Anchor and Length, which the machine sets
+	Identity workunits.Identity // as Identify made it with Secret
 	Secret   [32]byte           // seed of the hash chain, the same after a restart
 	Rand     io.Reader
 }
@@ -211,6 +211,13 @@ func New(c Config) *Machine {
 // ChainLength is how many draws a steward can make in one job.
 const ChainLength = 1 << 16
 
+// Identify completes a node's identity for a job with the anchor of its hash
+// chain. A node says the same in every role, since its log has one beginning.
+func Identify(id workunits.Identity, secret [32]byte) workunits.Identity {
+	id.Anchor, id.Length = workunits.NewChain(secret, ChainLength).Value(0), ChainLength
+	return id
+}
+
 // Book is the machine's view of the verdicts; it changes with every Step.
 func (m *Machine) Book() *verdict.Book { return m.book }
 
@@ -221,9 +228,7 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	}
 	m.now, m.fx, m.say = now, Effects{}, nil
 	if !m.Author.Begun() {
-		id := m.Identity
-		id.Anchor, id.Length, id.Enc = m.chain.Value(0), ChainLength, m.pub
-		m.speak(id)
+		m.speak(m.Identity)
 	}
 	switch in := in.(type) {
 	case Tick:
@@ -249,6 +254,9 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 
 // wake starts the clocks of what the ledger held before the machine had a time.
 func (m *Machine) wake(now uint64) {
+	for n := range m.heard {
+		m.heard[n] = now
+	}
 	for r := range m.leases {
 		m.leases[r] += now
 	}

@@ -17,6 +17,14 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 	units := m.book.Apply(e)
 	own := e.Author == m.self
 	switch b := e.Body.(type) {
+	case workunits.Amendment:
+		// Whoever is on the list is expected to be up until it proves silent:
+		// otherwise every steward would begin as if it were alone.
+		for _, s := range b.Stewards {
+			if _, ok := m.heard[s.Node]; !ok {
+				m.heard[s.Node] = m.now
+			}
+		}
 	case workunits.Grant:
 		m.leases[e.Ref] = m.now + b.Lease
 	case workunits.Expiry:

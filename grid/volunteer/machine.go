@@ -44,10 +44,10 @@ type (
 // Config is what a machine is made of. Rand must be secret and unpredictable
 // outside simulations.
 type Config struct {
-	Self     workunits.NodeID
-	Identity workunits.Identity // said at the head of each job's log
-	Canon    bool               // can make NaNs canonical
-	Rand     io.Reader
+	Self  workunits.NodeID
+	Arch  string // what executes here
+	Canon bool   // can make NaNs canonical
+	Rand  io.Reader
 }
 
 // Policy is what the owner allows now.
@@ -72,6 +72,7 @@ type Join struct {
 	Manifest workunits.Manifest
 	Stewards []workunits.Steward
 	Author   *ledger.Author
+	Identity workunits.Identity // said at the head of the log, if nothing was
 	Steward  bool
 }
 
@@ -213,7 +214,7 @@ func (m *Machine) join(in Join) {
 	j := &job{Join: in, grants: map[ref]*batch{}}
 	m.jobs[in.Job] = j
 	if !in.Author.Begun() {
-		m.say(j, m.Identity)
+		m.say(j, in.Identity)
 	}
 }
 
@@ -324,7 +325,7 @@ func (m *Machine) acceptable(j *job, from node, g workunits.Grant) bool {
 			return false
 		}
 	}
-	return g.To == m.Self && listed(from) && g.Inputs == j.Manifest.InputsDigest() && g.Arch == m.Identity.Arch &&
+	return g.To == m.Self && listed(from) && g.Inputs == j.Manifest.InputsDigest() && g.Arch == m.Arch &&
 		(m.Canon || !g.Canonical) && g.Units[len(g.Units)-1] < j.Manifest.Units &&
 		(len(g.Custodians) > 0 || j.Manifest.Policy.Mode == workunits.VerifyNone)
 }
@@ -385,7 +386,7 @@ func (m *Machine) ask() {
 		}
 		m.last = j.Job
 		j.asked, j.askedAt = list[j.turn%len(list)], m.now
-		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Identity.Arch,
+		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Arch,
 			Canon: m.Canon, Memory: m.policy.Memory})
 		return
 	}

@@ -1,0 +1,141 @@
+package grid
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// roots lists the content that a job's units need.
+func roots(m workunits.Manifest) []cid.Cid {
+	list := []cid.Cid{m.Program.Cid}
+	if m.Table != nil {
+		list = append(list, m.Table.Cid)
+	}
+	for _, in := range m.Inputs {
+		list = append(list, in.Cid.Cid)
+	}
+	return list
+}
+
+// fetcher brings content into the node's working directory, each root once.
+// It is safe for concurrent use.
+type fetcher struct {
+	data Data
+	dir  string
+
+	mu   sync.Mutex
+	busy map[cid.Cid]*fetching
+}
+
+type fetching struct {
+	done chan struct{}
+	err  error
+}
+
+func newFetcher(d Data, dir string) *fetcher {
+	return &fetcher{data: d, dir: dir, busy: map[cid.Cid]*fetching{}}
+}
+
+// file returns the path of a root's content, a file or a folder that must not
+// be changed, after fetching it if need be. Callers of one root wait together.
+func (f *fetcher) file(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
+	path := filepath.Join(f.dir, "content", root.String())
+	f.mu.Lock()
+	b := f.busy[root]
+	if b == nil {
+		b = &fetching{done: make(chan struct{})}
+		f.busy[root] = b
+		f.mu.Unlock()
+		b.err = f.bring(ctx, root, hints, path)
+		if b.err != nil {
+			f.mu.Lock()
+			delete(f.busy, root) // the next caller tries again
+			f.mu.Unlock()
+		}
+		close(b.done)
+		return path, b.err
+	}
+	f.mu.Unlock()
+	select {
+	case <-b.done:
+		return path, b.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+func (f *fetcher) bring(ctx context.Context, root cid.Cid, hints []workunits.NodeID, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil // whole since an earlier run: it appears by rename
+	}
+	if err := f.data.Fetch(ctx, root, hints, nil); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return f.data.Materialise(ctx, root, path)
+}
+
+// rows reads a parameter table: a header, then one row a unit.
+func rows(path string, units uint32) ([]map[string]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	all, err := csv.NewReader(file).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 || uint64(len(all)-1) < uint64(units) {
+		return nil, fmt.Errorf("table has %d rows for %d units", max(len(all)-1, 0), units)
+	}
+	list := make([]map[string]string, len(all)-1)
+	for i, row := range all[1:] {
+		list[i] = map[string]string{}
+		for k, column := range all[0] {
+			list[i][column] = row[k]
+		}
+	}
+	return list, nil
+}
+
+// goFetch brings what a steward machine asked for and tells it.
+func (n *Node) goFetch(j *job, f steward.Fetch) {
+	n.goDo(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
+		defer cancel()
+		var err error
+		if f.Job {
+			err = n.fetchJob(ctx, j.manifest, f.Hints)
+		} else {
+			_, err = n.outcome(ctx, f.Result, f.Hints)
+			if err == nil {
+				err = n.cfg.Data.Sync()
+			}
+		}
+		if err != nil {
+			n.log.Debug("fetch for a job", "job", j.id, "err", err)
+		}
+		n.post(func() { n.stepSteward(j, steward.Fetched{Fetch: f, Failed: err != nil}) })
+	})
+}
+
+func (n *Node) fetchJob(ctx context.Context, m workunits.Manifest, hints []workunits.NodeID) error {
+	for _, root := range roots(m) {
+		if err := n.cfg.Data.Fetch(ctx, root, hints, nil); err != nil {
+			return err
+		}
+	}
+	return n.keepContent(m, "job")
+}

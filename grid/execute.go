@@ -1,0 +1,195 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox"
+)
+
+// inputTime bounds the wait for a unit's program and inputs.
+const inputTime = 5 * time.Minute
+
+// execute starts a copy; the volunteer machine hears how it ended.
+func (n *Node) execute(r volunteer.Run) {
+	j := n.jobs[r.Job]
+	ctx, cancel := context.WithCancel(n.ctx)
+	n.runs[r.Task] = cancel
+	manifest := j.manifest
+	n.wait.Go(func() {
+		defer cancel()
+		f := n.run(ctx, manifest, r)
+		n.post(func() {
+			delete(n.runs, r.Task)
+			if f.Void != "" {
+				n.events.add(Event{Kind: "void copy", Job: r.Job, Node: n.self, Unit: r.Unit, Text: string(f.Void)})
+			}
+			n.stepVolunteer(f)
+		})
+	})
+	n.events.add(Event{Kind: "started", Job: r.Job, Node: n.self, Unit: r.Unit})
+}
+
+// run executes one copy from its inputs to its outcome's record.
+func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) volunteer.Finished {
+	f := volunteer.Finished{Task: r.Task}
+	dir := filepath.Join(n.cfg.Dir, "work", "runs", r.Job.String()[:16]+"-"+strconv.FormatUint(uint64(r.Unit), 10)+"-"+strconv.FormatUint(r.Grant.Seq, 10))
+	defer os.RemoveAll(dir)
+	task, err := n.task(ctx, m, r, dir)
+	if err != nil {
+		n.log.Info("a unit's inputs are missing", "job", r.Job, "unit", r.Unit, "err", err)
+		f.Void = workunits.VoidInput
+		return f
+	}
+	report, err := n.cfg.Exec.Run(ctx, task, nil)
+	if err == nil {
+		f.Millis = uint64(report.CPU.Milliseconds())
+		f.Result, f.Block, err = n.pack(ctx, report)
+	}
+	if err != nil {
+		f.Void = voidReason(ctx, err)
+		n.log.Info("a copy is void", "job", r.Job, "unit", r.Unit, "reason", f.Void, "err", err)
+	}
+	return f
+}
+
+func voidReason(ctx context.Context, err error) workunits.VoidReason {
+	var v *sandbox.Void
+	switch {
+	case ctx.Err() != nil:
+		return workunits.VoidCancelled
+	case errors.As(err, &v):
+		return v.Reason
+	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrPermission):
+		return workunits.VoidDisk
+	}
+	return workunits.VoidEngine
+}
+
+// task gathers what the sandbox needs for a copy.
+func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, dir string) (sandbox.Task, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	defer cancel()
+	t := sandbox.Task{
+		ProgramID: workunits.Sum(m.Program.Cid.Bytes()), Dir: dir, Env: m.Env, Canonical: r.Canonical,
+		Limits: sandbox.Limits{
+			Memory: m.Limits.Memory, Output: m.Limits.Output, Files: m.Limits.Files, Log: m.Limits.Log,
+			Wall: time.Duration(m.Limits.Wall) * time.Millisecond, CPU: time.Duration(m.Limits.CPU) * time.Millisecond,
+		},
+		Seed: workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
+	}
+	var err error
+	if t.Program, err = n.fetch.file(ctx, m.Program.Cid, r.Hints); err != nil {
+		return t, err
+	}
+	var row map[string]string
+	if m.Table != nil {
+		path, err := n.fetch.file(ctx, m.Table.Cid, r.Hints)
+		if err != nil {
+			return t, err
+		}
+		table, err := rows(path, m.Units)
+		if err != nil {
+			return t, err
+		}
+		row = table[r.Unit]
+	}
+	t.Args = m.UnitArgs(r.Unit, row)
+	for _, in := range m.Inputs {
+		path, err := n.fetch.file(ctx, in.Cid.Cid, r.Hints)
+		if err != nil {
+			return t, err
+		}
+		if in.PerUnit {
+			path = filepath.Join(path, strconv.FormatUint(uint64(r.Unit), 10))
+		}
+		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: path})
+	}
+	return t, os.MkdirAll(dir, 0o700)
+}
+
+// pack turns what a run left on disk into its outcome's record. Files that do not
+// fit into the record go to the store, durably, before the result is reported.
+func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Result, []byte, error) {
+	o := workunits.Outcome{How: outcomeKind(report.Kind), Code: report.Code, Trap: report.Trap}
+	stored := false
+	file := func(path, name string) (workunits.OutFile, error) {
+		f, err := n.packFile(ctx, path, name)
+		stored = stored || f.Cid != nil
+		return f, err
+	}
+	var err error
+	if o.How != workunits.OutputLimit { // what was cut off depends on the machine
+		if o.Out, err = file(report.Stdout, ""); err != nil {
+			return workunits.Result{}, nil, err
+		}
+		err = filepath.WalkDir(report.Out, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			name, err := filepath.Rel(report.Out, path)
+			if err != nil {
+				return err
+			}
+			f, err := file(path, filepath.ToSlash(name))
+			o.Files = append(o.Files, f)
+			return err
+		})
+		if err != nil {
+			return workunits.Result{}, nil, err
+		}
+		sortFiles(o.Files)
+	}
+	block, digest := o.Encode()
+	result := workunits.Result{Digest: digest}
+	if len(block) > workunits.MaxInline || stored {
+		err := errors.Join(n.cfg.Data.PutRecord(ctx, block), n.cfg.Data.Keep(workunits.RecordCid(digest), "result"), n.cfg.Data.Sync())
+		if len(block) > workunits.MaxInline {
+			block = nil
+		}
+		return result, block, err
+	}
+	return result, block, nil
+}
+
+func (n *Node) packFile(ctx context.Context, path, name string) (workunits.OutFile, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return workunits.OutFile{}, err
+	}
+	f := workunits.OutFile{Path: name, Size: uint64(info.Size())}
+	if f.Size <= workunits.InlineFile {
+		f.Data, err = os.ReadFile(path)
+		return f, err
+	}
+	root, _, _, err := n.cfg.Data.Add(ctx, path, nil)
+	if err != nil {
+		return f, err
+	}
+	f.Cid = &workunits.Link{Cid: root}
+	return f, n.cfg.Data.Keep(root, "result")
+}
+
+func outcomeKind(k sandbox.Kind) workunits.OutcomeKind {
+	switch k {
+	case sandbox.Trapped:
+		return workunits.Trapped
+	case sandbox.OutputLimit:
+		return workunits.OutputLimit
+	}
+	return workunits.Exited
+}
+
+// sortFiles orders files by path, as the record wants it.
+func sortFiles(files []workunits.OutFile) {
+	slices.SortFunc(files, func(x, y workunits.OutFile) int { return strings.Compare(x.Path, y.Path) })
+}

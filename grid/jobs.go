@@ -1,0 +1,386 @@
+package grid
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"lukechampine.com/blake3"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+// Limits on what strangers can make a node remember.
+const (
+	maxJobs       = 4096
+	maxSeen       = 4096
+	askAgainAfter = 5 * time.Second
+)
+
+// job is what the node holds of one job. The loop owns it.
+type job struct {
+	id       workunits.JobID
+	block    []byte // the signed manifest
+	manifest workunits.Manifest
+	ledger   *ledger.Ledger
+	author   *ledger.Author
+	list     []workunits.Steward
+	steward  *steward.Machine // nil unless this node is on the list
+	joined   bool             // the volunteer machine knows it
+	ended    bool
+}
+
+func (n *Node) sortedJobs() []*job {
+	return slices.SortedFunc(maps.Values(n.jobs), func(x, y *job) int { return slices.Compare(x.id[:], y.id[:]) })
+}
+
+// load brings back projects and jobs from the disk.
+func (n *Node) load() error {
+	projects, err := n.db.projects()
+	if err != nil {
+		return err
+	}
+	for _, p := range projects {
+		n.trusted[p.Project] = p.Trusted
+	}
+	for _, p := range n.cfg.Trust {
+		n.trusted[p] = true
+	}
+	manifests, ended, err := n.db.jobs()
+	if err != nil {
+		return err
+	}
+	for i, block := range manifests {
+		j, err := n.newJob(block)
+		if err != nil {
+			return fmt.Errorf("stored job: %w", err)
+		}
+		j.ended = ended[i]
+		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
+			if _, err := j.ledger.Load(raw); err != nil {
+				n.log.Warn("stored segment", "job", j.id, "err", err)
+			}
+		}); err != nil {
+			return err
+		}
+		n.jobs[j.id] = j
+		n.refresh(j)
+	}
+	return nil
+}
+
+// newJob makes a job from its signed manifest.
+func (n *Node) newJob(block []byte) (*job, error) {
+	id, m, err := workunits.ParseManifest(block)
+	if err != nil {
+		return nil, err
+	}
+	if m.Network != n.cfg.Network {
+		return nil, fmt.Errorf("job of network %q, this is %q", m.Network, n.cfg.Network)
+	}
+	l := ledger.New(m.Network, id)
+	return &job{id: id, block: block, manifest: m, ledger: l, author: ledger.NewAuthor(n.cfg.Key, l)}, nil
+}
+
+// addJob makes a job known, durably.
+func (n *Node) addJob(block []byte) (*job, error) {
+	j, err := n.newJob(block)
+	if err != nil {
+		return nil, err
+	}
+	if old := n.jobs[j.id]; old != nil {
+		return old, nil
+	}
+	if len(n.jobs) >= maxJobs {
+		return nil, fmt.Errorf("%d jobs are known: %w", len(n.jobs), workunits.ErrTooLarge)
+	}
+	if err := n.db.addJob(j.id, block); err != nil {
+		return nil, err
+	}
+	n.jobs[j.id] = j
+	n.changed()
+	return j, nil
+}
+
+// refresh brings a job's roles in line with its ledger: this node becomes a
+// steward when the publisher lists it, and a volunteer when it trusts the project.
+func (n *Node) refresh(j *job) {
+	if j.steward == nil {
+		j.list = n.succession(j)
+		if slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == n.self }) || j.manifest.Publisher == n.self {
+			n.beSteward(j)
+		}
+	} else {
+		j.list = j.steward.Book().Stewards()
+		if over := j.steward.Book().Done() || j.steward.Book().Cancelled() != nil; over != j.ended {
+			n.end(j, over)
+		}
+	}
+	n.volunteerFor(j)
+}
+
+// end records that a job wants nothing more, or that it does again.
+func (n *Node) end(j *job, over bool) {
+	j.ended = over
+	if over {
+		if err := n.db.endJob(j.id); err != nil {
+			n.log.Warn("record the end of a job", "job", j.id, "err", err)
+		}
+	}
+}
+
+func (n *Node) volunteerFor(j *job) {
+	want := n.trusted[j.manifest.ProjectID()] && !j.ended && len(j.list) > 0
+	switch {
+	case want:
+		j.joined = true
+		in := volunteer.Join{Job: j.id, Manifest: j.manifest, Stewards: j.list, Author: j.author, Steward: j.steward != nil}
+		if !j.author.Begun() {
+			in.Identity = n.identity(j.id)
+		}
+		n.stepVolunteer(in)
+	case j.joined:
+		j.joined = false
+		n.stepVolunteer(volunteer.Leave{Job: j.id})
+	}
+}
+
+// succession reads the publisher's list from the part of its log that is here.
+func (n *Node) succession(j *job) (list []workunits.Steward) {
+	p := j.manifest.Publisher
+	j.ledger.Walk([]workunits.LogHead{{Author: p, Len: j.ledger.Len(p), Hash: j.ledger.Last(p)}}, func(e ledger.Entry) {
+		if a, ok := e.Body.(workunits.Amendment); ok {
+			list = append(list, a.Stewards...)
+		}
+	})
+	return list
+}
+
+func (n *Node) beSteward(j *job) {
+	j.steward = steward.New(steward.Config{
+		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Author: j.author, Identity: n.identity(j.id),
+		Secret: chainSecret(n.cfg.Key, j.id), Rand: n.cfg.Rand,
+	})
+	n.goDo(func(ctx context.Context) {
+		if err := n.cfg.Net.Provide(ctx, j.id.Cid()); err != nil {
+			n.log.Debug("provide a job", "job", j.id, "err", err)
+		}
+	})
+}
+
+// chainSecret is the same whenever the node looks after the same job.
+func chainSecret(key ed25519.PrivateKey, id workunits.JobID) (s [32]byte) {
+	blake3.DeriveKey(s[:], "talka 2026-11 draw chain", append(key.Seed(), id[:]...))
+	return s
+}
+
+// receive routes a message to the machine that it is for.
+func (n *Node) receive(from workunits.NodeID, m wire.Message) {
+	j := n.jobs[m.JobID()]
+	switch m := m.(type) {
+	case wire.JobRequest:
+		n.tellJob(from, m.Job, j)
+		return
+	case wire.JobReply:
+		n.learnJob(from, m)
+		return
+	case wire.Ask:
+		n.answerAsk(from, m)
+		return
+	case wire.Answer:
+		if c := n.answers[m.Job]; c != nil {
+			select {
+			case c <- answer{from, m}:
+			default:
+			}
+		}
+		return
+	case wire.WorkReply:
+		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
+		if j != nil && m.Ended && j.steward == nil && slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == from }) {
+			n.end(j, true)
+			n.volunteerFor(j)
+		}
+		return
+	}
+	if j == nil {
+		n.wantJob(m.JobID(), from)
+		return
+	}
+	if p, ok := m.(wire.Push); ok && j.steward == nil {
+		n.learnList(j, p.Segments)
+	}
+	if j.steward != nil {
+		n.stepSteward(j, steward.Received{From: from, Msg: m})
+	} else {
+		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
+	}
+}
+
+// wantJob asks a peer for a job that it speaks of, now and then.
+func (n *Node) wantJob(id workunits.JobID, from ...workunits.NodeID) {
+	if len(n.wanted) >= maxSeen || time.Since(n.wanted[id]) < askAgainAfter {
+		return
+	}
+	n.wanted[id] = time.Now()
+	for _, p := range from {
+		if p != n.self {
+			n.send(p, wire.JobRequest{Job: id})
+		}
+	}
+}
+
+// tellJob gives a job's manifest and its publisher's log, as far as they are here.
+func (n *Node) tellJob(to workunits.NodeID, id workunits.JobID, j *job) {
+	r := wire.JobReply{Job: id}
+	if j != nil {
+		r.Manifest = j.block
+		size := 0
+		for _, raw := range j.ledger.Log(j.manifest.Publisher) {
+			if size += len(raw); size > wire.MaxFrame/2 || len(r.Segments) == wire.MaxSegments {
+				break
+			}
+			r.Segments = append(r.Segments, raw)
+		}
+	}
+	n.send(to, r)
+}
+
+// learnJob takes a job that this node asked for, if it may concern it.
+func (n *Node) learnJob(from workunits.NodeID, r wire.JobReply) {
+	if _, asked := n.wanted[r.Job]; !asked || len(r.Manifest) == 0 {
+		return
+	}
+	if id, _, err := workunits.ParseManifest(r.Manifest); err != nil || id != r.Job {
+		n.log.Debug("refused a job", "peer", from, "err", err)
+		return
+	}
+	j, err := n.addJob(r.Manifest)
+	if err != nil {
+		n.log.Debug("refused a job", "peer", from, "err", err)
+		return
+	}
+	delete(n.wanted, r.Job)
+	n.events.add(Event{Kind: "job", Job: j.id, Node: j.manifest.Publisher, Text: j.manifest.Name})
+	if j.steward == nil {
+		n.learnList(j, r.Segments)
+	} else {
+		n.stepSteward(j, steward.Received{From: from, Msg: wire.Push{Job: r.Job, Segments: r.Segments}})
+	}
+	n.refresh(j)
+}
+
+// learnList adds the publisher's segments to a job that this node only knows.
+func (n *Node) learnList(j *job, segments [][]byte) {
+	added := false
+	for _, raw := range segments {
+		s, err := workunits.ParseSegment(raw)
+		if err != nil || s.Author != j.manifest.Publisher {
+			continue
+		}
+		if entries, err := j.ledger.Add(raw); err == nil && len(entries) > 0 {
+			n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
+			added = true
+		}
+	}
+	if added {
+		n.refresh(j)
+	}
+}
+
+// answerAsk agrees to be a job's steward, or says why not. A yes costs nothing
+// until the publisher lists this node.
+func (n *Node) answerAsk(from workunits.NodeID, a wire.Ask) {
+	reply := wire.Answer{Job: a.Job}
+	id, m, err := workunits.ParseManifest(a.Manifest)
+	switch {
+	case err != nil || id != a.Job || m.Publisher != from:
+		reply.Reason = "not a job of yours"
+	case !n.cfg.Steward:
+		reply.Reason = "this node looks after no jobs of others"
+	case !n.trusted[m.ProjectID()]:
+		reply.Reason = "this node does not trust the project"
+	default:
+		if _, err := n.addJob(a.Manifest); err != nil {
+			reply.Reason = err.Error()
+			break
+		}
+		reply.Yes = true
+		reply.Enc, _ = workunits.EncryptionKey(n.cfg.Key)
+	}
+	n.send(from, reply)
+}
+
+// CheckAnnouncement reads an announcement before it is relayed: it must be
+// signed, of this network, and neither expired nor from the future.
+func (n *Node) CheckAnnouncement(data []byte) (workunits.Announcement, error) {
+	a, err := workunits.ParseAnnouncement(data)
+	if err != nil {
+		return a, err
+	}
+	const skew = 10 * 60 * 1000
+	switch t := now(); {
+	case a.Network != n.cfg.Network:
+		return a, fmt.Errorf("announcement of network %q", a.Network)
+	case a.Expires <= t:
+		return a, ErrStale
+	case a.Time > t+skew:
+		return a, fmt.Errorf("announcement from the future: check the clock")
+	}
+	return a, nil
+}
+
+// ErrStale is returned for an announcement that is too old to be of use.
+var ErrStale = fmt.Errorf("announcement has expired")
+
+// Learn takes an announcement that gossip or a peer's catalogue brought.
+func (n *Node) Learn(data []byte) error {
+	a, err := n.CheckAnnouncement(data)
+	if err != nil {
+		return err
+	}
+	n.post(func() { n.learnAnnouncement(a, data) })
+	return nil
+}
+
+// learnAnnouncement keeps the newest announcement of a job and follows it up.
+func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
+	old, known := n.seen[a.Job]
+	if known && old.Time >= a.Time || !known && len(n.seen) >= maxSeen {
+		return
+	}
+	n.seen[a.Job] = a
+	n.catalogue.put(a.Job, data, a.Expires)
+	switch j := n.jobs[a.Job]; {
+	case j == nil && !a.Ended && n.trusted[a.ProjectID()]:
+		n.wantJob(a.Job, append(slices.Clone(a.Stewards), a.Author)...)
+	case j != nil && j.steward == nil && slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == a.Author }):
+		if a.Ended != j.ended {
+			n.end(j, a.Ended)
+			n.volunteerFor(j)
+		}
+	}
+	n.changed()
+}
+
+// forget drops announcements that have expired.
+func (n *Node) forget() {
+	t := now()
+	for id, a := range n.seen {
+		if a.Expires <= t {
+			delete(n.seen, id)
+		}
+	}
+	for id, at := range n.wanted {
+		if time.Since(at) > time.Hour {
+			delete(n.wanted, id)
+		}
+	}
+}

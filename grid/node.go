@@ -1,0 +1,379 @@
+package grid
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrTimeout  = errors.New("nobody answered in time")
+	ErrClosed   = errors.New("the node is stopping")
+	ErrDenied   = errors.New("not allowed")
+)
+
+// Network is what a node needs of its peers. Its methods are safe for
+// concurrent use. Send delivers one frame; frames to one peer keep their order.
+type Network interface {
+	Send(ctx context.Context, to workunits.NodeID, frame []byte) error
+	Announce(ctx context.Context, data []byte) error
+	Provide(ctx context.Context, c cid.Cid) error
+	FindProviders(ctx context.Context, c cid.Cid, n int) ([]workunits.NodeID, error)
+	Peers() []PeerInfo
+	Addrs() []string
+	Invite() (string, error)
+	Join(ctx context.Context, invite string) error
+}
+
+// Progress tells how many bytes of how many are done; total is 0 if unknown.
+type Progress func(done, total int64)
+
+// Data is what a node needs of its chunks. Its methods are safe for concurrent
+// use. What PutRecord and Add return is durable after Sync.
+type Data interface {
+	Add(ctx context.Context, path string, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
+	PutRecord(ctx context.Context, record []byte) error
+	Record(ctx context.Context, d workunits.Digest) ([]byte, error)
+	Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) error
+	Materialise(ctx context.Context, root cid.Cid, dest string) error
+	Keep(root cid.Cid, reason string) error
+	Sync() error
+	Bytes() int64
+}
+
+// Executor runs copies; *sandbox.Pool is one.
+type Executor interface {
+	Run(ctx context.Context, t sandbox.Task, started func(pid int)) (sandbox.Report, error)
+	Pause()
+	Resume()
+}
+
+// Config is what a node is made of. Dir is the node's directory; what is zero
+// has no default but Logger.
+type Config struct {
+	Key       ed25519.PrivateKey
+	Network   string
+	Dir       string
+	Net       Network
+	Data      Data
+	Exec      Executor
+	Arch      string // what executes here, as "amd64"
+	Canonical bool   // the executor can make NaNs canonical
+	Slots     int    // units at a time
+	Memory    uint64 // bytes for one unit
+	Steward   bool   // look after others' jobs when asked
+	Trust     []workunits.ProjectID
+	Rand      io.Reader // secret randomness, used by the loop alone
+	Logger    *slog.Logger
+}
+
+// Node is one running node. Make it with New, then Run it.
+type Node struct {
+	cfg  Config
+	self workunits.NodeID
+	db   *stateDB
+	log  *slog.Logger
+
+	inbox chan func()
+	done  chan struct{}
+	wait  sync.WaitGroup
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	out    *outbox
+	events *eventLog
+	fetch  *fetcher
+
+	catalogue catalogue
+
+	// Owned by the loop.
+	volunteer *volunteer.Machine
+	jobs      map[workunits.JobID]*job
+	seen      map[workunits.JobID]workunits.Announcement
+	wanted    map[workunits.JobID]time.Time // jobs asked for, when
+	trusted   map[workunits.ProjectID]bool
+	runs      map[volunteer.Task]context.CancelFunc
+	pausedTil time.Time
+	paused    bool
+	pending   writes
+	after     []func() // what waits until pending is durable
+	watchers  map[chan struct{}]bool
+	answers   map[workunits.JobID]chan answer
+}
+
+type answer struct {
+	from workunits.NodeID
+	wire.Answer
+}
+
+// New opens the node's state and brings its jobs back.
+func New(cfg Config) (*Node, error) {
+	db, err := openState(filepath.Join(cfg.Dir, "state.db"))
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
+		inbox: make(chan func(), 1024), done: make(chan struct{}),
+		events: newEventLog(), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
+		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{},
+		runs: map[volunteer.Task]context.CancelFunc{}, watchers: map[chan struct{}]bool{},
+		answers: map[workunits.JobID]chan answer{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
+	}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
+	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
+	if err := n.load(); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	return n, nil
+}
+
+// identity is how this node begins its log in a job.
+func (n *Node) identity(id workunits.JobID) workunits.Identity {
+	enc, _ := workunits.EncryptionKey(n.cfg.Key)
+	return steward.Identify(workunits.Identity{Enc: enc, Arch: n.cfg.Arch}, chainSecret(n.cfg.Key, id))
+}
+
+// Run drives the node until ctx ends, then stops everything that it started.
+func (n *Node) Run(ctx context.Context) error {
+	n.out = newOutbox(n.ctx, n.cfg.Net, func(peer workunits.NodeID) { n.post(func() { n.unreachable(peer) }) })
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	n.post(n.begin)
+	var err error
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case f := <-n.inbox:
+			f()
+			n.drain()
+		case <-tick.C:
+			n.tick()
+		}
+		if werr := n.settle(); werr != nil {
+			err = fmt.Errorf("write state: %w", werr)
+		}
+	}
+	n.stop()
+	close(n.done)
+	n.out.wait()
+	n.wait.Wait()
+	n.events.close()
+	cerr := n.db.close()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, cerr)
+}
+
+// maxDrain bounds how many inputs share one transaction.
+const maxDrain = 256
+
+// drain takes what else has arrived, so that one transaction serves for all.
+func (n *Node) drain() {
+	for range maxDrain {
+		select {
+		case f := <-n.inbox:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// settle makes what the machines said durable, then lets the rest happen.
+func (n *Node) settle() error {
+	if !n.pending.empty() {
+		if err := n.db.write(n.pending); err != nil {
+			return err
+		}
+		n.pending = writes{}
+	}
+	after := n.after
+	n.after = nil
+	for _, f := range after {
+		f()
+	}
+	return nil
+}
+
+// post hands the loop a function; it blocks while the loop is behind, which is
+// what slows peers down.
+func (n *Node) post(f func()) {
+	select {
+	case n.inbox <- f:
+	case <-n.done:
+	}
+}
+
+// do runs f in the loop and waits for it.
+func (n *Node) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case n.inbox <- func() { f(); close(ran) }:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.done:
+		return ErrClosed
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-n.done:
+		return ErrClosed
+	}
+}
+
+// Frame takes a frame from a peer. It may block; call it serially for a peer.
+func (n *Node) Frame(from workunits.NodeID, frame []byte) {
+	m, err := wire.Decode(frame)
+	if err != nil {
+		n.log.Debug("refused a frame", "peer", from, "err", err)
+		return
+	}
+	n.post(func() { n.receive(from, m) })
+}
+
+func now() uint64 { return uint64(time.Now().UnixMilli()) }
+
+// begin does what a start owes.
+func (n *Node) begin() {
+	n.setPolicy()
+	n.tick()
+}
+
+func (n *Node) tick() {
+	if n.paused && !n.pausedTil.IsZero() && time.Now().After(n.pausedTil) {
+		n.resume()
+	}
+	for _, j := range n.sortedJobs() {
+		if j.steward != nil {
+			n.stepSteward(j, steward.Tick{})
+		}
+	}
+	n.stepVolunteer(volunteer.Tick{})
+	n.forget()
+}
+
+func (n *Node) unreachable(peer workunits.NodeID) {
+	for _, j := range n.sortedJobs() {
+		if j.steward != nil {
+			n.stepSteward(j, steward.Unreachable{Peer: peer})
+		}
+	}
+	n.stepVolunteer(volunteer.Unreachable{Peer: peer})
+}
+
+// send queues a message for a peer once what precedes it is durable.
+func (n *Node) send(to workunits.NodeID, m wire.Message) {
+	n.after = append(n.after, func() { n.out.send(to, wire.Encode(m)) })
+}
+
+// stepSteward steps a job's steward machine and performs its effects.
+func (n *Node) stepSteward(j *job, in steward.Input) {
+	fx := j.steward.Step(now(), in)
+	for _, raw := range fx.Segments {
+		n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
+	}
+	n.keep(fx.Blocks)
+	for _, o := range fx.Send {
+		n.send(o.To, o.Msg)
+	}
+	if fx.Announce != nil {
+		data := fx.Announce.Sign(n.cfg.Key)
+		n.learnAnnouncement(*fx.Announce, data)
+		n.after = append(n.after, func() { n.goDo(func(ctx context.Context) { _ = n.cfg.Net.Announce(ctx, data) }) })
+	}
+	for _, f := range fx.Fetch {
+		n.after = append(n.after, func() { n.goFetch(j, f) })
+	}
+	for _, e := range fx.Events {
+		n.events.add(Event{Kind: e.Kind, Job: j.id, Node: e.Node, Unit: e.Unit, Text: e.Text})
+	}
+	if len(fx.Segments) > 0 {
+		n.changed()
+		n.refresh(j)
+	}
+	for _, w := range fx.Own {
+		n.stepVolunteer(volunteer.Received{From: n.self, Msg: w})
+	}
+}
+
+// stepVolunteer steps the volunteer machine and performs its effects.
+func (n *Node) stepVolunteer(in volunteer.Input) {
+	fx := n.volunteer.Step(now(), in)
+	n.keep(fx.Blocks)
+	for _, s := range fx.Said {
+		n.pending.segments = append(n.pending.segments, jobSegment{s.Job, s.Raw})
+	}
+	for _, s := range fx.Said {
+		if j := n.jobs[s.Job]; j != nil && j.steward != nil {
+			n.stepSteward(j, steward.Local{Entries: s.Entries})
+		}
+	}
+	for _, t := range fx.Stop {
+		if cancel := n.runs[t]; cancel != nil {
+			cancel()
+		}
+	}
+	for _, r := range fx.Run {
+		n.execute(r)
+	}
+	for _, o := range fx.Send {
+		if o.To != n.self {
+			n.send(o.To, o.Msg)
+		} else if j := n.jobs[o.Msg.JobID()]; j != nil && j.steward != nil {
+			n.stepSteward(j, steward.Received{From: n.self, Msg: o.Msg})
+		}
+	}
+}
+
+// keep makes small results durable, and lets peers fetch them.
+func (n *Node) keep(blocks [][]byte) {
+	n.pending.records = append(n.pending.records, blocks...)
+	for _, b := range blocks {
+		n.after = append(n.after, func() {
+			n.goDo(func(ctx context.Context) {
+				if err := n.cfg.Data.PutRecord(ctx, b); err != nil {
+					n.log.Warn("keep a result", "err", err)
+				}
+			})
+		})
+	}
+}
+
+// goDo runs f beside the loop; Run waits for it.
+func (n *Node) goDo(f func(ctx context.Context)) {
+	n.wait.Go(func() { f(n.ctx) })
+}
+
+// changed wakes those who wait for a job.
+func (n *Node) changed() {
+	for w := range n.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}

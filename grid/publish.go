@@ -1,0 +1,172 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Times and numbers of publication.
+const (
+	askTime    = 3 * time.Second
+	handover   = 60 * time.Second
+	listLength = 8  // stewards on a succession list
+	maxAsked   = 64 // peers asked to be stewards
+)
+
+// Submit signs and publishes a job. The manifest needs neither publisher,
+// network nor time; its program and inputs must be in this node's store. Submit
+// returns once enough other stewards hold the job that it survives this node, or
+// at once where no peer agrees to be one.
+func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(string)) (workunits.JobID, error) {
+	m.Network, m.Publisher, m.Created = n.cfg.Network, n.self, uint64(time.Now().Unix())
+	if err := n.db.setProject(m.ProjectID(), true, true); err != nil {
+		return workunits.JobID{}, err
+	}
+	id, block, err := m.Sign(n.cfg.Key)
+	if err != nil {
+		return id, err
+	}
+	if err := n.keepContent(m, "job"); err != nil {
+		return id, err
+	}
+	progress("asking peers to look after the job")
+	list, err := n.recruit(ctx, id, block)
+	if err != nil {
+		return id, err
+	}
+	if err := n.publish(ctx, id, block, list); err != nil {
+		return id, err
+	}
+	if len(list) == 1 {
+		progress("no peer looks after the job: it runs while this node is up")
+		return id, nil
+	}
+	need := min(3, len(list))
+	progress(fmt.Sprintf("handing the job over to %d stewards", len(list)-1))
+	return id, n.waitKeepers(ctx, id, need)
+}
+
+// keepContent makes the store hold a job's program and inputs, durably.
+func (n *Node) keepContent(m workunits.Manifest, reason string) error {
+	for _, root := range roots(m) {
+		if err := n.cfg.Data.Keep(root, reason); err != nil {
+			return fmt.Errorf("keep %s: %w", root, err)
+		}
+	}
+	return n.cfg.Data.Sync()
+}
+
+// recruit asks connected peers to be stewards and returns the succession list,
+// this node first.
+func (n *Node) recruit(ctx context.Context, id workunits.JobID, block []byte) ([]workunits.Steward, error) {
+	enc, _ := workunits.EncryptionKey(n.cfg.Key)
+	list := []workunits.Steward{{Node: n.self, Enc: enc}}
+	answers := make(chan answer, maxAsked)
+	asked := map[workunits.NodeID]bool{}
+	err := n.do(ctx, func() {
+		n.answers[id] = answers
+		for _, p := range n.cfg.Net.Peers() {
+			if len(asked) < maxAsked && !asked[p.PeerID] {
+				asked[p.PeerID] = true
+				n.send(p.PeerID, wire.Ask{Job: id, Manifest: block})
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.NewTimer(askTime)
+	defer deadline.Stop()
+	for open := true; open && len(list) < listLength && len(asked) > 0; {
+		select {
+		case a := <-answers:
+			if asked[a.from] && a.Yes {
+				list = append(list, workunits.Steward{Node: a.from, Enc: a.Enc})
+			}
+			delete(asked, a.from)
+		case <-deadline.C:
+			open = false
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return list, n.do(ctx, func() { delete(n.answers, id) })
+}
+
+// publish makes the job known here, with its list, and lets the steward machine
+// tell the others.
+func (n *Node) publish(ctx context.Context, id workunits.JobID, block []byte, list []workunits.Steward) (err error) {
+	derr := n.do(ctx, func() {
+		var j *job
+		if j, err = n.addJob(block); err != nil {
+			return
+		}
+		n.trusted[j.manifest.ProjectID()] = true
+		n.beSteward(j)
+		n.stepSteward(j, steward.Publish{Stewards: list})
+		for _, s := range list[1:] {
+			n.tellJob(s.Node, id, j)
+			for _, raw := range j.ledger.Log(n.self) {
+				n.send(s.Node, wire.Push{Job: id, Segments: [][]byte{raw}})
+			}
+		}
+		n.refresh(j)
+	})
+	return errors.Join(derr, err)
+}
+
+// waitKeepers waits until so many stewards keep the job's content.
+func (n *Node) waitKeepers(ctx context.Context, id workunits.JobID, need int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, handover, ErrTimeout)
+	defer cancel()
+	err := n.await(ctx, func() bool { return n.jobs[id].steward.Book().Keepers() >= need })
+	if errors.Is(err, ErrTimeout) {
+		return fmt.Errorf("job %s is published, but fewer than %d stewards hold its data yet: keep this node up: %w", id, need, err)
+	}
+	return err
+}
+
+// await returns when cond, which runs in the loop, is true.
+func (n *Node) await(ctx context.Context, cond func() bool) error {
+	wake := make(chan struct{}, 1)
+	ok := false
+	if err := n.do(ctx, func() { n.watchers[wake] = true; ok = cond() }); err != nil {
+		return err
+	}
+	defer n.post(func() { delete(n.watchers, wake) })
+	for !ok {
+		select {
+		case <-wake:
+			if err := n.do(ctx, func() { ok = cond() }); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-n.done:
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// Cancel ends a job of this node's.
+func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) (err error) {
+	derr := n.do(ctx, func() {
+		j := n.jobs[id]
+		switch {
+		case j == nil:
+			err = fmt.Errorf("job %s: %w", id, ErrNotFound)
+		case j.manifest.Publisher != n.self:
+			err = fmt.Errorf("job %s is published by another node: %w", id, ErrDenied)
+		default:
+			n.stepSteward(j, steward.Cancel{Reason: reason})
+		}
+	})
+	return errors.Join(derr, err)
+}

@@ -1,0 +1,358 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// findTime bounds the search for a job that this node does not know.
+const findTime = 20 * time.Second
+
+// Status says what the node does and why.
+func (n *Node) Status() Status {
+	s := Status{PeerID: n.self, Network: n.cfg.Network, Addrs: n.cfg.Net.Addrs(), Peers: len(n.cfg.Net.Peers()),
+		StoreBytes: n.cfg.Data.Bytes()}
+	_ = n.do(n.ctx, func() {
+		for _, v := range n.volunteer.View() {
+			s.RunningUnits += v.Running
+			s.AcceptedUnits += v.Credit
+		}
+		s.State, s.Reason = n.why(s.RunningUnits)
+	})
+	return s
+}
+
+func (n *Node) why(running int) (State, string) {
+	views := n.volunteer.View()
+	switch {
+	case n.paused && n.pausedTil.IsZero():
+		return StatePaused, "Paused by you. Resumes when you say so."
+	case n.paused:
+		return StatePaused, fmt.Sprintf("Paused by you until %s.", n.pausedTil.Format("15:04"))
+	case n.cfg.Slots == 0:
+		return StatePaused, "No processors are allowed for units."
+	case running > 0:
+		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.", running, len(views))
+	case len(n.trusted) == 0:
+		return StateIdle, "No work: no project is trusted. Trust one with `talka project trust`."
+	case len(views) == 0:
+		return StateIdle, fmt.Sprintf("No work: none of the %d trusted projects has an open job that is known here.", len(n.trusted))
+	}
+	for _, v := range views {
+		if v.Stewards == 0 {
+			return StateIdle, "No work: no steward of the known jobs can be reached."
+		}
+		if v.Reason != "" {
+			return StateIdle, "No work: a steward says: " + v.Reason + "."
+		}
+	}
+	return StateIdle, "Asks for work."
+}
+
+// Peers lists the connected peers.
+func (n *Node) Peers() []PeerInfo { return n.cfg.Net.Peers() }
+
+// Invite makes the text that lets another node find this network.
+func (n *Node) Invite() (string, error) { return n.cfg.Net.Invite() }
+
+// Join connects to the peers of an invite.
+func (n *Node) Join(ctx context.Context, invite string) error { return n.cfg.Net.Join(ctx, invite) }
+
+// Pause freezes executions for d, or until Resume if d is 0.
+func (n *Node) Pause(d time.Duration) {
+	_ = n.do(n.ctx, func() {
+		n.paused, n.pausedTil = true, time.Time{}
+		if d > 0 {
+			n.pausedTil = time.Now().Add(d)
+		}
+		n.cfg.Exec.Pause()
+		n.setPolicy()
+	})
+}
+
+// Resume ends a pause.
+func (n *Node) Resume() { _ = n.do(n.ctx, n.resume) }
+
+func (n *Node) resume() {
+	n.paused = false
+	n.cfg.Exec.Resume()
+	n.setPolicy()
+}
+
+func (n *Node) setPolicy() {
+	p := volunteer.Policy{Slots: n.cfg.Slots, Memory: n.cfg.Memory}
+	if n.paused {
+		p.Slots = 0
+	}
+	n.stepVolunteer(volunteer.SetPolicy{Policy: p})
+}
+
+// NewProject makes a project of this node's; the node trusts it.
+func (n *Node) NewProject(name string) (workunits.ProjectID, error) {
+	p := workunits.ProjectID{Publisher: n.self, Name: name}
+	if err := workunits.ValidName(name); err != nil {
+		return p, err
+	}
+	if err := n.db.setProject(p, true, true); err != nil {
+		return p, err
+	}
+	return p, n.do(n.ctx, func() { n.trusted[p] = true })
+}
+
+// Trust starts or stops executing units of a project.
+func (n *Node) Trust(p workunits.ProjectID, trust bool) error {
+	if err := n.db.setProject(p, p.Publisher == n.self, trust); err != nil {
+		return err
+	}
+	return n.do(n.ctx, func() {
+		if n.trusted[p] = trust; !trust {
+			delete(n.trusted, p)
+		}
+		for _, j := range n.sortedJobs() {
+			n.volunteerFor(j)
+		}
+		for id, a := range n.seen {
+			if trust && n.jobs[id] == nil && !a.Ended && a.ProjectID() == p {
+				n.wantJob(id, append(a.Stewards, a.Author)...)
+			}
+		}
+	})
+}
+
+// Projects lists the projects that this node publishes or trusts.
+func (n *Node) Projects() []ProjectInfo {
+	list, err := n.db.projects()
+	if err != nil {
+		n.log.Warn("read projects", "err", err)
+	}
+	for _, p := range n.cfg.Trust {
+		known := false
+		for i := range list {
+			if list[i].Project == p {
+				list[i].Trusted, known = true, true
+			}
+		}
+		if !known {
+			list = append(list, ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: true})
+		}
+	}
+	return list
+}
+
+// Jobs lists the jobs that this node knows.
+func (n *Node) Jobs() (list []JobInfo) {
+	_ = n.do(n.ctx, func() {
+		for _, j := range n.sortedJobs() {
+			list = append(list, n.info(j))
+		}
+	})
+	return list
+}
+
+// Job describes a job, and looks for it on the network if it is not known here.
+func (n *Node) Job(ctx context.Context, id workunits.JobID) (info JobInfo, err error) {
+	found := func() bool {
+		if j := n.jobs[id]; j != nil {
+			info = n.info(j)
+			return true
+		}
+		return false
+	}
+	known := false
+	if err := n.do(ctx, func() { known = found() }); err != nil || known {
+		return info, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
+	defer cancel()
+	if err := n.find(ctx, id); err != nil {
+		return info, err
+	}
+	if err := n.await(ctx, found); err != nil {
+		return info, fmt.Errorf("job %s: %w", id, err)
+	}
+	return info, nil
+}
+
+// find asks the stewards that the DHT names, and the peers, for a job.
+func (n *Node) find(ctx context.Context, id workunits.JobID) error {
+	stewards, err := n.cfg.Net.FindProviders(ctx, id.Cid(), 8)
+	if err != nil && ctx.Err() == nil {
+		n.log.Debug("find a job's stewards", "job", id, "err", err)
+	}
+	for _, p := range n.cfg.Net.Peers() {
+		stewards = append(stewards, p.PeerID)
+	}
+	if len(stewards) == 0 {
+		return fmt.Errorf("job %s: no peer is connected: %w", id, ErrNotFound)
+	}
+	return n.do(ctx, func() {
+		delete(n.wanted, id)
+		n.wantJob(id, stewards...)
+	})
+}
+
+// info describes a job as far as this node sees it: a steward reads its ledger,
+// others know what stewards announce.
+func (n *Node) info(j *job) JobInfo {
+	info := JobInfo{Job: j.id, Name: j.manifest.Name, Project: j.manifest.ProjectID(), State: JobRunning,
+		Units: UnitCounts{Total: int(j.manifest.Units)}, Stewards: []workunits.NodeID{}, Faults: []FaultInfo{}}
+	for _, s := range j.list {
+		info.Stewards = append(info.Stewards, s.Node)
+	}
+	info.Bound = bound(j.manifest)
+	if j.steward == nil {
+		info.Units.Open = int(n.seen[j.id].Open)
+		info.Units.Running = info.Units.Total - info.Units.Open
+		if j.ended {
+			info.State = JobDone
+			info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
+		}
+		return info
+	}
+	b := j.steward.Book()
+	c := b.Counts()
+	info.Units.Accepted, info.Units.Failed, info.Units.Running = c[verdict.Accepted], c[verdict.Failed], c[verdict.Pending]
+	info.Units.Open = c[verdict.Open]
+	if out := min(len(j.steward.Leases()), info.Units.Open); out > 0 {
+		granted := 0
+		for u := range j.manifest.Units {
+			if b.Unit(u).State == verdict.Open && len(b.Outstanding(u)) > 0 {
+				granted++
+			}
+		}
+		info.Units.Open -= granted
+		info.Units.Running += granted
+	}
+	info.Copies, info.Volunteers, info.Expired = b.Copies(), len(b.Volunteers()), b.Expired()
+	if info.Units.Accepted > 0 {
+		info.CopiesPerAccepted = float64(info.Copies) / float64(info.Units.Accepted)
+	}
+	for _, f := range b.Faults() {
+		info.Faults = append(info.Faults, FaultInfo{Node: f.Node, Name: f.Name, Units: len(f.Units)})
+	}
+	info.Settled = b.Sealed() != nil
+	switch {
+	case b.Cancelled() != nil:
+		info.State = JobCancelled
+	case b.Done() && info.Units.Failed > 0:
+		info.State = JobFailed
+	case b.Done():
+		info.State = JobDone
+	}
+	return info
+}
+
+// bound states the error bound that the job's verdicts vouch for.
+func bound(m workunits.Manifest) string {
+	if m.Policy.Mode == workunits.VerifyNone {
+		return "none: volunteers are trusted"
+	}
+	return fmt.Sprintf("at most %g wrong results a unit while colluders are at most %g of the volunteers and newcomers are as honest as the rest",
+		m.Policy.Error, m.Policy.Share)
+}
+
+// WaitJob returns when a job is done, has failed or was cancelled.
+func (n *Node) WaitJob(ctx context.Context, id workunits.JobID) (info JobInfo, err error) {
+	if _, err := n.Job(ctx, id); err != nil {
+		return info, err
+	}
+	err = n.await(ctx, func() bool {
+		info = n.info(n.jobs[id])
+		return info.State != JobRunning
+	})
+	return info, err
+}
+
+// Results yields the verdict on each accepted or failed unit in unit order, with
+// the files of the result in the store. An error of yield ends it.
+func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitResult) error) error {
+	var total uint32
+	if err := n.do(ctx, func() {
+		if j := n.jobs[id]; j != nil && j.steward != nil {
+			total = j.manifest.Units
+		}
+	}); err != nil {
+		return err
+	}
+	if total == 0 {
+		return fmt.Errorf("job %s is not looked after here: fetch its results on the node of its publisher or of a steward: %w", id, ErrNotFound)
+	}
+	for u := range total {
+		var v verdict.Unit
+		if err := n.do(ctx, func() { v = n.jobs[id].steward.Book().Unit(u) }); err != nil {
+			return err
+		}
+		r := UnitResult{Unit: u, Failed: v.State == verdict.Failed}
+		if v.State == verdict.Accepted {
+			o, err := n.outcome(ctx, v.Result, v.Volunteers)
+			if err != nil {
+				return fmt.Errorf("result of unit %d: %w", u, err)
+			}
+			r.Outcome = o
+		} else if !r.Failed {
+			continue
+		}
+		if err := yield(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outcome brings a result with its files here and returns its record.
+func (n *Node) outcome(ctx context.Context, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
+	raw := n.db.record(r.Digest)
+	if raw == nil {
+		if err := n.cfg.Data.Fetch(ctx, r.Cid().Cid, hints, nil); err != nil {
+			return workunits.Outcome{}, err
+		}
+		var err error
+		if raw, err = n.cfg.Data.Record(ctx, r.Digest); err != nil {
+			return workunits.Outcome{}, err
+		}
+	}
+	o, err := workunits.ParseOutcome(raw)
+	if err != nil {
+		return o, err
+	}
+	for _, l := range o.Links() {
+		if err := n.cfg.Data.Fetch(ctx, l.Cid, hints, nil); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// AddData adds a file or folder to the store and keeps it.
+func (n *Node) AddData(ctx context.Context, path string, p func(done, total int64)) (cid.Cid, int64, int, error) {
+	root, bytes, chunks, err := n.cfg.Data.Add(ctx, path, p)
+	if err != nil {
+		return root, 0, 0, err
+	}
+	return root, bytes, chunks, errors.Join(n.cfg.Data.Keep(root, "own"), n.cfg.Data.Sync())
+}
+
+// GetData writes content to dest, fetching what is not here from peers.
+func (n *Node) GetData(ctx context.Context, root cid.Cid, dest string, timeout time.Duration, p func(done, total int64)) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+		defer cancel()
+	}
+	var hints []workunits.NodeID
+	for _, peer := range n.cfg.Net.Peers() {
+		hints = append(hints, peer.PeerID)
+	}
+	if err := n.cfg.Data.Fetch(ctx, root, hints, p); err != nil {
+		return fmt.Errorf("get %s: %w", root, err)
+	}
+	return n.cfg.Data.Materialise(ctx, root, dest)
+}
