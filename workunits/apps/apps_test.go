@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	cryptosha256 "crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -53,7 +54,7 @@ func (p program) run(t *testing.T, dirs map[string]string, args ...string) (stdo
 	if err == nil {
 		err = m.Close(t.Context())
 	}
-	if exit, ok := err.(*sys.ExitError); ok {
+	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) {
 		return out.String(), errs.String(), exit.ExitCode()
 	}
 	if err != nil {

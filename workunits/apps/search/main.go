@@ -242,7 +242,9 @@ func write(path string, hits []hit) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := bufio.NewWriter(f)
 	for _, h := range hits {
-		fmt.Fprintf(w, "%s\t%s\t%d\n", h.word, plain(h.path), h.line) // errors stay in w
+		if _, err := fmt.Fprintf(w, "%s\t%s\t%d\n", h.word, plain(h.path), h.line); err != nil {
+			return err
+		}
 	}
 	return w.Flush()
 }
