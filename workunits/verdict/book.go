@@ -78,6 +78,7 @@ type Book struct {
 	manifest workunits.Manifest
 	law      Law
 
+	read       map[node]uint64 // statements of each author
 	identities map[node]workunits.Identity
 	chains     map[node]*chain
 	listed     map[node]bool
@@ -95,6 +96,7 @@ type Book struct {
 	units  map[uint32]Unit // what was worked out, for units that statements name
 	counts [4]int          // units by state, of those
 	mixed  map[uint32]bool // units with more than one opened digest
+	party  map[node]bool   // who has copies of those
 	burned map[node]bool
 	stakes map[node]int // from accepted units
 	copies int          // committed, void ones included
@@ -110,11 +112,11 @@ type Book struct {
 func New(job workunits.JobID, m workunits.Manifest) *Book {
 	return &Book{
 		job: job, manifest: m, law: Law{m.Policy},
-		identities: map[node]workunits.Identity{}, chains: map[node]*chain{},
+		read: map[node]uint64{}, identities: map[node]workunits.Identity{}, chains: map[node]*chain{},
 		listed: map[node]bool{m.Publisher: true}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, waiting: map[ref][]func(*commit){},
 		byUnit: map[uint32][]ref{}, granted: map[uint32][]ref{}, expired: map[ref]bool{}, kept: map[uint32][]keeper{},
-		units: map[uint32]Unit{}, mixed: map[uint32]bool{}, burned: map[node]bool{}, stakes: map[node]int{},
+		units: map[uint32]Unit{}, mixed: map[uint32]bool{}, party: map[node]bool{}, burned: map[node]bool{}, stakes: map[node]int{},
 		badDraws: map[node]bool{}, jobKept: map[node]bool{}, forked: map[node]bool{},
 	}
 }
@@ -142,8 +144,13 @@ func (b *Book) Forked(a node) {
 }
 
 // Apply reads one statement and returns the units that it may concern. The
-// statements of one author come in order; authors may be mixed in any way.
+// statements of one author come in order; authors may be mixed in any way, and
+// what was read before may come again.
 func (b *Book) Apply(e ledger.Entry) (units []uint32) {
+	if e.Seq < b.read[e.Author] {
+		return nil
+	}
+	b.read[e.Author] = e.Seq + 1
 	if e.Body == nil {
 		return nil
 	}
@@ -300,6 +307,9 @@ func (b *Book) Stewards() []workunits.Steward { return b.list }
 
 // Listed reports whether a node is on the succession list.
 func (b *Book) Listed(n node) bool { return b.listed[n] }
+
+// KeepersWanted is how many stewards must keep a result before it is accepted.
+func (b *Book) KeepersWanted() int { return b.keepers }
 
 // Keepers counts the stewards that keep the job's manifest, program and inputs.
 func (b *Book) Keepers() int { return len(b.jobKept) }

@@ -63,42 +63,57 @@ func (b *Book) Unit(u uint32) Unit {
 	return Unit{State: Open, Canonical: b.manifest.Canonical}
 }
 
-// touch works out the verdicts on units that statements may have changed.
+// touch works out the verdicts on units that statements may have changed, and
+// settles disputes that they may have changed: those on the units themselves,
+// and those of volunteers whose stakes moved.
 func (b *Book) touch(units []uint32) {
 	disputed := false
 	for _, u := range units {
 		if u >= b.manifest.Units {
 			continue
 		}
-		if !b.mixed[u] && b.disagree(u) {
-			b.mixed[u] = true
-		}
-		disputed = disputed || b.mixed[u]
-		b.judge(u)
+		before := b.mixed[u]
+		disputed = b.judge(u) || before || b.mixed[u] || disputed
 	}
 	if disputed {
 		b.Settle()
 	}
 }
 
-// judge works out one unit and keeps the counts.
-func (b *Book) judge(u uint32) {
-	if old, ok := b.units[u]; ok {
+// judge works out one unit and keeps the counts. It reports whether the stake
+// of somebody in a dispute moved.
+func (b *Book) judge(u uint32) (moved bool) {
+	if b.disagree(u) {
+		b.mixed[u] = true
+		for _, k := range b.all(u) {
+			b.party[k.who()] = true
+		}
+	} else {
+		delete(b.mixed, u)
+	}
+	old, known := b.units[u]
+	if known {
 		b.counts[old.State]--
-		b.credit(old, -1)
 	}
 	v := b.work(u)
 	b.units[u] = v
 	b.counts[v.State]++
-	b.credit(v, 1)
+	was, is := old.credited(), v.credited()
+	for _, n := range was {
+		b.stakes[n]--
+	}
+	for _, n := range is {
+		b.stakes[n]++
+	}
+	return !slices.Equal(was, is) && slices.ContainsFunc(slices.Concat(was, is), func(n node) bool { return b.party[n] })
 }
 
-func (b *Book) credit(v Unit, by int) {
-	if v.State == Accepted {
-		for _, n := range v.Volunteers {
-			b.stakes[n] += by
-		}
+// credited lists whose stakes the unit raises.
+func (u Unit) credited() []node {
+	if u.State != Accepted {
+		return nil
 	}
+	return u.Volunteers
 }
 
 // all lists every valid copy of a unit in a fixed order, one for a volunteer:

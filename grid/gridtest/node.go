@@ -1,0 +1,292 @@
+package gridtest
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+// Node is one simulated node: a disk that outlives crashes, and machines that
+// do not.
+type Node struct {
+	Name  string
+	ID    workunits.NodeID
+	Arch  string
+	Canon bool // can make NaNs canonical
+	Slots int
+	Ways  Ways // how it executes
+
+	w    *World
+	key  ed25519.PrivateKey
+	disk disk
+	up   bool
+	life int    // counts restarts
+	trap string // crash at the next statement of this kind, see CrashOn
+	sent bool   // whether what the trap's statement is in still leaves
+
+	ledger    *ledger.Ledger
+	author    *ledger.Author
+	steward   *steward.Machine
+	volunteer *volunteer.Machine
+}
+
+// disk is what is durable on a node.
+type disk struct {
+	segments  [][]byte // in the order of their arrival
+	has       map[workunits.Digest]bool
+	blocks    map[workunits.Digest][]byte
+	content   bool // the job's program and inputs
+	stewards  []workunits.Steward
+	steward   bool // keeps the job as one of its stewards
+	volunteer bool
+}
+
+// Add brings a new node into the world; it is up and has no part in a job yet.
+func (w *World) Add(name string) *Node {
+	seed := workunits.Sum([]byte("gridtest node " + name))
+	key := ed25519.NewKeyFromSeed(seed[:])
+	n := &Node{Name: name, ID: workunits.NodeIDOf(key), Arch: "amd64", Canon: true, Slots: 1, w: w, key: key, up: true,
+		disk: disk{has: map[workunits.Digest]bool{}, blocks: map[workunits.Digest][]byte{}}}
+	w.nodes = append(w.nodes, n)
+	w.byID[n.ID] = n
+	n.tick()
+	return n
+}
+
+// Up reports whether the node runs.
+func (n *Node) Up() bool { return n.up }
+
+// Steward is the node's steward machine, nil if it has none.
+func (n *Node) Steward() *steward.Machine { return n.steward }
+
+func (n *Node) enc() [32]byte {
+	pub, _ := workunits.EncryptionKey(n.key)
+	return pub
+}
+
+// rand is the node's secret generator, another one in each life.
+func (n *Node) rand(use string) *rand.ChaCha8 {
+	b := binary.BigEndian.AppendUint64([]byte(use+n.Name), n.w.seed)
+	return rand.NewChaCha8(workunits.Sum(binary.BigEndian.AppendUint64(b, uint64(n.life))))
+}
+
+func (n *Node) tick() {
+	n.w.after(n, tickTime*3/4+n.w.rng.Uint64N(tickTime/2), func() {
+		n.stepSteward(steward.Tick{})
+		n.stepVolunteer(volunteer.Tick{})
+		n.tick()
+	})
+}
+
+// open makes the ledger and the machines from what is on the disk.
+func (n *Node) open() {
+	j := n.w.job
+	if j == nil || !n.disk.steward && !n.disk.volunteer {
+		return
+	}
+	if n.ledger == nil {
+		n.ledger = ledger.New(j.Manifest.Network, j.ID)
+		for _, raw := range n.disk.segments {
+			var fork *ledger.ForkError
+			if _, err := n.ledger.Load(raw); err != nil && !errors.As(err, &fork) {
+				n.w.fail("%s cannot load its own segments: %v", n.Name, err)
+			}
+		}
+		n.author = ledger.NewAuthor(n.key, n.ledger)
+	}
+	secret := workunits.Sum(append([]byte("chain "), n.key.Seed()...))
+	id := steward.Identify(workunits.Identity{Enc: n.enc(), Arch: n.Arch}, secret)
+	if n.disk.steward && n.steward == nil {
+		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Author: n.author,
+			Identity: id, Secret: secret, Rand: n.rand("steward")})
+		n.stepSteward(steward.Tick{})
+	}
+	if n.disk.volunteer && n.volunteer == nil && n.up {
+		n.volunteer = volunteer.New(volunteer.Config{Self: n.ID, Arch: n.Arch, Canon: n.Canon, Rand: n.rand("volunteer")})
+		n.stepVolunteer(volunteer.SetPolicy{Policy: volunteer.Policy{Slots: n.Slots, Memory: j.Manifest.Limits.Memory}})
+		n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.disk.stewards, Author: n.author,
+			Identity: id, Steward: n.disk.steward})
+	}
+}
+
+// Crash ends the node at once; what it had not made durable is lost.
+func (n *Node) Crash() {
+	if !n.up {
+		return
+	}
+	n.w.printf("%s crashes", n.Name)
+	n.up, n.trap = false, ""
+	n.life++
+	n.ledger, n.author, n.steward, n.volunteer = nil, nil, nil, nil
+}
+
+// CrashOn crashes the node once the next statement of a kind that it says is
+// durable: before what holds the statement leaves, or after.
+func (n *Node) CrashOn(kind string, sent bool) { n.trap, n.sent = kind, sent }
+
+// Restart brings a crashed node back with what is on its disk.
+func (n *Node) Restart() {
+	if n.up {
+		return
+	}
+	n.w.printf("%s restarts", n.Name)
+	n.up = true
+	n.tick()
+	n.open()
+}
+
+// persist makes segments and blocks durable and reports whether what they
+// belong to may still leave.
+func (n *Node) persist(segments, blocks [][]byte) bool {
+	trapped := false
+	for _, raw := range segments {
+		n.disk.segments = append(n.disk.segments, raw)
+		n.disk.has[workunits.Sum(raw)] = true
+		trapped = trapped || n.trap != "" && n.says(raw, n.trap)
+	}
+	for _, b := range blocks {
+		n.disk.blocks[workunits.Sum(b)] = b
+	}
+	if trapped && !n.sent {
+		n.Crash()
+	}
+	return n.up
+}
+
+// sprung crashes the node after a send that its trap waited for.
+func (n *Node) sprung(segments [][]byte) {
+	for _, raw := range segments {
+		if n.up && n.trap != "" && n.says(raw, n.trap) {
+			n.Crash()
+		}
+	}
+}
+
+func (n *Node) says(raw []byte, kind string) bool {
+	s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+	if err != nil || s.Author != n.ID {
+		return false
+	}
+	for _, st := range s.Statements {
+		if st.Kind.String() == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) stepSteward(in steward.Input) {
+	if n.steward == nil || !n.up {
+		return
+	}
+	fx := n.steward.Step(n.w.now, in)
+	n.observe(fx.Events)
+	n.said(fx.Segments)
+	if !n.persist(fx.Segments, fx.Blocks) {
+		return
+	}
+	for _, o := range fx.Send {
+		n.send(o)
+	}
+	for _, r := range fx.Own {
+		n.w.after(n, 0, func() { n.stepVolunteer(volunteer.Received{From: n.ID, Msg: r}) })
+	}
+	for _, f := range fx.Fetch {
+		n.fetch(f)
+	}
+	n.sprung(fx.Segments)
+}
+
+func (n *Node) stepVolunteer(in volunteer.Input) {
+	if n.volunteer == nil || !n.up {
+		return
+	}
+	fx := n.volunteer.Step(n.w.now, in)
+	var raw [][]byte
+	for _, s := range fx.Said {
+		raw = append(raw, s.Raw)
+	}
+	n.said(raw)
+	if !n.persist(raw, fx.Blocks) {
+		return
+	}
+	for _, s := range fx.Said {
+		n.stepSteward(steward.Local{Entries: s.Entries})
+	}
+	for _, o := range fx.Send {
+		n.send(o)
+	}
+	for _, r := range fx.Run {
+		n.run(r.Task)
+	}
+	for _, t := range fx.Stop {
+		n.finish(t, 0, workunits.VoidCancelled, 0)
+	}
+	n.sprung(raw)
+}
+
+func (n *Node) send(o wire.Outgoing) {
+	if !n.up {
+		return
+	}
+	n.durable(o.Msg)
+	if o.To == n.ID {
+		n.w.after(n, 0, func() { n.stepSteward(steward.Received{From: n.ID, Msg: o.Msg}) })
+		return
+	}
+	to := n.w.byID[o.To]
+	if to == nil {
+		n.w.fail("%s sends to nobody", n.Name)
+		return
+	}
+	n.w.send(n, to, o.Msg)
+}
+
+// receive hands a message to the role that it is for.
+func (n *Node) receive(from workunits.NodeID, m wire.Message) {
+	switch m.(type) {
+	case wire.WorkReply:
+		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
+	default:
+		if n.steward != nil {
+			n.stepSteward(steward.Received{From: from, Msg: m})
+		} else {
+			n.stepVolunteer(volunteer.Received{From: from, Msg: m})
+		}
+	}
+}
+
+func (n *Node) unreachable(id workunits.NodeID) {
+	n.stepSteward(steward.Unreachable{Peer: id})
+	n.stepVolunteer(volunteer.Unreachable{Peer: id})
+}
+
+// fetch looks for content on the nodes that are hinted at.
+func (n *Node) fetch(f steward.Fetch) {
+	n.w.after(n, 2*n.w.latency()+fetchTime, func() {
+		for _, id := range f.Hints {
+			o := n.w.byID[id]
+			if o == nil || !n.w.reaches(n, o) && o != n {
+				continue
+			}
+			if f.Job && o.disk.content {
+				n.disk.content = true
+				n.stepSteward(steward.Fetched{Fetch: f})
+				return
+			}
+			if b, ok := o.disk.blocks[f.Result.Digest]; ok && !f.Job {
+				n.disk.blocks[f.Result.Digest] = b
+				n.stepSteward(steward.Fetched{Fetch: f})
+				return
+			}
+		}
+		n.stepSteward(steward.Fetched{Fetch: f, Failed: true})
+	})
+}

@@ -1,0 +1,264 @@
+package gridtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Script runs commands, one a line, on a world:
+//
+//	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
+//	ways NODE slow=3 | hang | void | lies=0.5 | units=1,2 | collude | honest
+//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split]
+//	run until=done|sealed|accepted:N|agreed [limit=60s], or run for=5s
+//	crash NODE [on="statement kind"] [sent]
+//	restart NODE
+//	partition p,v1 | s1,v2, or heal
+//	cancel REASON
+//	check
+//	table
+type Script struct {
+	World      *World
+	stewards   []*Node
+	volunteers []*Node
+}
+
+// Do runs one command.
+func (s *Script) Do(line string) error {
+	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	do, ok := map[string]func(args) error{
+		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
+		"partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
+	}[name]
+	if !ok {
+		return fmt.Errorf("unknown command %q", name)
+	}
+	a := args{text: rest, named: map[string]string{}}
+	for _, word := range strings.Fields(rest) {
+		k, v, ok := strings.Cut(word, "=")
+		a.named[k] = v
+		if !ok {
+			a.words = append(a.words, word)
+		}
+	}
+	if err := do(a); err != nil {
+		return fmt.Errorf("%s: %w", line, err)
+	}
+	return s.World.Err()
+}
+
+type args struct {
+	text  string
+	words []string
+	named map[string]string
+}
+
+func (a args) has(k string) bool { _, ok := a.named[k]; return ok }
+
+func (a args) number(k string, otherwise uint64) (uint64, error) {
+	if !a.has(k) {
+		return otherwise, nil
+	}
+	return strconv.ParseUint(a.named[k], 10, 32)
+}
+
+func (a args) millis(k string, otherwise uint64) (uint64, error) {
+	if !a.has(k) {
+		return otherwise, nil
+	}
+	d, err := time.ParseDuration(a.named[k])
+	return uint64(d.Milliseconds()), err
+}
+
+func (s *Script) list(names string) (list []*Node, err error) {
+	for _, name := range strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' }) {
+		n := s.World.Node(name)
+		if n == nil {
+			return nil, fmt.Errorf("no node %q", name)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+// one is the node that a command is about, its first word.
+func (s *Script) one(a args) (*Node, error) {
+	if len(a.words) == 0 {
+		return nil, errors.New("which node?")
+	}
+	list, err := s.list(a.words[0])
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (s *Script) nodes(a args) (err error) {
+	for _, role := range []string{"publisher", "stewards", "volunteers"} {
+		for _, name := range strings.FieldsFunc(a.named[role], func(r rune) bool { return r == ',' }) {
+			if s.World.Node(name) == nil {
+				s.World.Add(name)
+			}
+		}
+	}
+	slots, err := a.number("slots", 1)
+	if err != nil {
+		return err
+	}
+	for _, n := range s.World.nodes {
+		n.Slots = int(slots)
+	}
+	arm, err := s.list(a.named["arm64"])
+	if err != nil {
+		return err
+	}
+	for _, n := range arm {
+		n.Arch = "arm64"
+	}
+	if s.stewards, err = s.list(a.named["stewards"]); err != nil {
+		return err
+	}
+	s.volunteers, err = s.list(a.named["volunteers"])
+	return err
+}
+
+func (s *Script) ways(a args) error {
+	n, err := s.one(a)
+	if err != nil {
+		return err
+	}
+	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Collude: a.has("collude")}
+	for _, f := range []struct {
+		name string
+		to   *float64
+	}{{"slow", &n.Ways.Slow}, {"lies", &n.Ways.Lies}} {
+		if a.has(f.name) {
+			if *f.to, err = strconv.ParseFloat(a.named[f.name], 64); err != nil {
+				return err
+			}
+		}
+	}
+	for _, u := range strings.FieldsFunc(a.named["units"], func(r rune) bool { return r == ',' }) {
+		unit, err := strconv.ParseUint(u, 10, 32)
+		if err != nil {
+			return err
+		}
+		n.Ways.Units = append(n.Ways.Units, uint32(unit))
+	}
+	return nil
+}
+
+func (s *Script) job(a args) error {
+	units, err1 := a.number("units", 4)
+	shard, err2 := a.number("shard", 2)
+	took, err3 := a.millis("time", 1000)
+	wall, err4 := a.millis("wall", 10_000)
+	copies, err5 := a.number("copies", 0)
+	trusted, err6 := s.list(a.named["trusted"])
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		return err
+	}
+	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took,
+		Large: a.has("large"), Split: a.has("split")}
+	j.Manifest.Limits.Wall = wall
+	j.Manifest.Policy.MinCopies = uint32(copies)
+	if v, ok := a.named["verify"]; ok {
+		j.Manifest.Policy.Mode = workunits.VerifyMode(v)
+	}
+	for _, n := range trusted {
+		j.Manifest.Policy.Trusted = append(j.Manifest.Policy.Trusted, n.ID)
+	}
+	return s.World.Publish(j, s.stewards, s.volunteers)
+}
+
+func (s *Script) run(a args) error {
+	w := s.World
+	if a.has("for") {
+		d, err := a.millis("for", 0)
+		w.Run(func() bool { return false }, d)
+		return err
+	}
+	limit, err := a.millis("limit", 60_000)
+	if err != nil {
+		return err
+	}
+	what, number, _ := strings.Cut(a.named["until"], ":")
+	n, _ := strconv.Atoi(number)
+	until, ok := map[string]func() bool{
+		"done": w.Done, "sealed": w.Sealed, "rested": w.Rested, "accepted": func() bool { return w.Accepted() >= n },
+		"down": func() bool { return slices.ContainsFunc(w.nodes, func(n *Node) bool { return !n.up }) },
+	}[what]
+	if !ok {
+		return fmt.Errorf("until what? %q", what)
+	}
+	if !w.Run(until, limit) && w.err == nil {
+		return fmt.Errorf("not within %d ms", limit)
+	}
+	return nil
+}
+
+func (s *Script) crash(a args) error {
+	n, err := s.one(a)
+	if err != nil {
+		return err
+	}
+	if kind, ok := a.named["on"]; ok {
+		n.CrashOn(strings.ReplaceAll(kind, "-", " "), a.has("sent"))
+		return nil
+	}
+	n.Crash()
+	return nil
+}
+
+func (s *Script) restart(a args) error {
+	n, err := s.one(a)
+	if err == nil {
+		n.Restart()
+	}
+	return err
+}
+
+func (s *Script) partition(a args) error {
+	var sides [][]*Node
+	for part := range strings.SplitSeq(a.text, "|") {
+		side, err := s.list(part)
+		if err != nil {
+			return err
+		}
+		sides = append(sides, side)
+	}
+	s.World.printf("partition: %s", a.text)
+	s.World.Partition(sides...)
+	return nil
+}
+
+func (s *Script) heal(args) error {
+	s.World.printf("the partition heals")
+	s.World.Partition()
+	return nil
+}
+
+func (s *Script) cancel(a args) error {
+	s.World.job.Publisher.Cancel(a.text)
+	return nil
+}
+
+func (s *Script) check(args) error {
+	w := s.World
+	if !w.Run(w.Rested, 60_000) && w.err == nil {
+		return errors.New("the stewards' ledgers stay different")
+	}
+	return w.Check()
+}
+
+func (s *Script) table(args) error {
+	s.World.Table(s.World.log)
+	return nil
+}
+
