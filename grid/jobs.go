@@ -152,6 +152,13 @@ func (n *Node) volunteerFor(j *job) {
 	}
 }
 
+// knows reports whether nodes are on the part of the succession list that is here.
+func (j *job) knows(stewards []workunits.NodeID) bool {
+	return !slices.ContainsFunc(stewards, func(n workunits.NodeID) bool {
+		return !slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == n })
+	})
+}
+
 // succession reads the publisher's list from the part of its log that is here.
 func (n *Node) succession(j *job) (list []workunits.Steward) {
 	p := j.manifest.Publisher
@@ -255,6 +262,12 @@ func (n *Node) tellJob(to workunits.NodeID, id workunits.JobID, j *job) {
 
 // learnJob takes a job that this node asked for, if it may concern it.
 func (n *Node) learnJob(from workunits.NodeID, r wire.JobReply) {
+	if j := n.jobs[r.Job]; j != nil {
+		if j.steward == nil {
+			n.learnList(j, r.Segments)
+		}
+		return
+	}
 	if _, asked := n.wanted[r.Job]; !asked || len(r.Manifest) == 0 {
 		return
 	}
@@ -269,12 +282,7 @@ func (n *Node) learnJob(from workunits.NodeID, r wire.JobReply) {
 	}
 	delete(n.wanted, r.Job)
 	n.events.add(Event{Kind: "job", Job: j.id, Node: j.manifest.Publisher, Text: j.manifest.Name})
-	if j.steward == nil {
-		n.learnList(j, r.Segments)
-	} else {
-		n.stepSteward(j, steward.Received{From: from, Msg: wire.Push{Job: r.Job, Segments: r.Segments}})
-	}
-	n.refresh(j)
+	n.learnList(j, r.Segments)
 }
 
 // learnList adds the publisher's segments to a job that this node only knows.
@@ -359,7 +367,7 @@ func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 	n.seen[a.Job] = a
 	n.catalogue.put(a.Job, data, a.Expires)
 	switch j := n.jobs[a.Job]; {
-	case j == nil && !a.Ended && n.trusted[a.ProjectID()]:
+	case !a.Ended && n.trusted[a.ProjectID()] && (j == nil || !j.knows(a.Stewards)):
 		n.wantJob(a.Job, append(slices.Clone(a.Stewards), a.Author)...)
 	case j != nil && j.steward == nil && slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == a.Author }):
 		if a.Ended != j.ended {

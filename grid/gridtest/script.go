@@ -261,4 +261,3 @@ func (s *Script) table(args) error {
 	s.World.Table(s.World.log)
 	return nil
 }
-
