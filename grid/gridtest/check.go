@@ -200,3 +200,28 @@ func (w *World) Table(out io.Writer) {
 		fmt.Fprintf(out, "stake of %s: %d%s\n", w.name(s.Node), s.Units, burned)
 	}
 }
+
+// Explain prints what each steward that is up sees of the units that are not
+// done, for runs that do not end.
+func (w *World) Explain(out io.Writer) {
+	for u := range w.job.Manifest.Units {
+		for _, n := range w.nodes {
+			if !n.up || n.steward == nil {
+				continue
+			}
+			b := n.steward.Book()
+			v := b.Unit(u)
+			if v.State == verdict.Accepted || v.State == verdict.Failed {
+				continue
+			}
+			volunteers, stewards := b.Touched(u)
+			fmt.Fprintf(out, "%s on unit %d: %s, agreed %t, contested %t, canonical %t, unsealed %d; granted to %s by or through %s; outstanding",
+				n.Name, u, v.State, v.Agreed(), v.Contested, v.Canonical, len(v.Unsealed), w.names(volunteers), w.names(stewards))
+			for _, r := range b.Outstanding(u) {
+				g, _ := b.Grant(r)
+				fmt.Fprintf(out, " %s's to %s", w.name(r.Author), w.name(g.To))
+			}
+			fmt.Fprintln(out)
+		}
+	}
+}

@@ -61,13 +61,19 @@ func (w *World) Publish(j *Job, stewards, volunteers []*Node) error {
 		n.open()
 	}
 	for _, n := range volunteers {
-		w.after(n, 200+w.rng.Uint64N(300), func() {
-			n.disk.volunteer, n.disk.stewards = true, list
-			n.open()
-		})
+		n.disk.stewards, n.wants = list, true
+		n.hear()
 	}
 	j.Publisher.stepSteward(steward.Publish{Stewards: list})
 	return nil
+}
+
+// hear makes the node join the job as a volunteer once it hears of it.
+func (n *Node) hear() {
+	n.w.after(n, 200+n.w.rng.Uint64N(300), func() {
+		n.disk.volunteer = true
+		n.open()
+	})
 }
 
 // lie reports whether the node gives a wrong result for the unit.

@@ -23,13 +23,14 @@ type Node struct {
 	Slots int
 	Ways  Ways // how it executes
 
-	w    *World
-	key  ed25519.PrivateKey
-	disk disk
-	up   bool
-	life int    // counts restarts
-	trap string // crash at the next statement of this kind, see CrashOn
-	sent bool   // whether what the trap's statement is in still leaves
+	w     *World
+	key   ed25519.PrivateKey
+	disk  disk
+	up    bool
+	wants bool   // volunteers for the job
+	life  int    // counts restarts
+	trap  string // crash at the next statement of this kind, see CrashOn
+	sent  bool   // whether what the trap's statement is in still leaves
 
 	ledger    *ledger.Ledger
 	author    *ledger.Author
@@ -140,6 +141,9 @@ func (n *Node) Restart() {
 	n.up = true
 	n.tick()
 	n.open()
+	if n.wants && !n.disk.volunteer {
+		n.hear()
+	}
 }
 
 // persist makes segments and blocks durable and reports whether what they

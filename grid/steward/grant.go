@@ -15,6 +15,7 @@ import (
 const (
 	retrySoon = 500
 	retryLate = 5_000
+	unwanted  = 20_000 // until a unit may go to whom it would better not
 )
 
 // request answers a volunteer with a grant or with the reason why not.
@@ -106,15 +107,18 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 // may reports whether a volunteer may execute a unit: it committed none of its
 // copies; as a steward it had no part in them, and enough other stewards are
 // left to grant, draw and keep. The publisher's copies decide alone, so it gets
-// only units on which volunteers differ or whose copies did not follow one
-// another: the rest is the volunteers' work.
+// only units on which volunteers differ, whose copies did not follow one another,
+// or that nobody else took for long: the rest is the volunteers' work. Whose copy
+// was void gets the unit again only after others had as long to take it.
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
-	if m.book.Committed(u, from) {
+	since, wanted := m.wanting[u]
+	waited := wanted && m.now >= since+unwanted
+	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited {
 		return false
 	}
 	if from == m.Manifest.Publisher {
 		v := m.book.Unit(u)
-		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support
+		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited
 	}
 	if !m.book.Listed(from) {
 		return true
@@ -173,8 +177,8 @@ func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32)
 
 // custodians picks whom openings are sealed to: two stewards other than the
 // grantor that execute none of the unit's copies, or one where there is but one.
-// The publisher alone keeps its own job's; with no verification nobody does, and
-// volunteers open at once.
+// Where nobody else is left the publisher keeps what it granted or executed
+// itself; with no verification nobody does, and volunteers open at once.
 func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool) {
 	if m.Manifest.Policy.Mode == workunits.VerifyNone {
 		return nil, true
@@ -184,8 +188,8 @@ func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool
 			list = append(list, n)
 		}
 	}
-	if len(list) == 0 && m.publisher() {
-		list = []node{m.self}
+	if p := m.Manifest.Publisher; len(list) == 0 && (p == m.self || p == from) {
+		list = []node{p}
 	}
 	return list, len(list) > 0
 }

@@ -160,7 +160,7 @@ type Machine struct {
 	headAt   int              // accepted units at the last own head
 	sealing  bool
 
-	wanting  map[uint32]bool   // open units that were granted before
+	wanting  map[uint32]uint64 // open units that were granted before, since when
 	cursor   map[uint32]uint32 // by shard: units below were granted before
 	unitTime float64           // milliseconds of processor time, smoothed
 }
@@ -196,7 +196,7 @@ func New(c Config) *Machine {
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{},
 		accused: map[node]bool{}, compared: map[uint32]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
-		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]bool{}, cursor: map[uint32]uint32{},
+		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, cursor: map[uint32]uint32{},
 	}
 	m.chain = workunits.NewChain(c.Secret, ChainLength)
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
@@ -262,6 +262,9 @@ func (m *Machine) wake(now uint64) {
 	}
 	for i := range m.undrawn {
 		m.undrawn[i].since = now
+	}
+	for u := range m.wanting {
+		m.wanting[u] = now
 	}
 	for u := uint32(0); u < m.Manifest.Units; u++ {
 		if v := m.book.Unit(u); len(v.Unsealed) > 0 {

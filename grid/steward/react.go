@@ -53,10 +53,10 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 		}
 	}
 	for _, u := range units {
-		if v := m.book.Unit(u); v.State == verdict.Open {
-			m.wanting[u] = true
-		} else {
+		if m.book.Unit(u).State != verdict.Open {
 			delete(m.wanting, u)
+		} else if _, ok := m.wanting[u]; !ok || e.Kind == workunits.KindCommit {
+			m.wanting[u] = m.now
 		}
 	}
 	return units

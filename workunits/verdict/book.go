@@ -135,15 +135,16 @@ func Read(job workunits.JobID, m workunits.Manifest, l *ledger.Ledger, heads []w
 }
 
 // Forked tells that an author is proven to have equivocated: its copies count
-// for nothing from then on.
-func (b *Book) Forked(a node) {
-	if !b.forked[a] {
-		b.forked[a] = true
-		b.Settle()
+// for nothing from then on. It returns the units whose verdict changed.
+func (b *Book) Forked(a node) []uint32 {
+	if b.forked[a] {
+		return nil
 	}
+	b.forked[a] = true
+	return b.settle()
 }
 
-// Apply reads one statement and returns the units that it may concern. The
+// Apply reads one statement and returns the units whose verdicts it may change. The
 // statements of one author come in order; authors may be mixed in any way, and
 // what was read before may come again.
 func (b *Book) Apply(e ledger.Entry) (units []uint32) {
@@ -206,8 +207,7 @@ func (b *Book) Apply(e ledger.Entry) (units []uint32) {
 			b.cancelled = &s
 		}
 	}
-	b.touch(units)
-	return units
+	return b.touch(units)
 }
 
 func (b *Book) amend(author node, a workunits.Amendment) []uint32 {
@@ -224,8 +224,7 @@ func (b *Book) amend(author node, a workunits.Amendment) []uint32 {
 			b.listed[s.Node] = true
 		}
 	}
-	b.Settle()
-	return nil
+	return b.settle()
 }
 
 func (b *Book) commit(e ledger.Entry, s workunits.Commit) []uint32 {

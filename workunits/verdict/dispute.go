@@ -9,14 +9,13 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// Settle works out who is burned, from nothing, in rounds: each round judges the
+// settle works out who is burned, from nothing, in rounds: each round judges the
 // disputed units with the stakes that undisputed units give while the burned
 // count for nothing, and burns those on a losing side. Rounds end when nobody is
-// added. The result depends on the set of statements alone.
-//
-// Apply settles when it reads about a disputed unit; call Settle when stakes
-// may have moved since.
-func (b *Book) Settle() {
+// added. The result depends on the set of statements alone. It returns the units
+// whose verdict changed.
+func (b *Book) settle() (changed []uint32) {
+	before := b.units
 	b.burned = map[node]bool{}
 	for {
 		b.recount()
@@ -27,10 +26,16 @@ func (b *Book) Settle() {
 			}
 		}
 		if len(losers) == 0 {
-			return
+			break
 		}
 		maps.Copy(b.burned, losers)
 	}
+	for _, u := range slices.Sorted(maps.Keys(b.units)) {
+		if !before[u].same(b.units[u]) {
+			changed = append(changed, u)
+		}
+	}
+	return changed
 }
 
 // recount works out every unit that statements name, and the stakes.
@@ -42,7 +47,8 @@ func (b *Book) recount() {
 	}
 }
 
-// losers are the volunteers against whom a disputed unit is decided.
+// losers are the volunteers against whom a disputed unit is decided. Nobody loses
+// to copies of other platforms alone: there both may be right.
 func (b *Book) losers(u uint32) (who []node) {
 	list, _ := b.counting(u)
 	groups := groupsOf(list)
@@ -52,7 +58,9 @@ func (b *Book) losers(u uint32) (who []node) {
 			continue
 		}
 		for _, k := range g.copies {
-			who = append(who, k.who())
+			if slices.ContainsFunc(groups[w].copies, func(o copyOf) bool { return o.platform() == k.platform() }) {
+				who = append(who, k.who())
+			}
 		}
 	}
 	return who
@@ -312,11 +320,22 @@ func (b *Book) Named(u uint32) bool {
 	return ok
 }
 
-// Committed reports whether a volunteer committed a result of the unit.
+// Committed reports whether a volunteer committed a result of the unit that
+// counts beside further copies: where those must be canonical, plain ones do not.
 func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
+	canonical := b.Unit(u).Canonical
 	return slices.ContainsFunc(b.byUnit[u], func(r ref) bool {
-		_, named := slices.BinarySearch(b.commits[r].Units, u)
-		return r.Author == n && named
+		c := b.commits[r]
+		_, named := slices.BinarySearch(c.Units, u)
+		g := b.grants[c.Grant]
+		return r.Author == n && named && (!canonical || g == nil || g.Canonical)
+	})
+}
+
+// Voided reports whether a volunteer's copy of the unit came back void.
+func (b *Book) Voided(u uint32, n workunits.NodeID) bool {
+	return slices.ContainsFunc(b.byUnit[u], func(r ref) bool {
+		return r.Author == n && slices.ContainsFunc(b.commits[r].Void, func(v workunits.VoidUnit) bool { return v.Unit == u })
 	})
 }
 

@@ -3,6 +3,7 @@ package verdict
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"math"
 	"slices"
 
@@ -40,6 +41,12 @@ type Unit struct {
 	Volunteers []workunits.NodeID // that support the result
 }
 
+// same reports whether two verdicts are equal in what anyone acts on.
+func (u Unit) same(o Unit) bool {
+	return u.State == o.State && u.Canonical == o.Canonical && u.Contested == o.Contested && u.Support == o.Support &&
+		u.Copies == o.Copies && u.Opening == o.Opening && slices.Equal(u.Unsealed, o.Unsealed)
+}
+
 // Agreed reports whether the unit has a result, stored or not.
 func (u Unit) Agreed() bool { return u.Opening != workunits.Ref{} }
 
@@ -55,6 +62,14 @@ type copyOf struct {
 
 func (k copyOf) who() node { return k.c.Author }
 
+// platform is what honest copies of one unit may differ by.
+func (k copyOf) platform() string {
+	if k.g.Canonical {
+		return "canonical"
+	}
+	return k.arch
+}
+
 // Unit returns the verdict on a unit as of the statements read.
 func (b *Book) Unit(u uint32) Unit {
 	if v, ok := b.units[u]; ok {
@@ -66,7 +81,7 @@ func (b *Book) Unit(u uint32) Unit {
 // touch works out the verdicts on units that statements may have changed, and
 // settles disputes that they may have changed: those on the units themselves,
 // and those of volunteers whose stakes moved.
-func (b *Book) touch(units []uint32) {
+func (b *Book) touch(units []uint32) []uint32 {
 	disputed := false
 	for _, u := range units {
 		if u >= b.manifest.Units {
@@ -76,8 +91,9 @@ func (b *Book) touch(units []uint32) {
 		disputed = b.judge(u) || before || b.mixed[u] || disputed
 	}
 	if disputed {
-		b.Settle()
+		units = slices.Concat(units, b.settle())
 	}
+	return units
 }
 
 // judge works out one unit and keeps the counts. It reports whether the stake
@@ -116,8 +132,9 @@ func (u Unit) credited() []node {
 	return u.Volunteers
 }
 
-// all lists every valid copy of a unit in a fixed order, one for a volunteer:
-// its first in its log. Burned and forked volunteers' copies are among them.
+// all lists every valid copy of a unit in a fixed order, one for a volunteer and
+// way to execute: its first in its log. Burned and forked volunteers' copies are
+// among them.
 func (b *Book) all(u uint32) []copyOf {
 	refs := slices.Clone(b.byUnit[u])
 	slices.SortFunc(refs, func(x, y ref) int {
@@ -125,10 +142,8 @@ func (b *Book) all(u uint32) []copyOf {
 	})
 	var list []copyOf
 	for _, r := range refs {
-		if len(list) > 0 && list[len(list)-1].who() == r.Author {
-			continue
-		}
-		if k, ok := b.copy(u, b.commits[r]); ok {
+		k, ok := b.copy(u, b.commits[r])
+		if ok && !slices.ContainsFunc(list, func(o copyOf) bool { return o.who() == r.Author && o.g.Canonical == k.g.Canonical }) {
 			list = append(list, k)
 		}
 	}
@@ -203,33 +218,41 @@ func groupsOf(copies []copyOf) (groups []group) {
 	return groups
 }
 
-// byPlatform reports whether results differ just as architectures do.
+// byPlatform reports whether results differ as architectures do: two of them
+// have no result in common.
 func byPlatform(groups []group) bool {
-	arch := map[string]digest{}
+	digests := map[string]map[digest]bool{}
 	for _, g := range groups {
 		for _, k := range g.copies {
-			if d, ok := arch[k.arch]; k.g.Canonical || ok && d != g.digest {
-				return false
+			if digests[k.arch] == nil {
+				digests[k.arch] = map[digest]bool{}
 			}
-			arch[k.arch] = g.digest
+			digests[k.arch][g.digest] = true
 		}
 	}
-	return len(groups) > 1 && len(arch) >= len(groups)
+	for _, x := range digests {
+		for _, y := range digests {
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(x)), func(d digest) bool { return y[d] }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
-// counting lists the copies of a unit that count, and whether further copies
-// must be canonical because earlier ones differed by platform.
+// counting lists the copies of a unit that count, one for a volunteer, and tells
+// whether only canonical ones do because the others differ by platform.
 func (b *Book) counting(u uint32) (list []copyOf, canonical bool) {
-	list = b.all(u)
+	list = slices.DeleteFunc(b.all(u), func(k copyOf) bool { return b.burned[k.who()] || b.forked[k.who()] })
 	canonical = b.manifest.Canonical
-	plain := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical })
-	if !canonical && b.mixed[u] && byPlatform(groupsOf(plain)) {
-		canonical = true
+	if !canonical && b.mixed[u] {
+		plain := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical })
+		canonical = byPlatform(groupsOf(plain))
 	}
-	list = slices.DeleteFunc(list, func(k copyOf) bool {
-		return b.burned[k.who()] || b.forked[k.who()] || canonical && !k.g.Canonical
-	})
-	return list, canonical
+	if canonical {
+		return slices.DeleteFunc(list, func(k copyOf) bool { return !k.g.Canonical }), true
+	}
+	return slices.CompactFunc(list, func(x, y copyOf) bool { return x.who() == y.who() }), false
 }
 
 // follows reports whether x was granted by someone who held y's commit.
@@ -283,6 +306,12 @@ func (b *Book) work(u uint32) Unit {
 	}
 	chain := longest(list)
 	v.Support = len(chain)
+	if b.stands(u, list) {
+		// Copies that came later are opened as evidence, and hold nothing up.
+		v.Unsealed = b.unsealed(u, list)
+		b.agree(u, groups[0], &v)
+		return v
+	}
 	enough, drawn := b.enough(u, chain, list)
 	switch {
 	case !enough:
@@ -299,6 +328,16 @@ func (b *Book) work(u uint32) Unit {
 	}
 	b.agree(u, groups[0], &v)
 	return v
+}
+
+// stands reports whether the open copies, which agree, are enough by themselves.
+func (b *Book) stands(u uint32, list []copyOf) bool {
+	open := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return !k.open })
+	if len(open) == 0 {
+		return false
+	}
+	enough, drawn := b.enough(u, longest(open), open)
+	return enough && drawn
 }
 
 // agree names the result of the only group left and counts who keeps it.
