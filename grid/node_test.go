@@ -55,3 +55,107 @@ func TestJobIsVerifiedByPeers(t *testing.T) {
 		t.Errorf("results %v, error %v", got, err)
 	}
 }
+
+// restart stops a member and starts it again from its directory.
+func (c *cluster) restart(m *member) *member {
+	c.t.Helper()
+	m.stop()
+	cfg := m.cfg
+	return c.start(cfg)
+}
+
+func TestJobOutlivesItsPublisher(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub := c.start(Config{})
+	project, err := pub.NewProject("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var peers []*member
+	for i := range 10 {
+		peers = append(peers, c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}}))
+	}
+	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 40), progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub.stop()
+	info, err := peers[0].WaitJob(ctx, id)
+	if err != nil || info.Units.Accepted != 40 {
+		t.Fatalf("without its publisher the job came to %+v, %v", info, err)
+	}
+	pub = c.restart(pub)
+	err = pub.await(ctx, func() bool { info = pub.info(pub.jobs[id]); return info.Settled })
+	if err != nil || info.Units.Accepted != 40 || info.State != JobDone {
+		t.Errorf("the returned publisher sees %+v, %v", info, err)
+	}
+}
+
+func TestLiarIsBurnedAndItsUnitsAreDoneAgain(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub := c.start(Config{Slots: 1})
+	project, err := pub.NewProject("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var liar *member
+	for i := range 5 {
+		cfg := Config{Slots: 1, Steward: i < 2, Trust: []workunits.ProjectID{project}}
+		if i == 4 {
+			cfg.Exec = goProgram{lie: true}
+		}
+		liar = c.start(cfg)
+	}
+	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 150), progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := pub.WaitJob(ctx, id)
+	if err != nil || info.Units.Accepted != 150 {
+		t.Fatalf("job came to %+v, %v", info, err)
+	}
+	if len(info.Faults) != 1 || info.Faults[0].Node != liar.self || info.Faults[0].Units == 0 {
+		t.Errorf("faults %+v, want the liar's alone", info.Faults)
+	}
+	if err := pub.Results(ctx, id, func(r UnitResult) error {
+		if s := string(r.Outcome.Out.Data); len(s) == 0 || s[len(s)-1] != ']' {
+			t.Errorf("accepted %q for unit %d", s, r.Unit)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkEmptyUnits measures what coordination costs: a thousand units whose
+// execution costs nothing, over six volunteers in one process.
+func BenchmarkEmptyUnits(b *testing.B) {
+	for _, mode := range []workunits.VerifyMode{workunits.VerifyNone, workunits.VerifyAudit} {
+		b.Run(string(mode), func(b *testing.B) {
+			c, ctx := newCluster(b), testContext(b)
+			pub := c.start(Config{})
+			project, err := pub.NewProject("p")
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range 6 {
+				c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}})
+			}
+			for b.Loop() {
+				m := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 1000)
+				m.Policy.Mode = mode
+				id, err := pub.Submit(ctx, m, func(string) {})
+				if err != nil {
+					b.Fatal(err)
+				}
+				begun := time.Now()
+				if _, err := pub.WaitJob(ctx, id); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(1000/time.Since(begun).Seconds(), "units/s")
+			}
+		})
+	}
+}

@@ -309,33 +309,25 @@ func sortedRefs[T any](set map[ref]T) []ref {
 	})
 }
 
-// receiptCommits receipts commits that still need it, if it is this steward's
-// turn: it is active and executes none of their units itself.
+// receiptCommits receipts commits that still need it, if this steward is active.
+// Its draws count only for units that it does not execute itself.
 func (m *Machine) receiptCommits() {
 	if !m.isActive() {
 		return
 	}
 	for _, r := range sortedRefs(m.thin) {
-		c, hash, _ := m.book.Commit(r)
+		_, hash, _ := m.book.Commit(r)
 		if got, _ := m.book.Received(r, m.self); got || r.Author == m.self && !m.publisher() {
 			delete(m.thin, r)
 			continue
 		}
-		if m.receipts >= ChainLength || !m.publisher() && m.executes(c.Units) {
+		if m.receipts >= ChainLength {
 			continue
 		}
 		delete(m.thin, r)
 		m.receipts++
 		m.say = append(m.say, workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts})
 	}
-}
-
-// executes reports whether this node was granted any of the units.
-func (m *Machine) executes(units []uint32) bool {
-	return slices.ContainsFunc(units, func(u uint32) bool {
-		volunteers, _ := m.book.Touched(u)
-		return slices.Contains(volunteers, m.self)
-	})
 }
 
 // reveal draws: it shows the values that own receipts fixed, in order, each once
