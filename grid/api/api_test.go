@@ -277,7 +277,7 @@ func TestData(t *testing.T) {
 	if err := c.GetData(t.Context(), id, dest, time.Second, nothing); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(dest); err != nil || string(b) != "some data" { //nolint:gosec // the test's own file
+	if b, err := os.ReadFile(dest); err != nil || string(b) != "some data" {
 		t.Errorf("got %q, %v", b, err)
 	}
 	wantKind(t, c.GetData(t.Context(), id, dest, time.Second, nothing), KindConflict)
@@ -330,7 +330,7 @@ func TestEventsByHeader(t *testing.T) {
 	node.Pause(0)
 	node.Resume()
 	resp := sendRaw(t, dir, "GET", "/v1/events", "", map[string]string{"Last-Event-ID": "1"})
-	defer func() { _ = resp.Body.Close() }()
+	defer resp.Body.Close()
 	first := make([]byte, len("id: 2\n"))
 	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "id: 2\n" {
 		t.Errorf("stream starts with %q, %v", first, err)

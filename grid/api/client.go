@@ -162,7 +162,7 @@ func (c *Client) Events(ctx context.Context, after uint64, job workunits.JobID, 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer resp.Body.Close()
 	// Each event is one data line: JSON has no line breaks.
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxBody)
@@ -195,7 +195,7 @@ func (c *Client) call(ctx context.Context, method, route string, in, out any) er
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return cutOff(ctx, err)
 	}
@@ -208,7 +208,7 @@ func receive[R any](ctx context.Context, c *Client, method, route string, in any
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer resp.Body.Close()
 	for d := json.NewDecoder(resp.Body); ; {
 		var line Line[R]
 		if err := d.Decode(&line); err != nil {
@@ -253,7 +253,7 @@ func (c *Client) do(ctx context.Context, method, route string, in any) (*http.Re
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer resp.Body.Close()
 	p := huma.ErrorModel{Title: "the node answered " + resp.Status}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
 		_ = json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&p) // the title says enough

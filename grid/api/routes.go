@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -242,7 +243,7 @@ func (s *Server) getData(ctx context.Context, c cid.Cid, dest string, timeout ti
 		mu.Unlock()
 		progress(done, total)
 	})
-	if err != nil && context.Cause(ctx) == stalled { //nolint:errorlint // this very error
+	if err != nil && errors.Is(context.Cause(ctx), stalled) {
 		return stalled
 	}
 	return err

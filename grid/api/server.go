@@ -80,17 +80,23 @@ func (s *Server) Run(ctx context.Context, socket *Socket) error {
 	go func() { served <- srv.Serve(socket.listener) }()
 	var err error
 	select {
-	case err = <-served:
+	case ended := <-served:
+		err = closed(ended)
 	case <-ctx.Done():
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		if err = srv.Shutdown(bye); err != nil {
 			err = srv.Close() // somebody does not read its answer
 		}
-		<-served
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
+		err = errors.Join(err, closed(<-served))
 	}
 	return errors.Join(err, socket.Close())
+}
+
+// closed passes every error of Serve but the one that says it was told to end.
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
