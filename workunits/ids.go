@@ -113,7 +113,7 @@ func ParseJobID(s string) (JobID, error) {
 		return JobID{}, fmt.Errorf("job id %q: %w: %w", s, err, ErrID)
 	}
 	d, ok := RecordDigest(c)
-	if !ok {
+	if !ok || c.String() != s { // CIDs have texts in other bases, ids have one text
 		return JobID{}, fmt.Errorf("job id %q is the id of something else: %w", s, ErrID)
 	}
 	return JobID(d), nil
