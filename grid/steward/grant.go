@@ -44,6 +44,8 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 
 func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
 	switch {
+	case m.mute():
+		return "this steward's key signs elsewhere too", retryLate
 	case m.over():
 		return "the job is over", retryLate
 	case m.book.Burned(from):

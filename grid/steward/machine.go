@@ -279,23 +279,41 @@ func (m *Machine) wake(now uint64) {
 
 // speak says statements at once, as a segment of their own.
 func (m *Machine) speak(bodies ...workunits.Body) []byte {
+	if m.mute() {
+		return nil
+	}
 	raw, entries := m.Author.Say(bodies...)
 	m.fx.Segments = append(m.fx.Segments, raw)
 	m.entries(entries)
 	return raw
 }
 
-// maxSaid keeps segments well below their limit in bytes.
-const maxSaid = 64
+// Bounds of a segment, well below its limits.
+const (
+	maxSaid  = 64
+	maxBytes = workunits.MaxSegment / 8 // beyond which nothing is added
+)
+
+// batch is how many of the statements go into the next segment.
+func batch(say []workunits.Body) int {
+	bytes := 0
+	for i, b := range say {
+		if bytes > maxBytes || i == maxSaid {
+			return i
+		}
+		bytes += len(workunits.Encode(b))
+	}
+	return len(say)
+}
 
 // flush says what the step collected and pushes all new own segments to the
 // fellow stewards that are awake.
 func (m *Machine) flush() {
-	for m.collect(); len(m.say) > 0; m.collect() {
-		n := min(len(m.say), maxSaid)
-		batch := m.say[:n:n]
+	for m.collect(); len(m.say) > 0 && !m.mute(); m.collect() {
+		n := batch(m.say)
+		next := m.say[:n:n]
 		m.say = m.say[n:]
-		m.speak(batch...)
+		m.speak(next...)
 	}
 	if m.ended != m.over() {
 		m.ended = m.over()
@@ -400,6 +418,8 @@ func (m *Machine) push(from node, p wire.Push) {
 			m.forked(fork.Fork)
 		case errors.Is(err, ledger.ErrGap):
 			gap = true
+		case errors.Is(err, ledger.ErrForked):
+			// Nothing after the fork is taken from anyone.
 		case err != nil:
 			m.event("refused", from, 0, err.Error())
 		case len(entries) > 0:
@@ -412,14 +432,29 @@ func (m *Machine) push(from node, p wire.Push) {
 	}
 }
 
+// forked reads the ledger anew without what was cut off, and accuses the author
+// with the proof, if that fits into a statement; the ledger has it in any case.
 func (m *Machine) forked(f ledger.Fork) {
-	m.book.Forked(f.Author)
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
-	if f.Author != m.self {
-		m.say = append(m.say, workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author, Evidence: f.Proof[:]})
+	m.book = verdict.Read(m.Job, m.Manifest, m.ledger, m.ledger.Heads())
+	clear(m.wanting)
+	for u := range m.Manifest.Units {
+		if m.book.Named(u) {
+			m.unit(u)
+			m.want(u)
+		}
 	}
+	fault := workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author}
+	if len(f.Proof[0])+len(f.Proof[1]) <= workunits.MaxBody/2 {
+		fault.Evidence = f.Proof[:]
+	}
+	m.accuse(fault)
 	m.event("forked", f.Author, 0, "signed two histories")
 }
+
+// mute reports whether this node's own log was cut, so that it cannot go on: its
+// key signs elsewhere too.
+func (m *Machine) mute() bool { return m.ledger.Forked(m.self) }
 
 // block keeps a result that travels beside a statement until it is opened.
 func (m *Machine) block(b []byte) {
@@ -435,7 +470,8 @@ func (m *Machine) pull(from node, p wire.Pull) {
 	for _, h := range p.Have {
 		behind = behind || m.ledger.Len(h.Author) < h.Len
 	}
-	if m.book.Listed(from) || m.over() {
+	offer := len(p.Have) == 1 && p.Have[0].Author == from // a volunteer's log
+	if m.book.Listed(from) || m.over() && !offer {
 		if raw := m.ledger.Missing(p.Have, wire.MaxFrame/2); len(raw) > 0 {
 			m.send(from, wire.Push{Job: m.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
 		}

@@ -53,13 +53,21 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 		}
 	}
 	for _, u := range units {
-		if m.book.Unit(u).State != verdict.Open {
+		if e.Kind == workunits.KindCommit {
 			delete(m.wanting, u)
-		} else if _, ok := m.wanting[u]; !ok || e.Kind == workunits.KindCommit {
-			m.wanting[u] = m.now
 		}
+		m.want(u)
 	}
 	return units
+}
+
+// want keeps the list of units that want a further copy.
+func (m *Machine) want(u uint32) {
+	if m.book.Unit(u).State != verdict.Open {
+		delete(m.wanting, u)
+	} else if _, ok := m.wanting[u]; !ok {
+		m.wanting[u] = m.now
+	}
 }
 
 // answered ends the lease of a grant once each of its units has a commit, and
@@ -292,7 +300,7 @@ func (m *Machine) collect() {
 		stored = append(stored, workunits.StoredUnits{Opening: r, Units: units})
 	}
 	for len(stored) > 0 {
-		n := min(len(stored), workunits.MaxBatch)
+		n := min(len(stored), maxSaid)
 		m.say = append(m.say, workunits.StorageReceipt{Results: stored[:n]})
 		stored = stored[n:]
 	}

@@ -213,7 +213,7 @@ func (m *Machine) join(in Join) {
 	}
 	j := &job{Join: in, grants: map[ref]*batch{}}
 	m.jobs[in.Job] = j
-	if !in.Author.Begun() {
+	if !in.Author.Begun() && !j.mute() {
 		m.say(j, in.Identity)
 	}
 }
@@ -378,7 +378,7 @@ func (m *Machine) ask() {
 		}
 		want := j.room(m.policy.Slots) + m.policy.Slots - running - waiting
 		list := j.candidates(m)
-		if want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
+		if j.mute() || want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
 			continue
 		}
 		if floor := j.room(m.policy.Slots) / 2; want < floor {
@@ -391,6 +391,10 @@ func (m *Machine) ask() {
 		return
 	}
 }
+
+// mute reports whether this node's log was cut, so that it cannot go on: its key
+// signs elsewhere too.
+func (j *job) mute() bool { return j.Author.Ledger().Forked(j.Author.ID) }
 
 // room is how many units may wait, so that slots stay busy without hoarding.
 func (j *job) room(slots int) int {
@@ -437,6 +441,9 @@ func (m *Machine) finished(f Finished) {
 // have waited long enough.
 func (m *Machine) commitDue(j *job) {
 	for _, g := range j.batches() {
+		if j.mute() {
+			g.finished = nil
+		}
 		done := len(g.queue) == 0 && len(g.running) == 0
 		if len(g.finished) > 0 && (done || m.now >= g.since+commitAfter) {
 			m.commit(j, g)

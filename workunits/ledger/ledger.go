@@ -6,8 +6,9 @@
 // Equal sets of segments give equal ledgers whatever the order of arrival.
 //
 // Two validly signed segments that disagree about a place prove that their
-// author equivocated. Such a log ends before the first place in dispute, for
-// everyone who has seen the proof, and takes nothing more.
+// author equivocated. Such a log ends before the first place known to be in
+// dispute and takes nothing more. Heads tell which logs end so, so that whoever
+// exchanges what they lack comes to agree on the place, too.
 //
 // The package is pure; a Ledger belongs to one goroutine.
 package ledger
@@ -117,7 +118,7 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 	}
 	have := uint64(len(g.hashes))
 	switch {
-	case g.fork != nil:
+	case s.Seq > have && g.fork != nil:
 		return nil, ErrForked
 	case s.Seq > have:
 		return nil, fmt.Errorf("log of %s ends at %d, segment begins at %d: %w", s.Author.Short(), have, s.Seq, ErrGap)
@@ -135,6 +136,9 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 	}
 	if s.Seq+uint64(len(hashes)) <= have {
 		return nil, nil
+	}
+	if g.fork != nil {
+		return nil, ErrForked
 	}
 	entries, err := decode(s, hashes, int(have-s.Seq))
 	if err != nil {
@@ -201,6 +205,12 @@ func (l *Ledger) Authors() []workunits.NodeID {
 	return slices.SortedFunc(maps.Keys(l.logs), workunits.NodeID.Compare)
 }
 
+// Forked reports whether an author is proven to have equivocated.
+func (l *Ledger) Forked(a workunits.NodeID) bool {
+	g := l.logs[a]
+	return g != nil && g.fork != nil
+}
+
 // Len is the number of statements of an author that are here.
 func (l *Ledger) Len(a workunits.NodeID) uint64 {
 	if g := l.logs[a]; g != nil {
@@ -221,38 +231,67 @@ func (l *Ledger) At(a workunits.NodeID, n uint64) (d workunits.Digest) {
 	return d
 }
 
-// Heads tells how far each log goes, ascending by author.
+// Heads tells how far each log goes, ascending by author. The hash of a log that
+// was cut is not its last statement's but a mark over it.
 func (l *Ledger) Heads() []workunits.LogHead {
 	heads := make([]workunits.LogHead, 0, len(l.logs))
 	for _, a := range l.Authors() {
-		heads = append(heads, workunits.LogHead{Author: a, Len: l.Len(a), Hash: l.Last(a)})
+		heads = append(heads, l.logs[a].head(a))
 	}
 	return heads
 }
 
+func (g *log) head(a workunits.NodeID) workunits.LogHead {
+	h := workunits.LogHead{Author: a, Len: uint64(len(g.hashes))}
+	if h.Len > 0 {
+		h.Hash = g.hashes[h.Len-1]
+	}
+	if g.fork != nil {
+		h.Hash = workunits.Sum(append([]byte("talka/1 cut log\x00"), h.Hash[:]...))
+	}
+	return h
+}
+
+// holds reports whether the log reaches the head and agrees with it.
+func (g *log) holds(h workunits.LogHead) bool {
+	if g == nil || h.Len > uint64(len(g.hashes)) {
+		return h.Len == 0 && h.Hash.IsZero()
+	}
+	return h == g.head(h.Author) || h.Len > 0 && g.hashes[h.Len-1] == h.Hash || h.Len == 0 && h.Hash.IsZero()
+}
+
 // Missing returns segments, at most limit bytes of them together, that somebody
-// with the given heads lacks; and for a log on which we disagree, the segment
-// that shows it. Heads ascend by author.
+// with the given heads lacks; and for a log that was cut, what proves it to who
+// does not know. Heads ascend by author.
 func (l *Ledger) Missing(heads []workunits.LogHead, limit int) (raw [][]byte) {
 	theirs := make(map[workunits.NodeID]workunits.LogHead, len(heads))
 	for _, h := range heads {
 		theirs[h.Author] = h
 	}
 	for _, a := range l.Authors() {
-		g, h := l.logs[a], theirs[a]
-		from := h.Len
-		if h.Len > 0 && h.Len <= uint64(len(g.hashes)) && g.hashes[h.Len-1] != h.Hash {
-			from = h.Len - 1
-		}
-		for _, s := range g.since(from) {
-			if limit -= len(s.raw); limit < 0 {
+		for _, b := range l.logs[a].missing(theirs[a], a) {
+			if limit -= len(b); limit < 0 {
 				return raw
 			}
-			raw = append(raw, s.raw)
+			raw = append(raw, b)
 		}
-		if g.fork != nil && from >= g.fork.At {
-			raw = append(raw, g.fork.Proof[0], g.fork.Proof[1])
-		}
+	}
+	return raw
+}
+
+func (g *log) missing(h workunits.LogHead, a workunits.NodeID) (raw [][]byte) {
+	if h == g.head(a) {
+		return nil
+	}
+	from := h.Len
+	if h.Len > 0 && h.Len <= uint64(len(g.hashes)) && g.hashes[h.Len-1] != h.Hash {
+		from = h.Len - 1
+	}
+	for _, s := range g.since(from) {
+		raw = append(raw, s.raw)
+	}
+	if g.fork != nil {
+		raw = append(raw, g.fork.Proof[:]...)
 	}
 	return raw
 }
@@ -284,7 +323,7 @@ func (l *Ledger) Log(a workunits.NodeID) (raw [][]byte) {
 // authors ascending. It reports whether the ledger holds all of it.
 func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {
 	for _, h := range heads {
-		if h.Len > 0 && l.At(h.Author, h.Len) != h.Hash {
+		if !l.logs[h.Author].holds(h) {
 			return false
 		}
 	}
