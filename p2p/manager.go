@@ -1,0 +1,244 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// The peer manager keeps a node in touch with some members of its network, of
+// its own choice, whoever else may dial it.
+const (
+	minPeers    = 8  // fewer, and it looks for more
+	wantPeers   = 10 // and stops looking at
+	maxProtect  = 12 // peers that are never closed for want of room
+	dialsAtOnce = 4
+	dialTime    = 15 * time.Second
+	lookTime    = 20 * time.Second
+	lookSoon    = 250 * time.Millisecond // after something has changed
+	lookRarely  = time.Minute            // when nothing comes of it
+	retryFirst  = 5 * time.Second        // a peer that could not be reached is left alone
+	retryLast   = 10 * time.Minute
+	maxFailed   = 1024
+	protectTag  = "talka"
+)
+
+// manager is the peer manager's state. Only manage uses it, but for the channel.
+type manager struct {
+	woken     chan struct{}
+	failed    map[peer.ID]failure
+	protected map[peer.ID]bool
+	met       bool // the node has told the rendezvous that it is there
+}
+
+type failure struct {
+	until time.Time
+	wait  time.Duration
+}
+
+func newManager() manager {
+	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}}
+}
+
+// wake makes the manager look at the peers soon.
+func (m *manager) wake() { wake(m.woken) }
+
+// manage looks at the peers whenever they change, and now and then. If looking
+// does not help it waits longer each time.
+func (h *Host) manage() {
+	wait := lookSoon
+	for {
+		if h.lookAround() {
+			wait = lookSoon
+		}
+		select {
+		case <-time.After(jitter(wait)):
+			wait = min(2*wait, lookRarely)
+		case <-h.manager.woken:
+			wait = lookSoon
+			select { // several changes come together
+			case <-time.After(lookSoon):
+			case <-h.ctx.Done():
+			}
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// lookAround does what is to be done now. It reports whether a peer was gained.
+func (h *Host) lookAround() (gained bool) {
+	h.protect()
+	have := h.members()
+	if len(have) == 0 {
+		gained = h.dialSome(h.seeds(), wantPeers)
+	}
+	if h.dht.RoutingTable().Size() > 0 && !h.manager.met {
+		// From now on provideAll repeats it.
+		h.manager.met = h.Provide(h.ctx, h.rendezvous()) == nil
+	}
+	if n := len(h.members()); n > 0 && n < minPeers {
+		gained = h.dialSome(h.candidates(), wantPeers-n) || gained
+	}
+	return gained
+}
+
+// seeds are the peers to begin with: those of the config and the cache.
+func (h *Host) seeds() (all []peer.AddrInfo) {
+	for _, p := range slices.Concat(h.cfg.Peers, h.cache.peers()) {
+		if info, err := p.info(); err == nil && info.ID != h.base.ID() {
+			all = append(all, info)
+		}
+	}
+	return all
+}
+
+// candidates are members that the node may not be connected to: those that met
+// at the rendezvous, those in the routing table, and the seeds.
+func (h *Host) candidates() []peer.AddrInfo {
+	ctx, cancel := context.WithTimeout(h.ctx, lookTime)
+	defer cancel()
+	all := h.findProviders(ctx, h.rendezvous(), maxFound)
+	for _, p := range h.dht.RoutingTable().ListPeers() {
+		all = append(all, h.base.Peerstore().PeerInfo(p))
+	}
+	return append(all, h.seeds()...)
+}
+
+// dialSome connects to up to n of the candidates, in random order, those from
+// address ranges without a peer first. It reports whether one was gained.
+func (h *Host) dialSome(candidates []peer.AddrInfo, n int) bool {
+	var (
+		mu     sync.Mutex
+		gained int
+		group  sync.WaitGroup
+	)
+	queue := h.inOrder(candidates)
+	for range dialsAtOnce {
+		group.Go(func() {
+			for {
+				mu.Lock()
+				if gained >= n || len(queue) == 0 || h.ctx.Err() != nil {
+					mu.Unlock()
+					return
+				}
+				next := queue[0]
+				queue = queue[1:]
+				mu.Unlock()
+				err := h.dialOne(next)
+				mu.Lock()
+				if err == nil {
+					gained++
+					delete(h.manager.failed, next.ID)
+				} else {
+					h.fail(next.ID)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return gained > 0
+}
+
+func (h *Host) dialOne(info peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(h.ctx, dialTime)
+	defer cancel()
+	err := h.connect(ctx, info)
+	if err != nil && h.ctx.Err() == nil {
+		h.log.Debug("cannot connect", "peer", info.ID, "error", err)
+	}
+	return err
+}
+
+// inOrder removes duplicates and those not to be dialled, and sorts the rest.
+func (h *Host) inOrder(candidates []peer.AddrInfo) []peer.AddrInfo {
+	now := time.Now()
+	byID := map[peer.ID]peer.AddrInfo{}
+	for _, c := range candidates {
+		if c.ID == h.base.ID() || h.manager.failed[c.ID].until.After(now) || h.base.Network().Connectedness(c.ID) != network.NotConnected {
+			continue
+		}
+		known := byID[c.ID]
+		byID[c.ID] = peer.AddrInfo{ID: c.ID, Addrs: append(known.Addrs, c.Addrs...)}
+	}
+	held := map[netip.Prefix]int{}
+	for _, c := range h.base.Network().Conns() {
+		held[neighbourhood(c.RemoteMultiaddr())]++
+	}
+	crowd := func(p peer.AddrInfo) (n int) {
+		for _, a := range p.Addrs {
+			if g := neighbourhood(a); g.IsValid() {
+				n = max(n, held[g])
+			}
+		}
+		return n
+	}
+	queue := slices.Collect(maps.Values(byID))
+	rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })
+	slices.SortStableFunc(queue, func(a, b peer.AddrInfo) int { return cmp.Compare(crowd(a), crowd(b)) })
+	return queue
+}
+
+// neighbourhood is the range of a public address that is likely in one hand: an
+// IPv4 /16 or an IPv6 /32. Other addresses have none.
+func neighbourhood(a ma.Multiaddr) netip.Prefix {
+	ip, err := manet.ToIP(a)
+	if err != nil || !manet.IsPublicAddr(a) {
+		return netip.Prefix{}
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is4() {
+		bits = 16
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// fail remembers that a peer could not be reached, so that it is left alone.
+func (h *Host) fail(p peer.ID) {
+	now := time.Now()
+	if len(h.manager.failed) >= maxFailed {
+		maps.DeleteFunc(h.manager.failed, func(_ peer.ID, f failure) bool { return f.until.Before(now) })
+		if len(h.manager.failed) >= maxFailed {
+			clear(h.manager.failed)
+		}
+	}
+	wait := min(max(2*h.manager.failed[p].wait, retryFirst), retryLast)
+	h.manager.failed[p] = failure{until: now.Add(jitter(wait)), wait: wait}
+}
+
+// protect keeps up to maxProtect random members from being closed for room.
+func (h *Host) protect() {
+	conns := h.base.ConnManager()
+	have := h.members()
+	for p := range h.manager.protected {
+		if !slices.Contains(have, p) {
+			delete(h.manager.protected, p)
+			conns.Unprotect(p, protectTag)
+		}
+	}
+	rand.Shuffle(len(have), func(i, j int) { have[i], have[j] = have[j], have[i] })
+	for _, p := range have {
+		if len(h.manager.protected) == maxProtect {
+			return
+		}
+		h.manager.protected[p] = true
+		conns.Protect(p, protectTag)
+	}
+}
