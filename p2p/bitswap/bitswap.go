@@ -1,0 +1,63 @@
+// Package bitswap speaks the IPFS-compatible exchange over a node's libp2p host:
+// it serves the chunks of the node's store to any peer of the network and fetches
+// single chunks that the faster exchange did not find.
+package bitswap
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/client"
+	"github.com/ipfs/boxo/bitswap/network"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/host"
+
+	"github.com/talka-grid/talka/chunkstore"
+)
+
+// Settings that reach full speed over long delays at the price of memory.
+const (
+	outstanding = 16 << 20 // bytes on the way to one peer
+	workers     = 16
+)
+
+// Exchange is a running bitswap. It is safe for concurrent use.
+type Exchange struct {
+	net network.BitSwapNetwork
+	bs  *bitswap.Bitswap
+}
+
+// New starts bitswap on a host, before the host dials. Close ends it.
+func New(ctx context.Context, h host.Host, store *chunkstore.Store) *Exchange {
+	net := bsnet.NewFromIpfsHost(h)
+	bs := bitswap.New(ctx, net, nil, store,
+		bitswap.MaxOutstandingBytesPerPeer(outstanding),
+		bitswap.TaskWorkerCount(workers),
+		bitswap.EngineTaskWorkerCount(workers),
+		bitswap.EngineBlockstoreWorkerCount(workers),
+		bitswap.WithoutDuplicatedBlockStats(),
+		bitswap.WithClientOption(client.BroadcastControlEnable(true)),
+		bitswap.RebroadcastDelay(10*time.Second),
+	)
+	net.Start(bs)
+	return &Exchange{net, bs}
+}
+
+// Block fetches one chunk from connected peers. It waits until ctx ends.
+func (x *Exchange) Block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	b, err := x.bs.GetBlock(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("bitswap: %w", err)
+	}
+	return b, nil
+}
+
+// Close stops serving and fetching.
+func (x *Exchange) Close() error {
+	x.net.Stop()
+	return x.bs.Close()
+}
