@@ -1,0 +1,33 @@
+// Package sandbox runs one unit at a time in each of a few child processes,
+// under limits, and answers what the unit did or why nothing can be said.
+//
+// # Promises
+//
+// The program gets deterministic WASI preview 1 (package wasi) and runs at the
+// full speed of its engine: wasmtime where there is cgo, else wazero. A
+// [Report] says only what every machine with the same task would say: an exit
+// code, a trap, output over its limit. Everything else is a [Void]. A program
+// that crashes its engine, loops for ever or eats memory costs its child, never
+// the caller.
+//
+// # Children
+//
+// A child is the same binary started again with Config.Command. It compiles or
+// loads one program, answers with a ready frame, and then runs tasks, one at a
+// time, each in a fresh instance. Frames go over its standard input and output:
+// a length of 4 bytes, big endian, and a canonical record. The parent treats
+// what a child sends as hostile. It stops (SIGSTOP), continues and kills
+// children from outside and watches their time, memory and files itself; no
+// engine runs in a slower, interruptible mode.
+//
+// A child ends with its standard input, and on Linux by a signal when its
+// parent dies. On Linux it is started from a thread of the parent that gave up
+// gaining privileges and has the children's priority, so that both hold from
+// the first instruction; further walls belong there (see startThread) and in
+// childWalls, which runs before anything of the program is read.
+//
+// # Concurrency
+//
+// All methods of [Pool] may be called concurrently. Run blocks for as long as
+// the unit runs; the started callback is called on Run's goroutine.
+package sandbox

@@ -1,0 +1,375 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Config is how a Pool works.
+type Config struct {
+	CacheDir string        // of compiled modules; made if missing; may be removed when no pool uses it
+	Slots    int           // tasks at once, and children alive; 0: one for each processor
+	Engine   string        // one of Engines(); empty: the first
+	Command  []string      // starts a process that calls ChildMain; empty: this binary with "sandbox-child"
+	Nice     int           // added to the children's niceness, 0 to 19; without effect on Windows
+	Idle     time.Duration // after which an idle child is closed; 0: 30 s
+	Logger   *slog.Logger  // nil: none
+}
+
+// Validate says which field makes no sense.
+func (c Config) Validate() error {
+	switch {
+	case c.CacheDir == "":
+		return errors.New("sandbox needs a folder for compiled modules")
+	case c.Slots < 0 || c.Nice < 0 || c.Nice > 19 || c.Idle < 0:
+		return fmt.Errorf("sandbox with %d slots, niceness %d, idle time %v", c.Slots, c.Nice, c.Idle)
+	case c.Engine != "" && !slices.Contains(Engines(), c.Engine):
+		return fmt.Errorf("engine %q is not in this build, which has %v", c.Engine, Engines())
+	}
+	return nil
+}
+
+// Pool runs tasks in child processes.
+type Pool struct {
+	cfg    Config
+	log    *slog.Logger
+	ctx    context.Context // ends when the pool is closed
+	cancel context.CancelFunc
+	slots  chan struct{}
+	spawn  chan func() // run on the thread that starts children
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	paused  bool
+	workers map[*worker]struct{}  // alive
+	idle    []*worker             // the longest idle first
+	starts  int                   // children that are no workers yet
+	loading map[key]chan struct{} // closed when the first child of a program is ready or gone
+}
+
+// New makes a pool. It starts no child yet.
+func New(cfg Config) (*Pool, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Slots == 0 {
+		cfg.Slots = runtime.NumCPU()
+	}
+	if cfg.Engine == "" {
+		cfg.Engine = Engines()[0]
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = 30 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if len(cfg.Command) == 0 {
+		if cfg.Command, err = ownCommand(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.CacheDir, err = filepath.Abs(cfg.CacheDir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.CacheDir, 0o700); err != nil {
+		return nil, err
+	}
+	p := &Pool{
+		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()),
+		workers: map[*worker]struct{}{}, loading: map[key]chan struct{}{},
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.wg.Go(p.startThread)
+	return p, nil
+}
+
+// Engine is the engine that programs run with.
+func (p *Pool) Engine() string { return p.cfg.Engine }
+
+// Close kills all children and waits for them. Runs under way return.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel()
+	p.wg.Wait()
+	return nil
+}
+
+// Pause stops all children where they are, those included that start later.
+func (p *Pool) Pause() { p.setPaused(true) }
+
+// Resume lets them go on.
+func (p *Pool) Resume() { p.setPaused(false) }
+
+func (p *Pool) setPaused(paused bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = paused
+	for w := range p.workers {
+		if err := w.pause(paused); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
+		}
+	}
+}
+
+// Run performs one task and reports what the unit did. It waits for a free slot
+// and calls started, if not nil, with the child's process id when the task is
+// handed over. When ctx ends the child is killed at once.
+//
+// The error is a *Void if the copy is void; ErrCanonical, ErrClosed, ctx's
+// error while it waits, or about the task itself, if nothing was run. Task.Dir
+// belongs to the caller afterwards, who removes it.
+func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, error) {
+	if err := t.validate(); err != nil {
+		return Report{}, err
+	}
+	if t.Canonical && p.cfg.Engine != Wasmtime {
+		return Report{}, ErrCanonical
+	}
+	t.Limits = t.Limits.withDefaults()
+	if !p.enter() {
+		return Report{}, ErrClosed
+	}
+	defer p.wg.Done()
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return Report{}, context.Cause(ctx)
+	case <-p.ctx.Done():
+		return Report{}, ErrClosed
+	}
+	order, err := prepare(&t)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() {
+		for _, dir := range []string{"scratch", "checkpoint"} {
+			if err := os.RemoveAll(filepath.Join(t.Dir, dir)); err != nil {
+				p.log.Warn("files of a run stay behind", "error", err)
+			}
+		}
+	}()
+	w, err := p.take(ctx, t)
+	if err != nil {
+		return Report{}, p.explain(err)
+	}
+	answer, err := w.run(ctx, order, p.guard(t), func() {
+		if started != nil {
+			started(w.cmd.Process.Pid)
+		}
+	})
+	wall := w.elapsed()
+	if err != nil {
+		p.drop(w)
+		return Report{}, p.explain(err)
+	}
+	p.put(w)
+	if answer.Void != "" {
+		return Report{}, &Void{Reason: answer.Void, Detail: answer.Detail}
+	}
+	return Report{
+		Kind: answer.Kind, Code: answer.Code, Trap: answer.Trap,
+		Stdout: filepath.Join(t.Dir, "stdout"), Stderr: filepath.Join(t.Dir, "stderr"), Out: filepath.Join(t.Dir, "out"),
+		Wall: wall, CPU: time.Duration(answer.CPU), PeakMemory: answer.Memory,
+	}, nil
+}
+
+// enter counts a Run, so that Close waits for it.
+func (p *Pool) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.wg.Add(1)
+	return true
+}
+
+// explain turns the death of all children at Close into ErrClosed.
+func (p *Pool) explain(err error) error {
+	var void *Void
+	if p.ctx.Err() != nil && errors.As(err, &void) && void.Reason == workunits.VoidKilled {
+		return &Void{Reason: workunits.VoidCancelled, Cause: ErrClosed}
+	}
+	return err
+}
+
+// prepare makes the folders and files of a run.
+func prepare(t *Task) (o runOrder, err error) {
+	if t.Dir, err = filepath.Abs(t.Dir); err != nil {
+		return o, err
+	}
+	if t.Program, err = filepath.Abs(t.Program); err != nil {
+		return o, err
+	}
+	o = runOrder{
+		Args: t.Args, Env: t.Env, Stdin: t.Stdin, Dir: t.Dir, Checkpoint: t.Checkpoint,
+		Output: t.Limits.Output, Files: t.Limits.Files, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Seed: t.Seed,
+	}
+	for _, in := range t.Inputs {
+		o.Inputs = append(o.Inputs, inputOrder{Path: in.Path, Host: in.Host})
+	}
+	dirs := []string{filepath.Join(t.Dir, "out"), filepath.Join(t.Dir, "scratch")}
+	if t.Checkpoint == "" {
+		o.Checkpoint = filepath.Join(t.Dir, "checkpoint")
+		dirs = append(dirs, o.Checkpoint)
+	}
+	err = os.MkdirAll(t.Dir, 0o700)
+	for _, dir := range dirs {
+		if err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		if err == nil {
+			var f *os.File
+			if f, err = os.OpenFile(filepath.Join(t.Dir, name), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+				err = f.Close()
+			}
+		}
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return o, &Void{Reason: workunits.VoidDisk, Detail: err.Error()}
+	}
+	if err != nil {
+		return o, fmt.Errorf("folder of the run: %w", err)
+	}
+	return o, nil
+}
+
+// guard is what the parent holds the child to for a task.
+func (p *Pool) guard(t Task) guard {
+	l := t.Limits
+	return guard{
+		wall: l.Wall, cpu: l.CPU, memory: l.Memory + memoryOverhead,
+		dir: t.Dir, disk: l.Output + 2*l.Scratch + l.Log + diskOverhead,
+	}
+}
+
+// take finds an idle child for the task or starts one, closing another if
+// there are as many as slots.
+func (p *Pool) take(ctx context.Context, t Task) (*worker, error) {
+	k := key{t.ProgramID, t.Canonical, t.Limits.Memory}
+	for {
+		p.mu.Lock()
+		for i := len(p.idle) - 1; i >= 0; i-- {
+			if w := p.idle[i]; w.key == k {
+				p.idle = slices.Delete(p.idle, i, i+1)
+				w.idle.Stop()
+				p.mu.Unlock()
+				return w, nil
+			}
+		}
+		first, busy := p.loading[k]
+		if !busy {
+			first = make(chan struct{})
+			p.loading[k] = first
+			for len(p.workers)+p.starts >= p.cfg.Slots && len(p.idle) > 0 {
+				p.closeIdle(p.idle[0])
+			}
+			p.starts++
+			p.mu.Unlock()
+			w, err := p.launch(ctx, k, t.Program)
+			p.mu.Lock()
+			delete(p.loading, k)
+			p.mu.Unlock()
+			close(first)
+			return w, err
+		}
+		p.mu.Unlock()
+		// Its compiled module will be in the cache.
+		select {
+		case <-first:
+		case <-ctx.Done():
+			return nil, &Void{Reason: workunits.VoidCancelled, Cause: context.Cause(ctx)}
+		}
+	}
+}
+
+// launch starts a child and waits until it has loaded its program.
+func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, error) {
+	w, stdout, err := p.start(k)
+	p.mu.Lock()
+	p.starts--
+	if err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	p.workers[w] = struct{}{}
+	if p.paused {
+		err = w.pause(true)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
+	}
+	p.wg.Go(func() {
+		w.serve(stdout)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.closeIdle(w) // it died unasked
+		delete(p.workers, w)
+	})
+	answer, err := w.load(ctx, loadOrder{
+		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, ID: k.id,
+		Cache: p.cfg.CacheDir, Canonical: k.canonical, Memory: k.memory,
+	})
+	if answer.Note != "" {
+		p.log.Warn("cache of compiled modules", "program", k.id, "error", answer.Note)
+	}
+	if err != nil {
+		p.drop(w)
+		return nil, err
+	}
+	p.log.Debug("child is ready", "pid", w.cmd.Process.Pid, "program", k.id, "engine", p.cfg.Engine,
+		"cached", answer.Cached, "took", w.elapsed())
+	return w, nil
+}
+
+// put makes a child idle.
+func (p *Pool) put(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(w.bodies) > 0 {
+		w.kill(nil) // it spoke unasked, and would be taken at its word
+		return
+	}
+	p.idle = append(p.idle, w)
+	w.idle = time.AfterFunc(p.cfg.Idle, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.closeIdle(w)
+	})
+}
+
+// closeIdle kills a child if it is idle. The caller holds the lock.
+func (p *Pool) closeIdle(w *worker) {
+	if i := slices.Index(p.idle, w); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+		delete(p.workers, w)
+		w.idle.Stop()
+		w.kill(nil)
+	}
+}
+
+// drop ends a child that is of no more use.
+func (p *Pool) drop(w *worker) {
+	w.kill(nil)
+	<-w.dead
+}

@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startThread starts all children of the pool from one thread, for two
+// reasons. A child is told of its parent's death when the thread that started
+// it ends. And what the thread gives up first, children never had: the thread
+// belongs to nothing else and ends with the pool, so that nothing is lost.
+func (p *Pool) startThread() {
+	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		p.log.Warn("children may gain privileges", "error", err)
+	}
+	if p.cfg.Nice > 0 {
+		old, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+		if err == nil {
+			// The system call answers 20 minus the niceness. 0 is this thread.
+			err = unix.Setpriority(unix.PRIO_PROCESS, 0, min(20-old+p.cfg.Nice, 19))
+		}
+		if err != nil {
+			p.log.Warn("children run at full priority", "error", err)
+		}
+	}
+	p.startLoop()
+}
+
+// childAttr puts a child into a session of its own, so that no terminal
+// reaches it, and ends it with its parent.
+func childAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// clockTick is USER_HZ, which is 100 on every architecture that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// usage is what a process has used: processor time, and memory that is its own
+// and not of a file.
+func usage(pid int) (cpu time.Duration, memory uint64, known bool) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	stat, err := os.ReadFile(dir + "stat")
+	if err != nil {
+		return 0, 0, false
+	}
+	// The second field is a name in brackets that may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, 0, false
+	}
+	pages, err := os.ReadFile(dir + "statm")
+	if err != nil {
+		return 0, 0, false
+	}
+	sizes := bytes.Fields(pages)
+	if len(sizes) < 3 {
+		return 0, 0, false
+	}
+	resident, shared := number(sizes[1]), number(sizes[2])
+	ticks := number(fields[11]) + number(fields[12])
+	return time.Duration(ticks) * clockTick, (resident - min(resident, shared)) * uint64(os.Getpagesize()), true
+}
+
+// number reads a decimal field of /proc.
+func number(b []byte) uint64 {
+	n, err := strconv.ParseUint(string(b), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// childWalls is what a child does to itself before it reads anything.
+// Namespaces of files and system calls (landlock, seccomp) belong here too.
+func childWalls() {
+	limitUnix()
+	// Nobody but root traces the child or reads its memory.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package sandbox
+
+import "time"
+
+// startThread starts all children of the pool.
+func (p *Pool) startThread() { p.startLoop() }
+
+// usage is not known here: wall time bounds a program, and the engine its
+// memory.
+func usage(int) (cpu time.Duration, memory uint64, known bool) { return 0, 0, false }

@@ -1,0 +1,36 @@
+// Package wasi is WASI preview 1 made deterministic: the same program with the
+// same arguments, inputs and seed makes the same calls and gets the same
+// answers on every machine and in every engine.
+//
+// # What a program sees
+//
+// One preopened directory, "/" (descriptor 3), holds the inputs at their paths
+// and the folders /scratch, /out and /checkpoint. Inputs, and everything that
+// is not below one of those three, are read-only. Listings are sorted by the
+// bytes of the names, after "." and "..". Times are Epoch, inode numbers follow
+// from paths and from the order of creation, owners and modes do not exist.
+// Names are UTF-8 of at most MaxName bytes, paths of at most MaxPath.
+// Symbolic links among the inputs are followed inside this tree only; programs
+// make neither symbolic nor hard links (ENOTSUP).
+//
+// The clocks start at a time that the seed chooses and advance by ClockStep at
+// each look; waiting in poll_oneoff advances them to the end of the wait at
+// once. Randomness is ChaCha8 of the seed. There are no sockets (ENOTSUP) and no
+// signals (ENOTSUP).
+//
+// # Ends
+//
+// Some calls end the program: proc_exit, output over its limit, and a failure
+// of the host, which a program never sees as an error code because another
+// machine would not have it. Call then reports that the engine must unwind, and
+// Stopped tells why.
+//
+// # Host
+//
+// The tree is kept in memory; files keep their contents on disk under the same
+// names, which is why a result can be read from there afterwards. A path of the
+// program is resolved in memory only, component by component, and what reaches
+// the host is free of links and of "..", below an [os.Root].
+//
+// A Process serves one program and is not safe for concurrent use.
+package wasi

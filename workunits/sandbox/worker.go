@@ -1,0 +1,274 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// key says which tasks one child can serve.
+type key struct {
+	id        workunits.Digest
+	canonical bool
+	memory    uint64
+}
+
+// worker is the parent's end of one child.
+type worker struct {
+	key    key
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	bodies chan []byte   // of the child's frames; closed when there are no more
+	dead   chan struct{} // closed once the process is gone
+	tail   *tail
+
+	idle *time.Timer // closes it; set while idle
+
+	mu     sync.Mutex
+	watch  stopwatch // of the order under way
+	busy   bool
+	paused bool
+	reason *Void // why the parent killed it
+}
+
+// serve reads frames until the child ends or misbehaves, and reaps it.
+func (w *worker) serve(stdout io.Reader) {
+	in := bufio.NewReader(stdout)
+	for {
+		body, err := readBody(in, maxAnswer)
+		if err != nil {
+			break
+		}
+		w.bodies <- body
+	}
+	close(w.bodies)
+	// A process that went silent is of no use even if it lives.
+	w.kill(nil)
+	// How it ended is in ProcessState.
+	_ = w.cmd.Wait()
+	close(w.dead)
+}
+
+// kill ends the child at once, stopped or not; the first reason stays.
+func (w *worker) kill(reason *Void) {
+	w.mu.Lock()
+	if w.reason == nil {
+		w.reason = reason
+	}
+	w.mu.Unlock()
+	// It may be gone already.
+	_ = w.cmd.Process.Kill()
+}
+
+// pause stops or continues the child and its clock.
+func (w *worker) pause(paused bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paused = paused
+	if paused {
+		w.watch.stop(time.Now())
+	} else if w.busy {
+		w.watch.start(time.Now())
+	}
+	return suspend(w.cmd.Process, paused)
+}
+
+func (w *worker) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy, w.watch = true, stopwatch{}
+	if !w.paused {
+		w.watch.start(time.Now())
+	}
+}
+
+func (w *worker) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch.stop(time.Now())
+	w.busy = false
+}
+
+func (w *worker) elapsed() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.watch.elapsed(time.Now())
+}
+
+// order sends one order and waits for the answer, holding the child to g. After
+// an error, which is a *Void, the child is dead.
+func (w *worker) order(ctx context.Context, v any, g guard, started func()) (body []byte, err error) {
+	g.cpuBefore, _, _ = usage(w.cmd.Process.Pid)
+	g.diskNext = watchDisk
+	w.begin()
+	defer w.end()
+	uncancel := context.AfterFunc(ctx, func() {
+		w.kill(&Void{Reason: workunits.VoidCancelled, Cause: context.Cause(ctx)})
+	})
+	defer uncancel()
+	if started != nil {
+		started()
+	}
+	// A child that does not read has ended, or is killed by the guard below.
+	go func() {
+		if writeFrame(w.stdin, v) != nil {
+			w.kill(nil)
+		}
+	}()
+	timer := time.NewTimer(g.next(0))
+	defer timer.Stop()
+	for {
+		select {
+		case body, alive := <-w.bodies:
+			if alive && uncancel() {
+				return body, nil
+			}
+			<-w.dead
+			return nil, w.obituary()
+		case <-timer.C:
+			elapsed := w.elapsed()
+			if v := g.broken(w.cmd.Process.Pid, elapsed); v != nil {
+				w.kill(v)
+			}
+			timer.Reset(g.next(elapsed))
+		}
+	}
+}
+
+// load waits until the child has its program ready.
+func (w *worker) load(ctx context.Context, o loadOrder) (loadAnswer, error) {
+	body, err := w.order(ctx, o, guard{wall: loadWall, memory: loadMemory}, nil)
+	if err != nil {
+		return loadAnswer{}, err
+	}
+	answer, err := workunits.Decode[loadAnswer](body, maxAnswer)
+	if err == nil && answer.Error != "" {
+		return answer, &Void{Reason: workunits.VoidEngine, Detail: answer.Error}
+	}
+	if err != nil {
+		return answer, &Void{Reason: workunits.VoidEngine, Detail: "answer of the child: " + err.Error()}
+	}
+	return answer, nil
+}
+
+// run performs one task. After an error the child is of no more use.
+func (w *worker) run(ctx context.Context, o runOrder, g guard, started func()) (runAnswer, error) {
+	body, err := w.order(ctx, o, g, started)
+	if err != nil {
+		return runAnswer{}, err
+	}
+	answer, err := workunits.Decode[runAnswer](body, maxAnswer)
+	if err == nil {
+		err = answer.check()
+	}
+	if err != nil {
+		return answer, &Void{Reason: workunits.VoidEngine, Detail: "answer of the child: " + err.Error()}
+	}
+	return answer, nil
+}
+
+// obituary says why a dead child makes its copy void.
+func (w *worker) obituary() *Void {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reason != nil {
+		return w.reason
+	}
+	v := &Void{Reason: workunits.VoidEngine, Detail: fmt.Sprintf("child ended: %v", w.cmd.ProcessState)}
+	if wasKilled(w.cmd.ProcessState) {
+		v.Reason = workunits.VoidKilled
+	}
+	if last := w.tail.String(); last != "" {
+		v.Detail += ": " + last
+	}
+	return v
+}
+
+// tail keeps the beginning and the end of what a child says on standard error:
+// a crash begins with its cause.
+type tail struct {
+	mu    sync.Mutex
+	first []byte
+	last  []byte
+}
+
+const tailSize = 2048
+
+// Write implements io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(b)
+	room := min(n, tailSize-len(t.first))
+	t.first = append(t.first, b[:room]...)
+	t.last = append(t.last, b[room:]...)
+	if over := len(t.last) - tailSize; over > 0 {
+		t.last = append(t.last[:0], t.last[over:]...)
+	}
+	return n, nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) == 0 {
+		return clip(string(t.first))
+	}
+	return clip(string(t.first) + " ... " + string(t.last))
+}
+
+// start starts a child; the caller runs serve.
+func (p *Pool) start(k key) (*worker, io.Reader, error) {
+	w := &worker{key: k, bodies: make(chan []byte, 1), dead: make(chan struct{}), tail: &tail{}}
+	w.cmd = exec.CommandContext(p.ctx, p.cfg.Command[0], p.cfg.Command[1:]...)
+	w.cmd.Env = []string{} // nil would hand down the node's
+	w.cmd.Stderr = w.tail
+	w.cmd.SysProcAttr = childAttr()
+	w.cmd.WaitDelay = time.Second
+	var err error
+	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
+		return nil, nil, err
+	}
+	stdout, err := w.cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	started := make(chan error, 1)
+	select {
+	case p.spawn <- func() { started <- w.cmd.Start() }:
+	case <-p.ctx.Done():
+		return nil, nil, ErrClosed
+	}
+	if err := <-started; err != nil {
+		return nil, nil, fmt.Errorf("start a child: %w", err)
+	}
+	return w, stdout, nil
+}
+
+// ownCommand is the default of Config.Command.
+func ownCommand() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return []string{self, "sandbox-child"}, nil
+}
+
+// startLoop starts children until the pool is closed.
+func (p *Pool) startLoop() {
+	for {
+		select {
+		case start := <-p.spawn:
+			start()
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
