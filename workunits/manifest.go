@@ -143,11 +143,13 @@ func (m Manifest) Check() error {
 	for _, s := range append(append([]string(nil), m.Args...), m.Env...) {
 		if len(s) > MaxArgLen || strings.ContainsRune(s, 0) {
 			err = errors.Join(err, fmt.Errorf("argument %.20q is too long or holds a zero byte", s))
+			break
 		}
 	}
 	for _, in := range m.Inputs {
 		if !ValidPath(in.Path) {
 			err = errors.Join(err, fmt.Errorf("input %q: want a clean relative path", in.Path))
+			break
 		}
 	}
 	if err != nil {

@@ -317,18 +317,24 @@ func (b Commit) check() error {
 	if len(b.Trace) != 0 && len(b.Trace) != len(Digest{}) {
 		return fmt.Errorf("trace root of %d bytes", len(b.Trace))
 	}
-	err := errors.Join(checkUnits(b.Units, 0), checkCount("sealed openings", len(b.Sealed), 0, MaxCustodians),
-		checkCount("units", len(b.Units)+len(b.Void), 1, MaxBatch))
+	if err := errors.Join(checkUnits(b.Units, 0), checkCount("sealed openings", len(b.Sealed), 0, MaxCustodians),
+		checkCount("units", len(b.Units)+len(b.Void), 1, MaxBatch)); err != nil {
+		return err
+	}
 	for i, v := range b.Void {
 		if i > 0 && b.Void[i-1].Unit >= v.Unit || slices.Contains(b.Units, v.Unit) {
-			err = errors.Join(err, fmt.Errorf("void unit %d out of order", v.Unit))
+			return fmt.Errorf("void unit %d out of order", v.Unit)
 		}
-		err = errors.Join(err, checkWord("reason", string(v.Reason)))
+		if err := checkWord("reason", string(v.Reason)); err != nil {
+			return err
+		}
 	}
 	for _, s := range b.Sealed {
-		err = errors.Join(err, checkCount("bytes of a sealed opening", len(s.Data), 1, MaxSealed))
+		if err := checkCount("bytes of a sealed opening", len(s.Data), 1, MaxSealed); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 func (b Receipt) check() error { return checkCount("index", int(b.Index), 1, MaxChain) }
