@@ -22,11 +22,13 @@ type Job struct {
 
 // Ways is how a node's executions go.
 type Ways struct {
-	Slow  float64 // times as long as they should take; 0 means 1
-	Hang  bool    // never end
-	Void  bool    // end void
-	Lies  float64 // share of units with a wrong result
-	Units []uint32
+	Slow float64 // times as long as they should take; 0 means 1
+	Hang bool    // never end
+	Void bool    // end void
+	// Garbage seals openings so that no custodian can read them.
+	Garbage bool
+	Lies    float64 // share of units with a wrong result
+	Units   []uint32
 	// Colluders give the same wrong result for a unit; others each their own.
 	Collude bool
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
@@ -112,8 +113,32 @@ func (n *Node) open() {
 	if n.disk.volunteer && n.volunteer == nil && n.up {
 		n.volunteer = volunteer.New(volunteer.Config{Self: n.ID, Arch: n.Arch, Canon: n.Canon, Rand: n.rand("volunteer")})
 		n.stepVolunteer(volunteer.SetPolicy{Policy: volunteer.Policy{Slots: n.Slots, Memory: j.Manifest.Limits.Memory}})
-		n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.disk.stewards, Author: n.author,
+		n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.listed(), Author: n.author,
 			Identity: id, Steward: n.disk.steward})
+	}
+}
+
+// listed is the succession list as the node knows it, with keys that are nobody's
+// if it seals garbage.
+func (n *Node) listed() []workunits.Steward {
+	list := slices.Clone(n.disk.stewards)
+	for i := range list {
+		if n.Ways.Garbage {
+			list[i].Enc = workunits.Sum(list[i].Enc[:])
+		}
+	}
+	return list
+}
+
+// Forget takes the last segments that a crashed node wrote itself from its disk,
+// as an old backup would.
+func (n *Node) Forget(segments int) {
+	n.w.printf("%s forgets %d segments", n.Name, segments)
+	for i := len(n.disk.segments) - 1; i >= 0 && segments > 0; i-- {
+		if s, err := workunits.Decode[workunits.Segment](n.disk.segments[i], workunits.MaxSegment); err == nil && s.Author == n.ID {
+			n.disk.segments = slices.Delete(n.disk.segments, i, i+1)
+			segments--
+		}
 	}
 }
 
@@ -275,7 +300,7 @@ func (n *Node) unreachable(id workunits.NodeID) {
 // fetch looks for content on the nodes that are hinted at.
 func (n *Node) fetch(f steward.Fetch) {
 	n.w.after(n, 2*n.w.latency()+fetchTime, func() {
-		for _, id := range f.Hints {
+		for _, id := range append([]workunits.NodeID{n.ID}, f.Hints...) {
 			o := n.w.byID[id]
 			if o == nil || !n.w.reaches(n, o) && o != n {
 				continue

@@ -87,7 +87,7 @@ func (n *Node) tell(e steward.Event) string {
 	case "voided", "expired":
 		return fmt.Sprintf("%s: unit %d %s%s", who, e.Unit, e.Kind, text)
 	case "fault":
-		return fmt.Sprintf("%s states a fault of %s%s", n.Name, who, text)
+		return fmt.Sprintf("a fault of %s is stated%s", who, text)
 	case "accepted", "reopened", "disputed", "failed":
 		return fmt.Sprintf("unit %d %s", e.Unit, e.Kind)
 	}

@@ -14,11 +14,11 @@ import (
 // Script runs commands, one a line, on a world:
 //
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
-//	ways NODE slow=3 | hang | void | lies=0.5 | units=1,2 | collude | honest
+//	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude]
 //	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split]
-//	run until=done|sealed|accepted:N|agreed [limit=60s], or run for=5s
+//	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
-//	restart NODE
+//	restart NODE [forget=SEGMENTS]
 //	partition p,v1 | s1,v2, or heal
 //	cancel REASON
 //	check
@@ -133,7 +133,7 @@ func (s *Script) ways(a args) error {
 	if err != nil {
 		return err
 	}
-	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Collude: a.has("collude")}
+	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Garbage: a.has("garbage"), Collude: a.has("collude")}
 	for _, f := range []struct {
 		name string
 		to   *float64
@@ -192,7 +192,8 @@ func (s *Script) run(a args) error {
 	n, _ := strconv.Atoi(number)
 	until, ok := map[string]func() bool{
 		"done": w.Done, "sealed": w.Sealed, "rested": w.Rested, "accepted": func() bool { return w.Accepted() >= n },
-		"down": func() bool { return slices.ContainsFunc(w.nodes, func(n *Node) bool { return !n.up }) },
+		"committed": func() bool { return w.obs.kinds[workunits.KindCommit] >= n },
+		"down":      func() bool { return slices.ContainsFunc(w.nodes, func(n *Node) bool { return !n.up }) },
 	}[what]
 	if !ok {
 		return fmt.Errorf("until what? %q", what)
@@ -217,11 +218,16 @@ func (s *Script) crash(a args) error {
 }
 
 func (s *Script) restart(a args) error {
-	n, err := s.one(a)
-	if err == nil {
-		n.Restart()
+	n, err1 := s.one(a)
+	forget, err2 := a.number("forget", 0)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
 	}
-	return err
+	if forget > 0 {
+		n.Forget(int(forget))
+	}
+	n.Restart()
+	return nil
 }
 
 func (s *Script) partition(a args) error {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
@@ -72,4 +74,26 @@ func perform(t *testing.T, script string) (string, *World) {
 		}
 	}
 	return out.String(), s.World
+}
+
+// TestEveryKindIsStated keeps the promise that no statement kind waits for a
+// later version to be said for the first time.
+func TestEveryKindIsStated(t *testing.T) {
+	t.Parallel()
+	said := map[workunits.Kind]int{}
+	for _, name := range []string{"liar", "expired", "cancel"} {
+		script, err := os.ReadFile("testdata/" + name + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, w := perform(t, string(script))
+		for k, n := range w.Kinds() {
+			said[k] += n
+		}
+	}
+	for k := workunits.Kind(1); k.Known(); k++ {
+		if said[k] == 0 {
+			t.Errorf("nobody stated: %s", k)
+		}
+	}
 }

@@ -31,6 +31,7 @@ const (
 	Heartbeat    = 1_000
 	Silence      = 6_000
 	patience     = 3_000  // for another steward's receipt, or a custodian's opening
+	givingUp     = 30_000 // on custodians that do not open, and results that nobody serves
 	leaseGrace   = 10_000 // beyond the time that the units should take
 	announceTime = 15_000
 	announceLife = 120_000
@@ -149,6 +150,7 @@ type Machine struct {
 	blocks   map[workunits.Digest][]byte // results that came beside statements
 	have     map[workunits.Digest]bool   // results that are durable here
 	fetching map[uint32]uint64           // units whose results were asked for, when
+	lacking  map[uint32]uint64           // agreed units whose results are not here, since when
 	content  content
 
 	accused  map[node]bool
@@ -194,7 +196,7 @@ func New(c Config) *Machine {
 		heard: map[node]uint64{}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{},
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
-		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{},
+		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{},
 		accused: map[node]bool{}, compared: map[uint32]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
 		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, cursor: map[uint32]uint32{},
 	}
@@ -270,7 +272,7 @@ func (m *Machine) wake(now uint64) {
 		if v := m.book.Unit(u); len(v.Unsealed) > 0 {
 			m.due[u] = now
 		} else if v.Agreed() && v.State != verdict.Accepted {
-			m.fetching[u] = now // the tick looks at it again
+			m.fetching[u], m.lacking[u] = now, now // the tick looks at it again
 		} else {
 			m.accepted[u] = v.State == verdict.Accepted
 		}
@@ -442,6 +444,11 @@ func (m *Machine) forked(f ledger.Fork) {
 		if m.book.Named(u) {
 			m.unit(u)
 			m.want(u)
+			for _, r := range m.book.Outstanding(u) { // what answered it may be cut off
+				if _, ok := m.leases[r]; !ok {
+					m.leases[r] = m.now
+				}
+			}
 		}
 	}
 	fault := workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author}

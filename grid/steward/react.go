@@ -53,8 +53,9 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 		}
 	}
 	for _, u := range units {
-		if e.Kind == workunits.KindCommit {
+		if e.Kind == workunits.KindCommit { // things move: wait from here
 			delete(m.wanting, u)
+			delete(m.lacking, u)
 		}
 		m.want(u)
 	}
@@ -196,12 +197,22 @@ func (m *Machine) store(u uint32, v verdict.Unit) {
 		m.have[d] = true
 	}
 	if m.have[d] {
+		delete(m.lacking, u)
 		m.toStore[v.Opening] = append(m.toStore[v.Opening], u)
 		return
 	}
+	if _, ok := m.lacking[u]; !ok {
+		m.lacking[u] = m.now
+	}
 	if _, busy := m.fetching[u]; !busy {
 		m.fetching[u] = m.now
-		m.fx.Fetch = append(m.fx.Fetch, Fetch{Result: v.Result, Unit: u, Hints: append(v.Volunteers, v.Opening.Author)})
+		hints := append(slices.Clone(v.Volunteers), v.Opening.Author)
+		for _, s := range m.book.Stewards() {
+			if m.book.Stored(u, s.Node, v.Opening) {
+				hints = append(hints, s.Node)
+			}
+		}
+		m.fx.Fetch = append(m.fx.Fetch, Fetch{Result: v.Result, Unit: u, Hints: hints})
 	}
 }
 
@@ -421,6 +432,7 @@ func (m *Machine) conclude() {
 func (m *Machine) tick() {
 	m.heartbeat()
 	m.expire()
+	m.giveUp()
 	for _, u := range slices.Sorted(maps.Keys(m.due)) {
 		m.unit(u)
 	}
@@ -437,6 +449,36 @@ func (m *Machine) tick() {
 		m.fx.Fetch = append(m.fx.Fetch, Fetch{Job: true, Hints: m.keepers()})
 	}
 	m.announcing()
+}
+
+// giveUp says that nothing more is to be had of commits: their custodians do not
+// open them, or nobody serves the result that they agree on. The stewards that
+// receipted them wait for those before them in the list.
+func (m *Machine) giveUp() {
+	rank := uint64(max(slices.Index(m.active(), m.self), 0))
+	late := func(since uint64) bool { return m.now >= since+givingUp+rank*patience }
+	lost := map[ref]bool{}
+	for u, since := range m.due {
+		for _, r := range m.book.Unit(u).Unsealed {
+			lost[r] = lost[r] || late(since)
+		}
+	}
+	for u, since := range m.lacking {
+		v := m.book.Unit(u)
+		if !v.Agreed() || v.State == verdict.Accepted {
+			delete(m.lacking, u)
+		} else if late(since) {
+			for _, r := range m.book.Supporters(u) {
+				lost[r] = true
+			}
+		}
+	}
+	for _, r := range sortedRefs(lost) {
+		c, _, _ := m.book.Commit(r)
+		if got, _ := m.book.Received(r, m.self); lost[r] && got && m.isActive() && !m.book.GivenUp(r) {
+			m.say = append(m.say, workunits.Expiry{Grant: c.Grant})
+		}
+	}
 }
 
 // keepers lists who should have the program and the inputs.

@@ -13,6 +13,10 @@
 // do not count together as one. A result is accepted when its support is enough
 // under the law, the draws are in the ledger, and enough stewards keep it.
 //
+// A steward that gives a grant up after it receipted the commit says that nothing
+// more is to be had of that copy: unless it is open it counts for nothing, and an
+// agreed result whose copies are all given up wants another copy that has it.
+//
 // A volunteer on the losing side of a decided dispute is burned: its copies in
 // the job count for nothing, and units left without enough support reopen.
 //
@@ -90,7 +94,7 @@ type Book struct {
 	waiting map[ref][]func(*commit) // statements that came before the commit they name
 	byUnit  map[uint32][]ref        // commits that name the unit
 	granted map[uint32][]ref        // grants that name the unit
-	expired map[ref]bool
+	expired map[ref][]ref           // expiries of a grant
 	kept    map[uint32][]keeper
 
 	units  map[uint32]Unit // what was worked out, for units that statements name
@@ -115,7 +119,7 @@ func New(job workunits.JobID, m workunits.Manifest) *Book {
 		read: map[node]uint64{}, identities: map[node]workunits.Identity{}, chains: map[node]*chain{},
 		listed: map[node]bool{m.Publisher: true}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, waiting: map[ref][]func(*commit){},
-		byUnit: map[uint32][]ref{}, granted: map[uint32][]ref{}, expired: map[ref]bool{}, kept: map[uint32][]keeper{},
+		byUnit: map[uint32][]ref{}, granted: map[uint32][]ref{}, expired: map[ref][]ref{}, kept: map[uint32][]keeper{},
 		units: map[uint32]Unit{}, mixed: map[uint32]bool{}, party: map[node]bool{}, burned: map[node]bool{}, stakes: map[node]int{},
 		badDraws: map[node]bool{}, jobKept: map[node]bool{}, forked: map[node]bool{},
 	}
@@ -176,7 +180,7 @@ func (b *Book) Apply(e ledger.Entry) (units []uint32) {
 		}
 		units = s.Units
 	case workunits.Expiry:
-		b.expired[s.Grant] = true
+		b.expired[s.Grant] = append(b.expired[s.Grant], e.Ref)
 		if g := b.grants[s.Grant]; g != nil {
 			units = g.Units
 		}

@@ -197,8 +197,44 @@ func (b *Book) Done() bool {
 // Copies is how many copies were committed, void ones included.
 func (b *Book) Copies() int { return b.copies }
 
-// Expired is how many leases ended without a commit.
-func (b *Book) Expired() int { return len(b.expired) }
+// Expired is how many grants stewards gave up.
+func (b *Book) Expired() (n int) {
+	for r := range b.expired {
+		if b.ended(r) {
+			n++
+		}
+	}
+	return n
+}
+
+// ended reports whether a steward gave a grant up.
+func (b *Book) ended(grant ref) bool {
+	return slices.ContainsFunc(b.expired[grant], func(e ref) bool { return b.listed[e.Author] })
+}
+
+// GivenUp reports whether a steward gave a commit up that it had receipted.
+func (b *Book) GivenUp(r workunits.Ref) bool {
+	c := b.commits[r]
+	return c != nil && slices.ContainsFunc(b.expired[c.Grant], func(e ref) bool {
+		got, ok := c.receipts[e.Author]
+		return ok && got.seq < e.Seq && b.listed[e.Author]
+	})
+}
+
+// lost reports whether a commit was given up and its copy of the unit is not open.
+func (b *Book) lost(u uint32, c *commit) bool { return len(c.opened[u]) == 0 && b.GivenUp(c.ref) }
+
+// Supporters lists the commits with open copies of the unit's agreed result.
+func (b *Book) Supporters(u uint32) (commits []workunits.Ref) {
+	v := b.Unit(u)
+	list, _ := b.counting(u)
+	for _, k := range list {
+		if v.Agreed() && k.open && k.result.Digest == v.Result.Digest {
+			commits = append(commits, k.c.ref)
+		}
+	}
+	return commits
+}
 
 // Volunteers lists who committed copies, ascending.
 func (b *Book) Volunteers() []workunits.NodeID {
@@ -246,7 +282,7 @@ func (b *Book) Results() digest {
 // an expiry.
 func (b *Book) Outstanding(u uint32) (grants []workunits.Ref) {
 	for _, r := range b.granted[u] {
-		if b.expired[r] || !b.listed[r.Author] {
+		if b.ended(r) || !b.listed[r.Author] {
 			continue
 		}
 		if !slices.ContainsFunc(b.byUnit[u], func(c ref) bool { return b.commits[c].Grant == r }) {
@@ -328,14 +364,16 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 		c := b.commits[r]
 		_, named := slices.BinarySearch(c.Units, u)
 		g := b.grants[c.Grant]
-		return r.Author == n && named && (!canonical || g == nil || g.Canonical)
+		return r.Author == n && named && (!canonical || g == nil || g.Canonical) && !b.lost(u, c)
 	})
 }
 
-// Voided reports whether a volunteer's copy of the unit came back void.
+// Voided reports whether a volunteer's copy of the unit came back void or was
+// given up.
 func (b *Book) Voided(u uint32, n workunits.NodeID) bool {
 	return slices.ContainsFunc(b.byUnit[u], func(r ref) bool {
-		return r.Author == n && slices.ContainsFunc(b.commits[r].Void, func(v workunits.VoidUnit) bool { return v.Unit == u })
+		c := b.commits[r]
+		return r.Author == n && (b.lost(u, c) || slices.ContainsFunc(c.Void, func(v workunits.VoidUnit) bool { return v.Unit == u }))
 	})
 }
 

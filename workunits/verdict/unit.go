@@ -133,7 +133,7 @@ func (u Unit) credited() []node {
 }
 
 // all lists every valid copy of a unit in a fixed order, one for a volunteer and
-// way to execute: its first in its log. Burned and forked volunteers' copies are
+// way to execute: its first in its log that is not lost. Burned and forked volunteers' copies are
 // among them.
 func (b *Book) all(u uint32) []copyOf {
 	refs := slices.Clone(b.byUnit[u])
@@ -143,7 +143,7 @@ func (b *Book) all(u uint32) []copyOf {
 	var list []copyOf
 	for _, r := range refs {
 		k, ok := b.copy(u, b.commits[r])
-		if ok && !slices.ContainsFunc(list, func(o copyOf) bool { return o.who() == r.Author && o.g.Canonical == k.g.Canonical }) {
+		if ok && !b.lost(u, k.c) && !slices.ContainsFunc(list, func(o copyOf) bool { return o.who() == r.Author && o.g.Canonical == k.g.Canonical }) {
 			list = append(list, k)
 		}
 	}
@@ -243,7 +243,9 @@ func byPlatform(groups []group) bool {
 // counting lists the copies of a unit that count, one for a volunteer, and tells
 // whether only canonical ones do because the others differ by platform.
 func (b *Book) counting(u uint32) (list []copyOf, canonical bool) {
-	list = slices.DeleteFunc(b.all(u), func(k copyOf) bool { return b.burned[k.who()] || b.forked[k.who()] })
+	list = slices.DeleteFunc(b.all(u), func(k copyOf) bool {
+		return b.burned[k.who()] || b.forked[k.who()]
+	})
 	canonical = b.manifest.Canonical
 	if !canonical && b.mixed[u] {
 		plain := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical })
@@ -359,8 +361,11 @@ func (b *Book) agree(u uint32, g group, v *Unit) {
 			keepers[k.by] = true
 		}
 	}
-	if len(keepers) >= b.keepers {
+	switch {
+	case len(keepers) >= b.keepers:
 		v.State = Accepted
+	case !slices.ContainsFunc(g.copies, func(k copyOf) bool { return !b.GivenUp(k.c.ref) }):
+		v.State = Open
 	}
 }
 
