@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits on manifests.
@@ -141,14 +142,17 @@ func (m Manifest) Check() error {
 		checkCount("units of a shard", int(m.Shard), 1, MaxUnits),
 		m.Limits.check(), m.Policy.check())
 	for _, s := range append(append([]string(nil), m.Args...), m.Env...) {
-		if len(s) > MaxArgLen || strings.ContainsRune(s, 0) {
-			err = errors.Join(err, fmt.Errorf("argument %.20q is too long or holds a zero byte", s))
+		if len(s) > MaxArgLen || strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+			err = errors.Join(err, fmt.Errorf("argument %.20q is too long, holds a zero byte or is not UTF-8", s))
 			break
 		}
 	}
+	if !m.Program.Cid.Defined() {
+		err = errors.Join(err, errors.New("no program"))
+	}
 	for _, in := range m.Inputs {
-		if !ValidPath(in.Path) {
-			err = errors.Join(err, fmt.Errorf("input %q: want a clean relative path", in.Path))
+		if !ValidPath(in.Path) || !in.Cid.Cid.Defined() {
+			err = errors.Join(err, fmt.Errorf("input %.40q: want a clean relative path and a CID", in.Path))
 			break
 		}
 	}
@@ -158,10 +162,11 @@ func (m Manifest) Check() error {
 	return nil
 }
 
-// ValidPath reports whether p is a clean relative path inside a unit's tree.
+// ValidPath reports whether p is a clean relative path, in UTF-8, inside a
+// unit's tree.
 func ValidPath(p string) bool {
 	return p != "" && len(p) <= MaxArgLen && p != "." && path.Clean(p) == p && p[0] != '/' &&
-		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsRune(p, 0)
+		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsRune(p, 0) && utf8.ValidString(p)
 }
 
 func (l Limits) check() error {
