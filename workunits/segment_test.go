@@ -81,6 +81,20 @@ func TestBadSignatures(t *testing.T) {
 	}
 }
 
+// TestNobodySigns forges a signature of the zero key, which is a point of order
+// four: the neutral element with the scalar 0 serves for every fourth message.
+func TestNobodySigns(t *testing.T) {
+	t.Parallel()
+	s := sampleSegment()
+	s.Author = NodeID{}
+	s.Sig = append([]byte{1}, make([]byte, 63)...)
+	for s.Seq = 1; s.Seq < 100; s.Seq++ {
+		if _, err := ParseSegment(s.Encode()); !errors.Is(err, ErrSignature) {
+			t.Errorf("number %d: got error %v, want %v", s.Seq, err, ErrSignature)
+		}
+	}
+}
+
 func TestSegmentShape(t *testing.T) {
 	t.Parallel()
 	many := func(n, size int) []Statement {
