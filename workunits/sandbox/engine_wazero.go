@@ -38,26 +38,37 @@ func loadWazero(o loadOrder) (program, loadAnswer, error) {
 	}
 	// One folder a program, so that it can be told whether it was there.
 	dir := filepath.Join(o.Cache, Wazero, o.ID.String())
-	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(wazeroFeatures).
-		WithMemoryLimitPages(uint32(o.Memory / pageSize)).
-		WithDebugInfoEnabled(false)
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	answer.Cached = filesBelow(dir) > 0
+	w, err := compileWazero(code, o.Memory, dir)
+	if err != nil && answer.Cached {
+		// wazero refuses what is damaged, but does not compile it again.
+		answer.Cached, answer.Note = false, err.Error()
+		if err = os.RemoveAll(dir); err == nil {
+			w, err = compileWazero(code, o.Memory, dir)
+		}
+	}
 	if err != nil {
-		answer.Note = err.Error()
-	} else {
-		config = config.WithCompilationCache(cache)
-		answer.Cached = filesBelow(dir) > 0
-	}
-	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(newLinearMemory))
-	w := &wazeroProgram{runtime: wazero.NewRuntimeWithConfig(ctx, config), ctx: ctx}
-	if err := w.link(); err != nil {
-		return nil, answer, err
-	}
-	if w.module, err = w.runtime.CompileModule(ctx, code); err != nil {
 		return nil, answer, fmt.Errorf("compile: %w", err)
 	}
-	return w, answer, nil
+	return w, answer, w.link()
+}
+
+func compileWazero(code []byte, memory uint64, dir string) (*wazeroProgram, error) {
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(wazeroFeatures).
+		WithMemoryLimitPages(uint32(memory / pageSize)).
+		WithDebugInfoEnabled(false).
+		WithCompilationCache(cache)
+	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(newLinearMemory))
+	w := &wazeroProgram{runtime: wazero.NewRuntimeWithConfig(ctx, config), ctx: ctx}
+	if w.module, err = w.runtime.CompileModule(ctx, code); err != nil {
+		return nil, errors.Join(err, w.runtime.Close(ctx), cache.Close(ctx))
+	}
+	return w, nil
 }
 
 // link makes the host's functions importable.
@@ -100,11 +111,6 @@ func (w *wazeroProgram) run(p *wasi.Process) (e ending) {
 	e = w.ending(err)
 	if m := instance.Memory(); m != nil {
 		e.memory = uint64(m.Size())
-		if e.memory == 0 { // 4 GiB do not fit into the size's 32 bits
-			if pages, grown := m.Grow(0); grown {
-				e.memory = uint64(pages) * pageSize
-			}
-		}
 	}
 	if err := instance.Close(w.ctx); err != nil && e.void == "" {
 		e.void, e.detail = workunits.VoidEngine, err.Error()
@@ -122,13 +128,15 @@ func (w *wazeroProgram) ending(err error) ending {
 		return ending{}
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
-	if _, name, found := strings.Cut(text, "wasm error: "); found {
-		switch name {
-		case trapUnreachable, trapMemory, trapTable, trapSignature, trapOverflow, trapDivide, trapConversion:
-			return ending{trap: name}
-		case "stack overflow":
-			return ending{void: workunits.VoidStack}
-		}
+	name := text
+	if _, after, found := strings.Cut(text, "wasm error: "); found {
+		name = after
+	}
+	switch name {
+	case trapUnreachable, trapMemory, trapTable, trapSignature, trapOverflow, trapDivide, trapConversion:
+		return ending{trap: name}
+	case "stack overflow":
+		return ending{void: workunits.VoidStack}
 	}
 	if strings.HasPrefix(text, "data[") && strings.HasSuffix(text, trapMemory) {
 		return ending{trap: trapMemory} // an initial value beyond the memory's end

@@ -17,6 +17,17 @@ import (
 // belongs to nothing else and ends with the pool, so that nothing is lost.
 func (p *Pool) startThread() {
 	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+	if unix.Gettid() == os.Getpid() {
+		// The main thread cannot end. While it waits here, another is taken.
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			p.startThread()
+		}()
+		<-ended
+		runtime.UnlockOSThread()
+		return
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		p.log.Warn("children may gain privileges", "error", err)
 	}
@@ -80,7 +91,27 @@ func number(b []byte) uint64 {
 // childWalls is what a child does to itself before it reads anything.
 // Namespaces of files and system calls (landlock, seccomp) belong here too.
 func childWalls() {
+	closeInherited()
 	limitUnix()
 	// Nobody but root traces the child or reads its memory.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// closeInherited closes what the node itself was given by whoever started it.
+// All that a Go process opens is marked to be closed in its children.
+func closeInherited() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			// It was open, so closing it cannot fail in a way that matters.
+			_ = unix.Close(fd)
+		}
+	}
 }

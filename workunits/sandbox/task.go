@@ -18,7 +18,7 @@ const DefaultScratch = 4 << 30
 
 // Limits bounds one run.
 type Limits struct {
-	Memory  uint64        // bytes of linear memory, at least a page (64 KiB); growth beyond is refused
+	Memory  uint64        // bytes of linear memory, at least a page (64 KiB); growth beyond is refused, as is the last page of 4 GiB
 	Output  uint64        // bytes of /out and standard output together; one more is the outcome
 	Files   uint32        // files in /out; one more is the outcome; 0: workunits.MaxOutFiles
 	Log     uint64        // bytes of standard error that are kept, the rest is dropped
@@ -27,7 +27,11 @@ type Limits struct {
 	CPU     time.Duration // processor time; over it the copy is void; 0: as much as Wall allows
 }
 
-const pageSize = 64 << 10
+const (
+	pageSize = 64 << 10
+	// maxMemory is a page less than 4 GiB: wazero keeps sizes in 32 bits.
+	maxMemory = workunits.MaxMemory - pageSize
+)
 
 // Validate says which limit makes no sense.
 func (l Limits) Validate() error {
@@ -44,8 +48,10 @@ func (l Limits) Validate() error {
 	return nil
 }
 
-// withDefaults replaces the zeros that stand for something.
+// withDefaults replaces the zeros that stand for something, and what no engine
+// can give.
 func (l Limits) withDefaults() Limits {
+	l.Memory = min(l.Memory, maxMemory)
 	if l.Files == 0 {
 		l.Files = workunits.MaxOutFiles
 	}

@@ -1,0 +1,311 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// pidOf runs a task and answers which child it ran in.
+func pidOf(t *testing.T, p *Pool, task Task) (pid int) {
+	t.Helper()
+	if _, err := p.Run(t.Context(), task, func(n int) { pid = n }); err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func TestChildrenAreWarm(t *testing.T) {
+	eachEngine(t, func(t *testing.T, p *Pool) {
+		first := task(t, guest, "nothing")
+		a := pidOf(t, p, first)
+		if b := pidOf(t, p, taskAgain(t, first, "exit", "1")); b != a {
+			t.Errorf("the second task ran in %d, the first in %d", b, a)
+		}
+		// The only slot is needed for another program.
+		if b := pidOf(t, p, task(t, exitWith(wasm{pages: 1}, i32(3)).file(t))); b == a {
+			t.Errorf("another program ran in the same child")
+		}
+		if b := pidOf(t, p, taskAgain(t, first, "nothing")); b == a {
+			t.Errorf("the first child still lives beside the only slot's")
+		}
+	})
+}
+
+func TestInstancesAreFresh(t *testing.T) {
+	eachEngine(t, func(t *testing.T, p *Pool) {
+		// Adds one to a word of its memory and exits with it.
+		w := exitWith(wasm{pages: 1}, ops(i32(0), i32(0), opI32Load, 2, 0, i32(1), 0x6a, opI32Store, 2, 0, i32(0), opI32Load, 2, 0))
+		first := task(t, w.file(t))
+		for range 3 {
+			if r := run(t, p, taskAgain(t, first)); r.Code != 1 {
+				t.Fatalf("found %d from another run", r.Code)
+			}
+		}
+	})
+}
+
+func TestIdleChildrenAreClosed(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, Config{CacheDir: cache, Idle: time.Millisecond})
+	pid := pidOf(t, p, task(t, guest, "nothing"))
+	// Waiting for a process that is no child of the caller's making is not
+	// possible, but the pool reaps it.
+	for deadline := time.Now().Add(20 * time.Second); !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH); {
+		if time.Now().After(deadline) {
+			t.Fatal("the idle child lives on")
+		}
+	}
+}
+
+func TestDeadIdleChildIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, Config{CacheDir: cache})
+	first := task(t, guest, "nothing")
+	pid := pidOf(t, p, first)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for gone := false; !gone; {
+		p.mu.Lock()
+		gone = len(p.idle) == 0
+		p.mu.Unlock()
+	}
+	if again := pidOf(t, p, taskAgain(t, first, "nothing")); again == pid {
+		t.Error("ran in a dead child")
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	eachEngine(t, func(t *testing.T, _ *Pool) {
+		p := newPool(t, Config{Engine: strings.Split(t.Name(), "/")[1], CacheDir: cache, Slots: 3})
+		var wg sync.WaitGroup
+		for i := range 12 {
+			tasks := []Task{task(t, guest, "exit", fmt.Sprint(i)), task(t, exitWith(wasm{pages: 1}, i32(int32(i%5))).file(t))}
+			for _, task := range tasks {
+				wg.Go(func() {
+					r, err := p.Run(t.Context(), task, nil)
+					if err != nil || r.Kind != workunits.Exited || len(task.Args) > 0 && r.Code != uint32(i) || len(task.Args) == 0 && r.Code != uint32(i%5) {
+						t.Errorf("task %d %v: %+v, %v", i, task.Args, r, err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if n := len(p.workers); n > 3 {
+			t.Errorf("%d children beside 3 slots", n)
+		}
+	})
+}
+
+// files lists a folder with what changes when a file is written again.
+func files(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	found := map[string]time.Time{}
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			found[name] = info.ModTime()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestCompiledModulesAreKept(t *testing.T) {
+	eachEngine(t, func(t *testing.T, p *Pool) {
+		dir, engine := t.TempDir(), p.Engine()
+		program := grower.file(t)
+		cached := func() bool {
+			code, err := os.ReadFile(program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// As a child does it.
+			_, answer, err := load(loadOrder{Version: protocolVersion, Engine: engine, Program: program, ID: workunits.Sum(code), Cache: dir, Memory: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.Cached
+		}
+		if cached() {
+			t.Fatal("an empty cache had it")
+		}
+		before := files(t, dir)
+		if len(before) != 1 || !cached() {
+			t.Fatalf("not kept: %v", before)
+		}
+		if diff := cmp.Diff(before, files(t, dir)); diff != "" {
+			t.Errorf("written again: %s", diff)
+		}
+
+		// A damaged file is compiled again, and the answer stays right.
+		for name := range before {
+			b := []byte(read(t, name))
+			b[len(b)/2] ^= 0x40
+			write(t, name, string(b))
+		}
+		p = newPool(t, Config{Engine: engine, CacheDir: dir})
+		task := task(t, program)
+		task.Limits.Memory = 1 << 20
+		if r := run(t, p, task); r.Code != 16 {
+			t.Errorf("code %d from a damaged module", r.Code)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	eachEngine(t, func(t *testing.T, p *Pool) {
+		ctx, cancel := context.WithCancel(t.Context())
+		// A minute of time is gone long before the end if it runs in a pause.
+		var wall time.Duration
+		done := make(chan struct{})
+		_, err := p.Run(ctx, task(t, endless.file(t)), func(pid int) {
+			go func() {
+				defer close(done)
+				defer cancel()
+				p.Pause()
+				wantStopped(t, pid)
+				w := onlyWorker(t, p)
+				before := w.elapsed()
+				if after := w.elapsed(); after != before {
+					t.Errorf("the clock went from %v to %v in a pause", before, after)
+				}
+				cpu, _, _ := usage(pid)
+				p.Resume()
+				for deadline := time.Now().Add(20 * time.Second); ; {
+					if now, _, _ := usage(pid); now > cpu {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Error("it did not go on")
+						break
+					}
+				}
+				p.Pause()
+				wall = w.elapsed()
+			}()
+		})
+		<-done
+		wantVoid(t, err, workunits.VoidCancelled) // although paused
+		if wall <= 0 {
+			t.Errorf("time after the pause: %v", wall)
+		}
+
+		// What starts in a pause waits for its end.
+		finished := make(chan Report)
+		again := task(t, guest, "exit", "5")
+		go func() {
+			r, err := p.Run(t.Context(), again, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			finished <- r
+		}()
+		for started := false; !started; {
+			p.mu.Lock()
+			started = len(p.workers) > 0
+			p.mu.Unlock()
+		}
+		wantStopped(t, onlyWorker(t, p).cmd.Process.Pid)
+		p.Resume()
+		if r := <-finished; r.Code != 5 {
+			t.Errorf("code %d after the pause", r.Code)
+		}
+	})
+}
+
+func onlyWorker(t *testing.T, p *Pool) *worker {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w := range p.workers {
+		return w
+	}
+	t.Fatal("no child")
+	return nil
+}
+
+// wantStopped waits for the system's word that a child has stopped.
+func wantStopped(t *testing.T, pid int) {
+	t.Helper()
+	err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+	if err != nil {
+		t.Errorf("child %d: %v", pid, err)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil || !strings.Contains(string(stat), ") T ") {
+		t.Errorf("child %d is not stopped: %s, %v", pid, stat, err)
+	}
+}
+
+func TestWalls(t *testing.T) {
+	t.Setenv("TALKA_TEST_SECRET", "to be kept")
+	p := newPool(t, Config{CacheDir: cache, Nice: 5})
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := p.Run(ctx, task(t, endless.file(t)), func(pid int) {
+		defer cancel()
+		proc := fmt.Sprintf("/proc/%d/", pid)
+		status := read(t, proc+"status")
+		if !strings.Contains(status, "NoNewPrivs:\t1\n") {
+			t.Errorf("new privileges are possible: %s", status)
+		}
+		if env := read(t, proc+"environ"); env != "" {
+			t.Errorf("environment %q", env)
+		}
+		if sid, err := unix.Getsid(pid); err != nil || sid != pid {
+			t.Errorf("session %d, %v", sid, err)
+		}
+		var limit unix.Rlimit
+		if err := unix.Prlimit(pid, unix.RLIMIT_CORE, nil, &limit); err != nil || limit.Max != 0 {
+			t.Errorf("core limit %+v, %v", limit, err)
+		}
+		if prio, err := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || prio != 20-5 {
+			t.Errorf("niceness %d, %v", 20-prio, err)
+		}
+		entries, err := os.ReadDir(proc + "fd")
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range entries {
+			to, err := os.Readlink(proc + "fd/" + e.Name())
+			if err != nil || !own(to) {
+				t.Errorf("open file %s -> %s, %v", e.Name(), to, err)
+			}
+		}
+	})
+	wantVoid(t, err, workunits.VoidCancelled)
+	if status := read(t, "/proc/self/status"); !strings.Contains(status, "NoNewPrivs:\t0\n") {
+		t.Error("the parent gave up privileges as well")
+	}
+}
+
+// own says whether an open file of a child is its own: a pipe to the parent,
+// what Go's runtime opens, memory, or of the run.
+func own(name string) bool {
+	for _, prefix := range []string{"pipe:", "anon_inode:", "/memfd:", "/sys/fs/cgroup/"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return strings.Contains(name, "/run")
+}

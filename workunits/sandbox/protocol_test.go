@@ -1,0 +1,189 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
+)
+
+func TestFrames(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	order := runOrder{Args: []string{"a"}, Inputs: []inputOrder{{Path: "x", Host: "/y"}}, Dir: "/d", Output: 1 << 40, Seed: [32]byte{7}}
+	answer := runAnswer{Kind: workunits.Exited, Code: 3, Memory: 1 << 33}
+	if err := errors.Join(writeFrame(&b, order), writeFrame(&b, answer)); err != nil {
+		t.Fatal(err)
+	}
+	whole := b.String()
+	r := bufio.NewReader(&b)
+	gotOrder, err1 := readFrame[runOrder](r, maxOrder)
+	gotAnswer, err2 := readFrame[runAnswer](r, maxAnswer)
+	_, err3 := readFrame[runAnswer](r, maxAnswer)
+	if err1 != nil || err2 != nil || err3 != io.EOF || gotAnswer != answer || cmp.Diff(gotOrder.Args, order.Args) != "" || gotOrder.Seed != order.Seed {
+		t.Errorf("%v %v %v: %+v, %+v", err1, err2, err3, gotOrder, gotAnswer)
+	}
+	for cut := 1; cut < 60; cut++ {
+		if _, err := readFrame[runOrder](bufio.NewReader(strings.NewReader(whole[:cut])), maxOrder); err == nil || err == io.EOF {
+			t.Errorf("cut at %d: %v", cut, err)
+		}
+	}
+	if _, err := readFrame[runOrder](bufio.NewReader(strings.NewReader("\xff\xff\xff\xff")), maxOrder); err == nil {
+		t.Error("4 GiB are read")
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	for _, v := range []any{
+		loadAnswer{Cached: true, Note: "n"},
+		runAnswer{Kind: workunits.Trapped, Trap: trapMemory},
+		runAnswer{Void: workunits.VoidStack},
+	} {
+		var b bytes.Buffer
+		if err := writeFrame(&b, v); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := readFrame[loadAnswer](bufio.NewReader(bytes.NewReader(b)), maxAnswer); err == nil && len(b) < 4 {
+			t.Error("an answer from nothing")
+		}
+		a, err := readFrame[runAnswer](bufio.NewReader(bytes.NewReader(b)), maxAnswer)
+		if err != nil || a.check() != nil {
+			return
+		}
+		// What is accepted is either an outcome or void, and says it again.
+		if (a.Kind == "") == (a.Void == "") && a.Void == "" {
+			t.Errorf("neither outcome nor void: %+v", a)
+		}
+		var again bytes.Buffer
+		if err := writeFrame(&again, a); err != nil || !bytes.HasPrefix(b, again.Bytes()) {
+			t.Errorf("%x reads as %x", b, again.Bytes())
+		}
+	})
+}
+
+func TestAnswersAreChecked(t *testing.T) {
+	t.Parallel()
+	for _, a := range []runAnswer{
+		{},
+		{Kind: "won"},
+		{Void: workunits.VoidCancelled},
+		{Void: "because"},
+		{Kind: workunits.Trapped},
+		{Kind: workunits.Exited, Trap: trapMemory},
+		{Kind: workunits.OutputLimit, Code: 1},
+		{Kind: workunits.Trapped, Trap: strings.Repeat("x", maxTrap+1)},
+	} {
+		if a.check() == nil {
+			t.Errorf("accepted: %+v", a)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	code, err := os.ReadFile(guest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(code); err != nil {
+		t.Errorf("the guest: %v", err)
+	}
+	rename := func(w wasm, from, to string) string { return strings.Replace(string(w.bytes()), from, to, 1) }
+	yield := wasm{imports: []string{"sched_yield"}, pages: 1, code: ops(call(0), opDrop)}
+	if err := Check(yield.bytes()); err != nil {
+		t.Errorf("a small command: %v", err)
+	}
+	for want, code := range map[string]string{
+		"not WebAssembly":                 "hello",
+		"a WebAssembly component":         "\x00asm\x0d\x00\x01\x00",
+		"unknown version":                 "\x00asm\x02\x00\x00\x00",
+		"damaged":                         string(yield.bytes()[:30]),
+		"no function \"_start\"":          rename(yield, "_start", "_stars"),
+		"no memory named \"memory\"":      rename(yield, "memory", "remedy"),
+		"has no such function":            rename(yield, "sched_yield", "sched_wield"),
+		"only \"wasi_snapshot_preview1\"": rename(yield, "wasi_snapshot_preview1", "wasi_snapshot_preview2"),
+		"wrong type":                      rename(wasm{imports: []string{"fd_close"}, pages: 1}, "fd_close", "fd_write"),
+		"something other than a function": strings.Replace(string(yield.bytes()), "sched_yield\x00", "sched_yield\x03", 1),
+		"shared memory":                   strings.Replace(string(wasm{pages: 1, most: 5}.bytes()), "\x05\x04\x01\x01\x01\x05", "\x05\x04\x01\x03\x01\x05", 1),
+		"64-bit memory":                   strings.Replace(string(wasm{pages: 1, most: 5}.bytes()), "\x05\x04\x01\x01\x01\x05", "\x05\x04\x01\x05\x01\x05", 1),
+		"multiple memories":               strings.Replace(string(wasm{pages: 1, most: 5}.bytes()), "\x05\x04\x01\x01\x01\x05", "\x05\x05\x02\x00\x01\x00\x01", 1),
+		"garbage collection":              strings.Replace(string(yield.bytes()), "\x60\x00\x00", "\x5f\x00\x00", 1),
+	} {
+		err := Check([]byte(code))
+		if !errors.Is(err, ErrProgram) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", want, err)
+		}
+	}
+}
+
+// What one engine refuses the other has to refuse as well, or the same program
+// would be a result here and void there.
+func TestFeaturesAreTheSame(t *testing.T) {
+	t.Parallel()
+	simd := ops(i32(0), 0xfd, 0x0f, opDrop) // i8x16.splat
+	relaxed := ops(i32(0), 0xfd, 0x0f, i32(0), 0xfd, 0x0f, 0xfd, 0x80, 0x02, opDrop)
+	for name, c := range map[string]struct {
+		program wasm
+		good    bool
+	}{
+		"simd":               {wasm{code: simd}, true},
+		"sign extension":     {wasm{code: ops(i32(0), 0xc0, opDrop)}, true},
+		"saturating":         {wasm{code: ops(opF64Const, make([]byte, 8), 0xfc, 2, opDrop)}, true},
+		"bulk memory":        {wasm{pages: 1, code: ops(i32(0), i32(0), i32(0), 0xfc, 11, 0)}, true},
+		"reference types":    {wasm{code: ops(0xd0, 0x70, 0xd1, opDrop)}, true},
+		"foreign references": {wasm{code: ops(0xd0, 0x6f, 0xd1, opDrop)}, true},
+		"extended constants": {wasm{pages: 1, extra: []section{{11, vec(ops(0, i32(0), i32(1), 0x6a, opEnd, sized([]byte("x"))))}}}, true},
+		"relaxed simd":       {wasm{code: relaxed}, false},
+		"threads":            {wasm{pages: 1, code: ops(i32(0), 0xfe, 0x10, 2, 0, opDrop)}, false},
+		"tail calls":         {wasm{code: ops(0x12, 0)}, false},
+		"exceptions":         {wasm{code: ops(0x1f, void, 0, opEnd)}, false},
+		"wide arithmetic":    {wasm{code: ops(opI64Const, 0, opI64Const, 0, opI64Const, 0, opI64Const, 0, 0xfc, 19, opDrop, opDrop)}, false},
+		"typed references":   {wasm{code: ops(0xd0, 0x00, opDrop)}, false},
+		"garbage collection": {wasm{code: ops(i32(0), 0xfb, 0x1c, opDrop)}, false},
+		"unknown":            {wasm{code: ops(0xff)}, false},
+	} {
+		code := c.program.bytes()
+		if err := Check(code); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := validateWazero(code); (err == nil) != c.good {
+			t.Errorf("%s on wazero: %v", name, err)
+		}
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	f.Add(grower.bytes())
+	f.Add(wasm{imports: []string{"fd_write", "path_open"}, pages: 3, most: 9, data: "d"}.bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		info, err := parseModule(b)
+		if err == nil && validate(b) == nil && info.minPages > 65536 {
+			t.Errorf("a memory of %d pages", info.minPages)
+		}
+	})
+}
+
+func TestFunctionsAreComplete(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, f := range wasi.Functions() {
+		if seen[f.Name] || strings.Trim(f.Params, "iI") != "" || len(f.Params) > 9 {
+			t.Errorf("%+v", f)
+		}
+		seen[f.Name] = true
+	}
+	if len(seen) != 46 {
+		t.Errorf("%d functions, preview 1 has 46", len(seen))
+	}
+}
