@@ -120,7 +120,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 // pack turns what a run left on disk into its outcome's record. Files that do not
 // fit into the record go to the store, durably, before the result is reported.
 func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Result, []byte, error) {
-	o := workunits.Outcome{How: outcomeKind(report.Kind), Code: report.Code, Trap: report.Trap}
+	o := workunits.Outcome{How: report.Kind, Code: report.Code, Trap: report.Trap}
 	stored := false
 	file := func(path, name string) (workunits.OutFile, error) {
 		f, err := n.packFile(ctx, path, name)
@@ -177,16 +177,6 @@ func (n *Node) packFile(ctx context.Context, path, name string) (workunits.OutFi
 	}
 	f.Cid = &workunits.Link{Cid: root}
 	return f, n.cfg.Data.Keep(root, "result")
-}
-
-func outcomeKind(k sandbox.Kind) workunits.OutcomeKind {
-	switch k {
-	case sandbox.Trapped:
-		return workunits.Trapped
-	case sandbox.OutputLimit:
-		return workunits.OutputLimit
-	}
-	return workunits.Exited
 }
 
 // sortFiles orders files by path, as the record wants it.

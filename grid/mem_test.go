@@ -174,7 +174,7 @@ func (g goProgram) Run(_ context.Context, t sandbox.Task, _ func(int)) (sandbox.
 	if g.lie {
 		text += " lie"
 	}
-	return sandbox.Report{Kind: sandbox.Exited, Stdout: stdout, Out: out, CPU: time.Millisecond},
+	return sandbox.Report{Kind: workunits.Exited, Stdout: stdout, Out: out, CPU: time.Millisecond},
 		errors.Join(os.MkdirAll(out, 0o700), os.WriteFile(stdout, []byte(text), 0o600))
 }
 func (goProgram) Pause()  {}

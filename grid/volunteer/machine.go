@@ -28,7 +28,7 @@ import (
 const (
 	ahead       = 2_000 // of work to hold for each slot
 	commitAfter = 1_000 // a finished copy waits so long for others of its grant
-	answerTime  = 3_000 // a steward that has not answered by then is passed over
+	answerTime  = 5_000 // a steward that has not answered by then is passed over
 	downTime    = 4_000
 	offerTime   = 5_000
 )
@@ -283,12 +283,16 @@ func (m *Machine) receive(from node, msg wire.Message) {
 	}
 }
 
-// reply takes the answer of the steward that was asked; others' are ignored.
+// reply takes a steward's answer. A grant counts even if it comes late, since
+// its units would wait for the end of its lease.
 func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
-	if from != j.asked {
+	waiting, _ := m.held()
+	if from != j.asked && (len(w.Grant) == 0 || waiting > 2*maxAsk) {
 		return
 	}
-	j.asked = node{}
+	if from == j.asked {
+		j.asked = node{}
+	}
 	j.credit = max(j.credit, int(w.Credit))
 	j.reason = w.Reason
 	if len(w.Grant) == 0 {

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) jobCancelCmd() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "cancel JOB", Short: "Cancel a job of this node; what is accepted stays", Args: argCount(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseJob(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := c.Cancel(cmd.Context(), id, reason); err != nil {
+				return err
+			}
+			return a.show(map[string]string{"job": id.String()}, func(w io.Writer) {
+				_, _ = io.WriteString(w, "cancelled "+id.String()+"\n")
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "told to the volunteers")
+	return cmd
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// lockName is the file that a running node holds in its data directory. It
+// holds the node's process id.
+const lockName = "lock"
+
+// dirLock is the right to run a node on a data directory. The system takes it
+// back when the process ends, however it ends.
+type dirLock struct{ f *os.File }
+
+// lockDir takes the lock, or says who has it.
+func lockDir(dir string) (*dirLock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		return nil, fmt.Errorf("a node is running on %s already (%s); use another --dir for a second node", dir, holder(f))
+	}
+	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	return &dirLock{f}, nil
+}
+
+func writePID(f *os.File) error {
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+func holder(f *os.File) string {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0) // what is there is said
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n]))); err == nil {
+		return "pid " + strconv.Itoa(pid)
+	}
+	return "its pid is not known yet"
+}
+
+// release gives the lock back. The file stays: removing it would let two nodes
+// lock two files of one name.
+func (l *dirLock) release() error { return l.f.Close() }

@@ -1,0 +1,22 @@
+// Command talka is Talka: the node, and the commands to use and publish with
+// it. Each subcommand has a file of its own; node.go puts a node together.
+//
+// Commands talk to the node of a data directory over the unix socket in it.
+// Results go to standard output (as JSON with --json), everything else to
+// standard error. Texts of peers lose their control characters on the way to a
+// screen. Exit codes are those of exit.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
+	os.Exit(a.run(ctx, os.Args[1:]))
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+
+	"github.com/pbnjay/memory"
+
+	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/p2p"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox"
+)
+
+// Folders of a data directory.
+const (
+	cacheDir = "cache" // compiled programs
+	workDir  = "work"  // running units, content that they see, scratch files
+)
+
+// node is a running node: the driver and what it stands on.
+type node struct {
+	*grid.Node
+	host  *p2p.Host
+	close func() error // gives back what openNode opened; call it after run
+}
+
+// openNode puts a node together. The order is that of dependence: network,
+// store, executor, driver; close goes the other way.
+func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, cfg configs.Config, log *slog.Logger) (_ *node, err error) {
+	var closers []func() error
+	closeAll := func() error {
+		var errs []error
+		for i := len(closers) - 1; i >= 0; i-- {
+			errs = append(errs, closers[i]())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll())
+		}
+	}()
+	host, err := openHost(dir, key, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, host.Close)
+	data, closeData, err := openData(ctx, dir, cfg, host, log)
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, closeData)
+	slots, _ := cfg.Compute(runtime.NumCPU())
+	pool, err := sandbox.New(sandbox.Config{CacheDir: filepath.Join(dir, cacheDir), Slots: slots, Nice: 19, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, pool.Close)
+	var exec grid.Executor = pool
+	if a.wrap != nil {
+		exec = a.wrap(exec)
+	}
+	trust, err := trusted(cfg)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := grid.New(grid.Config{
+		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: exec,
+		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
+		Slots: slots, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Trust: trust,
+		Rand: rand.Reader, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	host.HandleFrames(func(_ context.Context, from workunits.NodeID, frame []byte) { driver.Frame(from, frame) })
+	host.Announcements(judge(driver), func(data []byte) {
+		if err := driver.Learn(data); err != nil {
+			log.Debug("refused an announcement", "err", err)
+		}
+	})
+	host.SetCatalogue(driver)
+	return &node{Node: driver, host: host, close: closeAll}, nil
+}
+
+// unitMemory is what one unit may hold.
+func unitMemory(cfg configs.Config, slots int) uint64 {
+	all := cfg.Memory.Of(int64(min(memory.TotalMemory(), 1<<62)))
+	return min(uint64(max(all, 0))/uint64(slots), workunits.MaxMemory)
+}
+
+func trusted(cfg configs.Config) (list []workunits.ProjectID, err error) {
+	for _, s := range cfg.Trust {
+		p, err := workunits.ParseProjectID(s)
+		if err != nil {
+			return nil, usage("trust: %w", err)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// run drives the node until ctx ends or a part of it fails. The driver stops
+// before the network does, so that its last words are sent.
+func (n *node) run(ctx context.Context) error {
+	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHost()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hosted := make(chan error, 1)
+	go func() {
+		hosted <- n.host.Run(hostCtx)
+		stop()
+	}()
+	err := n.Node.Run(ctx)
+	stopHost()
+	return errors.Join(err, <-hosted)
+}

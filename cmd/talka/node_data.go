@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/chunkstore/exchange"
+	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/p2p"
+	"github.com/talka-grid/talka/p2p/bitswap"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// chunksDir is the folder of the store in a data directory.
+const chunksDir = "chunks"
+
+// openData opens the store of a data directory and its exchange with peers. The
+// function that it returns closes both.
+func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, _ *slog.Logger) (grid.Data, func() error, error) {
+	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{Quota: int64(cfg.Disk)})
+	if err != nil {
+		return nil, nil, err
+	}
+	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), store)
+	x := exchange.New(exchange.Config{
+		Self: host.ID(), Store: store, Streams: streams{host}, Finder: network{host}, Fallback: swap,
+	})
+	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
+	return data{store, x}, swap.Close, nil
+}
+
+// streams is what the exchange needs of p2p.
+type streams struct{ host *p2p.Host }
+
+func (s streams) Open(ctx context.Context, to workunits.NodeID, name string) (exchange.Stream, error) {
+	return s.host.Open(ctx, to, name)
+}
+
+// data is what the driver needs of the store and the exchange.
+type data struct {
+	*chunkstore.Store
+	exchange *exchange.Exchange
+}
+
+var _ grid.Data = data{}
+
+func (d data) Add(ctx context.Context, path string, p grid.Progress) (root cid.Cid, bytes int64, chunks int, err error) {
+	a, err := d.Store.Add(ctx, path, p)
+	return a.Cid, a.Bytes, a.Chunks, err
+}
+
+// Fetch gives errors the kinds of the driver.
+func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p grid.Progress) error {
+	err := d.exchange.Fetch(ctx, root, hints, exchange.Progress(p))
+	if errors.Is(err, exchange.ErrNotFound) || errors.Is(err, chunkstore.ErrNotFound) {
+		return fmt.Errorf("%w: %w", grid.ErrNotFound, err)
+	}
+	return err
+}
+
+func (d data) Bytes() int64 { return d.Stat().Bytes }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/api"
+	"github.com/talka-grid/talka/p2p"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// peersName is the file that remembers peers between runs.
+const peersName = "peers.json"
+
+// openHost opens the network. Without addresses in the settings it tries the
+// default port, and any free one if that is taken.
+func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, log *slog.Logger) (*p2p.Host, error) {
+	peers, err := invited(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := p2p.Config{
+		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
+		CachePath: filepath.Join(dir, peersName), Guests: true, Logger: log,
+	}
+	if len(cfg.Listen) > 0 {
+		return p2p.New(c)
+	}
+	c.Listen = configs.DefaultListen(configs.DefaultPort)
+	h, err := p2p.New(c)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		log.Info("the default port is taken; listening on free ones", "port", configs.DefaultPort)
+		c.Listen = configs.DefaultListen(0)
+		h, err = p2p.New(c)
+	}
+	return h, err
+}
+
+// invited are the peers of the invites in the settings.
+func invited(cfg configs.Config) (peers []p2p.Peer, err error) {
+	for _, text := range cfg.Join {
+		i, err := p2p.ParseInvite(text)
+		switch {
+		case err != nil:
+			return nil, usage("join: %w", err)
+		case i.Network != cfg.Network:
+			return nil, usage("join: the invite is for network %q, this node is in %q; start it with --network %s", i.Network, cfg.Network, i.Network)
+		case !i.Expires.IsZero() && time.Now().After(i.Expires):
+			return nil, usage("join: the invite expired at %s; ask for a new one", i.Expires.Format(time.RFC3339))
+		}
+		peers = append(peers, i.Peers...)
+	}
+	return peers, nil
+}
+
+// network is what the driver needs of p2p.
+type network struct{ host *p2p.Host }
+
+var _ grid.Network = network{}
+
+func (n network) Send(ctx context.Context, to workunits.NodeID, frame []byte) error {
+	return n.host.Send(ctx, to, frame)
+}
+
+func (n network) Announce(ctx context.Context, data []byte) error { return n.host.Announce(ctx, data) }
+
+func (n network) Provide(ctx context.Context, c cid.Cid) error { return n.host.Provide(ctx, c) }
+
+func (n network) FindProviders(ctx context.Context, c cid.Cid, most int) ([]workunits.NodeID, error) {
+	peers, err := n.host.FindProviders(ctx, c, most)
+	ids := make([]workunits.NodeID, len(peers))
+	for i, p := range peers {
+		ids[i] = p.ID
+	}
+	return ids, err
+}
+
+func (n network) Addrs() []string { return n.host.Addrs() }
+
+func (n network) Peers() []grid.PeerInfo {
+	peers := n.host.Peers()
+	list := make([]grid.PeerInfo, len(peers))
+	for i, p := range peers {
+		list[i] = grid.PeerInfo{
+			PeerID: p.ID, Addrs: p.Addrs, Relayed: p.Relayed,
+			LatencyMS: float64(p.Latency) / float64(time.Millisecond),
+		}
+	}
+	return list
+}
+
+// Invite makes an invite that does not expire.
+func (n network) Invite() (string, error) { return n.host.Invite(time.Time{}) }
+
+// Join gives errors the kinds of the local interface.
+func (n network) Join(ctx context.Context, invite string) error {
+	err := n.host.Join(ctx, invite)
+	switch {
+	case errors.Is(err, p2p.ErrInvite), errors.Is(err, p2p.ErrNetwork):
+		return &api.Error{Kind: api.KindRequest, Detail: err.Error()}
+	case errors.Is(err, p2p.ErrUnreachable):
+		return fmt.Errorf("%w: %w", err, grid.ErrTimeout)
+	}
+	return err
+}
+
+// judge tells gossip what an announcement is worth.
+func judge(n *grid.Node) p2p.Validator {
+	return func(_ workunits.NodeID, data []byte) p2p.Verdict {
+		switch _, err := n.CheckAnnouncement(data); {
+		case err == nil:
+			return p2p.Accept
+		case errors.Is(err, grid.ErrStale):
+			return p2p.Ignore
+		default:
+			return p2p.Reject
+		}
+	}
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/grid/api"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/jobfile"
+)
+
+const (
+	// identityPrice is the price of a volunteer's identity in units of a job:
+	// the most that the law lets one count for.
+	identityPrice = 10
+	maxShard      = 512 // units
+	shardsWanted  = 32
+	sourceTimeout = time.Minute // for content that a job file names by CID, without progress
+)
+
+// preparer turns a job file into a manifest: it checks what the file names and
+// puts it into the node's store.
+type preparer struct {
+	app    *app
+	client *api.Client
+	base   string // folder of the job file
+	data   string // the node's directory
+	tmp    string // scratch folder, made when it is needed
+}
+
+// source is where a job file finds something: on this machine, or by CID.
+type source struct {
+	path string // absolute
+	cid  cid.Cid
+}
+
+// find tells a path from a CID: what exists is a path.
+func (p *preparer) find(field, s string) (source, error) {
+	path := s
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(p.base, path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return source{}, err
+	}
+	if _, err := os.Stat(path); err == nil {
+		return source{path: path}, nil
+	}
+	if c, err := cid.Decode(s); err == nil {
+		return source{cid: c}, nil
+	}
+	return source{}, usage("%s: %s: no such file, and not a CID", field, path)
+}
+
+// check finds what is wrong with a job without asking the node.
+func (p *preparer) check(f jobfile.File) error {
+	if f.Reduce != nil {
+		return usage("[reduce]: a second stage: %w; take the table out and combine what talka job fetch brings", errNotYet)
+	}
+	if f.Units.Stdin != "" {
+		return usage("units.stdin: standard input: %w; let the program read the file", errNotYet)
+	}
+	program, err := p.find("program", f.Program)
+	if err == nil && program.path != "" {
+		err = checkProgram(program.path)
+	}
+	if err != nil {
+		return err
+	}
+	for field, s := range map[string]string{"units.table": f.Units.Table, "units.split": splitSource(f)} {
+		if s != "" {
+			if _, err := p.find(field, s); err != nil {
+				return err
+			}
+		}
+	}
+	for _, in := range f.Inputs {
+		if _, err := p.find("inputs."+in.Path, in.Source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func splitSource(f jobfile.File) string {
+	if f.Units.Split == nil {
+		return ""
+	}
+	return f.Units.Split.Source
+}
+
+// manifest puts what the job needs into the store and describes the job.
+func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
+	m := workunits.Manifest{
+		Name: f.Name, Args: f.Units.Args, Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
+		Replicas: f.Keep.Replicas, Active: f.Stewards.Active,
+	}
+	if m.Policy.Price == 0 {
+		m.Policy.Price = identityPrice
+	}
+	program, err := p.find("program", f.Program)
+	if err != nil {
+		return m, err
+	}
+	if m.Program, err = p.add(ctx, "program", program); err != nil {
+		return m, err
+	}
+	if program.path == "" {
+		path, err := p.local(ctx, "program", program)
+		if err == nil {
+			err = checkProgram(path)
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	for _, in := range f.Inputs {
+		src, err := p.find("inputs."+in.Path, in.Source)
+		if err != nil {
+			return m, err
+		}
+		link, err := p.add(ctx, in.Path, src)
+		if err != nil {
+			return m, err
+		}
+		m.Inputs = append(m.Inputs, workunits.Input{Path: in.Path, Cid: link})
+	}
+	if err := p.units(ctx, f, &m); err != nil {
+		return m, err
+	}
+	m.Shard = min(max(m.Units/shardsWanted, 1), maxShard)
+	return m, nil
+}
+
+// units finds out how many units there are, from what tells them apart.
+func (p *preparer) units(ctx context.Context, f jobfile.File, m *workunits.Manifest) error {
+	switch u := f.Units; {
+	case u.Table != "":
+		src, err := p.find("units.table", u.Table)
+		if err != nil {
+			return err
+		}
+		path, err := p.local(ctx, "table", src)
+		if err != nil {
+			return err
+		}
+		if m.Units, err = checkTable(f, path); err != nil {
+			return err
+		}
+		link, err := p.add(ctx, "table", src)
+		m.Table = &link
+		return err
+	case u.Split != nil:
+		src, err := p.find("units.split", u.Split.Source)
+		if err != nil {
+			return err
+		}
+		path, err := p.local(ctx, "split", src)
+		if err != nil {
+			return err
+		}
+		tmp, err := p.scratch()
+		if err != nil {
+			return err
+		}
+		pieces := filepath.Join(tmp, "pieces")
+		if m.Units, err = split(path, pieces, u.Split.By, u.Split.Size, maxPieces); err != nil {
+			return err
+		}
+		link, err := p.add(ctx, "pieces of "+filepath.Base(u.Split.Source), source{path: pieces})
+		m.Inputs = append(m.Inputs, workunits.Input{Path: u.Split.Path, Cid: link, PerUnit: true})
+		return err
+	default:
+		m.Units = u.Count
+		return nil
+	}
+}
+
+// add puts a source into the store, if it is not content already.
+func (p *preparer) add(ctx context.Context, what string, src source) (workunits.Link, error) {
+	if src.path == "" {
+		return workunits.Link{Cid: src.cid}, nil
+	}
+	bar := p.app.bytesBar("adding " + what)
+	added, err := p.client.AddData(ctx, src.path, bar.set)
+	bar.end()
+	if err != nil {
+		return workunits.Link{}, err
+	}
+	c, err := cid.Decode(added.Cid)
+	return workunits.Link{Cid: c}, err
+}
+
+// local brings a source that this command itself must read to this machine.
+func (p *preparer) local(ctx context.Context, what string, src source) (string, error) {
+	if src.path != "" {
+		return src.path, nil
+	}
+	tmp, err := p.scratch()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(tmp, src.cid.String())
+	bar := p.app.bytesBar("getting " + what)
+	defer bar.end()
+	return path, p.client.GetData(ctx, src.cid, path, sourceTimeout, bar.set)
+}
+
+// scratch is a folder on the node's disk that clean removes.
+func (p *preparer) scratch() (string, error) {
+	if p.tmp == "" {
+		work := filepath.Join(p.data, workDir)
+		if err := os.MkdirAll(work, 0o700); err != nil {
+			return "", err
+		}
+		tmp, err := os.MkdirTemp(work, "submit-")
+		if err != nil {
+			return "", err
+		}
+		p.tmp = tmp
+	}
+	return p.tmp, nil
+}
+
+func (p *preparer) clean() {
+	if p.tmp != "" {
+		if err := os.RemoveAll(p.tmp); err != nil {
+			p.app.note("scratch files stay behind: %v", err)
+		}
+	}
+}
+
+// checkTable counts a table's rows and checks that they fill every argument.
+func checkTable(f jobfile.File, path string) (uint32, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	r := csv.NewReader(file)
+	r.ReuseRecord = true
+	head, err := r.Read()
+	if err != nil {
+		return 0, usage("units.table: %s: its header: %w", path, err)
+	}
+	columns := append([]string(nil), head...)
+	f.Units.Count = workunits.MaxUnits
+	for n := uint32(0); ; n++ {
+		record, err := r.Read()
+		switch {
+		case errors.Is(err, io.EOF) && n > 0:
+			return n, nil
+		case errors.Is(err, io.EOF):
+			return 0, usage("units.table: %s: want at least one row below the header", path)
+		case err != nil:
+			return 0, usage("units.table: %s: %w", path, err)
+		case n == workunits.MaxUnits:
+			return 0, usage("units.table: %s: more than %d rows", path, workunits.MaxUnits)
+		}
+		row := make(map[string]string, len(columns))
+		for i, c := range columns {
+			row[c] = record[i]
+		}
+		if len(row) < len(columns) {
+			return 0, usage("units.table: %s: two columns have the same name", path)
+		}
+		if _, err := f.UnitArgs(int(n), row); err != nil {
+			return 0, usage("units.table: %s: %w", path, err)
+		}
+	}
+}

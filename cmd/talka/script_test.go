@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/talka-grid/talka/workunits/apps"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"talka": main})
+}
+
+// The scripts run the real command in processes of its own, as users do.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("TALKA_TEST_UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TALKA_DIR", e.WorkDir+"/node")
+			e.Values[nodesKey{}] = map[string]*running{}
+			return os.WriteFile(e.WorkDir+"/lj.wasm", apps.LJ(), 0o600)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"code": code, "start": start, "stop": stop, "field": field,
+		},
+	})
+}
+
+// code runs a command that must end with the given exit code: code 2 talka x.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code EXITCODE COMMAND [ARG]...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := exitCodeOf(ts, ts.Exec(args[1], args[2:]...)); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func exitCodeOf(ts *testscript.TestScript, err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	ts.Check(err)
+	return 0
+}
+
+// running is a node that start has started.
+type running struct {
+	cmd *exec.Cmd
+	log string
+}
+
+// start runs a node on the directory of its name until stop or the script's end,
+// and waits until it says that it is up: start NAME [FLAG]...
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: start NAME [FLAG]...")
+	}
+	exe, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "talka"))
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	log, err := os.CreateTemp(filepath.Dir(dir), args[0]+"-log-")
+	ts.Check(err)
+	cmd := exec.Command(exe, append([]string{"--dir", dir, "--json", "up", "--network", "test", "--preset", "all-out",
+		"--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0"}, args[1:]...)...)
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	r := &running{cmd, log.Name()}
+	ts.Defer(func() {
+		_ = cmd.Process.Kill() // gone already after stop
+		_ = log.Close()
+	})
+	var banner struct {
+		PID int `json:"pid"`
+	}
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &banner)
+	}
+	if err != nil || banner.PID != cmd.Process.Pid {
+		said, _ := os.ReadFile(r.log) // what there is
+		ts.Fatalf("node %s: %v, banner %q, log:\n%s", args[0], err, line, said)
+	}
+	ts.Setenv("PID_"+args[0], strconv.Itoa(banner.PID))
+	nodes(ts)[args[0]] = r
+}
+
+// stop interrupts a node, which must end well: stop NAME.
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	r := nodes(ts)[args[0]]
+	ts.Check(r.cmd.Process.Signal(os.Interrupt))
+	if got := exitCodeOf(ts, r.cmd.Wait()); got != 0 {
+		said, _ := os.ReadFile(r.log) // what there is
+		ts.Fatalf("node %s ended with exit code %d, log:\n%s", args[0], got, said)
+	}
+}
+
+type nodesKey struct{}
+
+// nodes are the script's nodes by name.
+func nodes(ts *testscript.TestScript) map[string]*running {
+	return ts.Value(nodesKey{}).(map[string]*running)
+}
+
+// field puts a field of the last command's JSON into a variable: field VAR NAME.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: field VAR NAME")
+	}
+	var v map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
+	if v[args[1]] == nil {
+		ts.Fatalf("no field %q", args[1])
+	}
+	ts.Setenv(args[0], fmt.Sprint(v[args[1]]))
+}
