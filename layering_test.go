@@ -61,7 +61,8 @@ var table = []row{
 	{dir: "workunits/apps", kind: embed},
 	{dir: "workunits/apps/*", kind: guest},
 	{dir: "chunkstore", kind: inOut, may: []string{"workunits"}},
-	{dir: "chunkstore/exchange", kind: inOut, may: []string{"chunkstore"}},
+	// The vocabulary is for everyone: sources and hints are node ids.
+	{dir: "chunkstore/exchange", kind: inOut, may: []string{"chunkstore", "workunits"}},
 	{dir: "grid/wire", kind: pure, may: []string{"workunits"}},
 	{dir: "grid/steward", kind: pure, may: []string{"workunits/...", "grid/wire"}},
 	{dir: "grid/volunteer", kind: pure, may: []string{"workunits/...", "grid/wire"}},
@@ -70,10 +71,10 @@ var table = []row{
 		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/exchange",
 		"grid/wire", "grid/steward", "grid/volunteer",
 	}},
-	{dir: "grid/api", kind: inOut, may: []string{"grid", "configs"}},
+	{dir: "grid/api", kind: inOut, may: []string{"grid", "configs", "workunits"}},
 	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
-	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p"}},
+	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p", "workunits"}},
 	{dir: "configs", kind: pure, modules: []string{
 		"github.com/pelletier/go-toml/v2", "github.com/multiformats/go-multiaddr",
 	}},
