@@ -33,6 +33,9 @@ type Config struct {
 	// CataloguePeriod is the time between two pulls of a random peer's
 	// announcements, one minute if zero. Every new connection pulls as well.
 	CataloguePeriod time.Duration
+	// NoNAT leaves out relays, hole punching and AutoNAT, for hosts that everyone
+	// reaches directly. It is implied if all of Listen is loopback.
+	NoNAT bool
 	// Guests keeps connections to nodes that speak no protocol of the network,
 	// such as IPFS implementations that fetch chunks. They are shown nowhere and
 	// can use only what other packages register on Libp2p.

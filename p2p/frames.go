@@ -29,7 +29,7 @@ const (
 	frameTimeout = 30 * time.Second
 	// probeAfter is the age of a peer's last sign of life at which Send probes
 	// the connection, so that a dead peer is noticed within probeTimeout.
-	probeAfter = 5 * time.Second
+	probeAfter = 3 * time.Second
 )
 
 // ErrBusy means that too many Sends wait for the peer already. Later it may

@@ -57,6 +57,7 @@ type Host struct {
 	ctx     context.Context // ends with the host
 	cancel  context.CancelFunc
 	started chan struct{} // closed by Run
+	known   chan struct{} // closed when the DHT has its first peer
 	links   links
 	inbound inbound
 	cache   *peerCache
@@ -89,7 +90,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, self: workunits.NodeIDOf(cfg.Key), lan: onlyLoopback(listen),
-		started: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
+		started: make(chan struct{}), known: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -56,12 +56,14 @@ func (m *manager) wake() { wake(m.woken) }
 // manage looks at the peers whenever they change, and now and then. If looking
 // does not help it waits longer each time.
 func (h *Host) manage() {
-	wait := lookSoon
+	wait, known := lookSoon, h.known
 	for {
 		if h.lookAround() {
 			wait = lookSoon
 		}
 		select {
+		case <-known:
+			known = nil
 		case <-time.After(jitter(wait)):
 			wait = min(2*wait, lookRarely)
 		case <-h.manager.woken:

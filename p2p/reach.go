@@ -24,7 +24,7 @@ const (
 // reachOptions are about being reached behind NATs. A host on loopback needs
 // none of it.
 func (h *Host) reachOptions() []libp2p.Option {
-	if h.lan {
+	if h.lan || h.cfg.NoNAT {
 		return []libp2p.Option{libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery()}
 	}
 	resources := relay.DefaultResources()

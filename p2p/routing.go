@@ -29,16 +29,17 @@ const (
 	providesAtOne = 2               // at a time
 )
 
-// newDHT makes the node's DHT. It holds providers only: what is found there is
+// newDHT makes the node's DHT. It gets its first peers from the peer manager: by
+// itself it would dial before the host listens. It holds providers only: what is found there is
 // a hint, so there is nothing in it that is worth forging a value for.
 func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 	// A node is a server until AutoNAT finds that it cannot be dialled. On
 	// loopback, and on a LAN without anybody outside to ask, it stays one.
 	mode := dht.ModeAutoServer
-	if h.lan {
+	if h.lan || h.cfg.NoNAT {
 		mode = dht.ModeServer
 	}
-	return dht.New(h.base,
+	d, err := dht.New(h.base,
 		dht.ProtocolPrefix(protocol.ID("/talka/"+h.cfg.Network)),
 		dht.Mode(mode),
 		// libp2p's own 20 and 10 make a small network a full mesh.
@@ -46,8 +47,18 @@ func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 		dht.Concurrency(3),
 		dht.DisableValues(),
 		dht.ProviderDatastore(newRecords()),
-		dht.BootstrapPeersFunc(h.seeds),
 	)
+	if err != nil {
+		return nil, err
+	}
+	// The host does not listen yet, so nobody is being added.
+	table := d.RoutingTable()
+	added, known := table.PeerAdded, sync.OnceFunc(func() { close(h.known) })
+	table.PeerAdded = func(p peer.ID) {
+		added(p)
+		known()
+	}
+	return d, nil
 }
 
 // rendezvous is the key under which the nodes of a network find one another.
