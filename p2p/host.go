@@ -42,6 +42,9 @@ var (
 	ErrClosed = errors.New("network is closed")
 )
 
+// seedTTL is how long the addresses of seeds are tried without being confirmed.
+const seedTTL = time.Hour
+
 // Host is a node's place in its network. See the package comment.
 type Host struct {
 	cfg    Config
@@ -132,6 +135,9 @@ func (h *Host) open(listen []ma.Multiaddr) error {
 		return err
 	}
 	h.spawn(func() { h.watch(events) })
+	for _, seed := range h.seeds() {
+		h.base.Peerstore().AddAddrs(seed.ID, seed.Addrs, seedTTL)
+	}
 	h.base.Network().Notify(&network.NotifyBundle{ConnectedF: h.doubted})
 	if err := h.base.Network().Listen(listen...); err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -190,7 +190,7 @@ func TestSendFindsItsOwnWay(t *testing.T) {
 	a := start(t, "a", Config{Peers: []Peer{seed.peer()}}, nil)
 	b := start(t, "b", Config{Peers: []Peer{seed.peer()}}, collect(got))
 	awaitPeers(t, seed, 2)
-	awaitPeers(t, b, 1)
+	awaitTable(t, a)
 	if err := a.Send(within(t), b.ID(), []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
