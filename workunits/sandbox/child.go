@@ -49,7 +49,7 @@ func ChildMain(stdin io.Reader, stdout io.Writer) int {
 func readOrders(in *bufio.Reader, orders chan<- runOrder) {
 	for {
 		o, err := readFrame[runOrder](in, maxOrder)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			os.Exit(0)
 		}
 		if err != nil {

@@ -320,11 +320,12 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, erro
 		p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
 	}
 	p.wg.Go(func() {
-		w.serve(stdout)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.closeIdle(w) // it died unasked
-		delete(p.workers, w)
+		w.serve(stdout, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.closeIdle(w) // it died unasked
+			delete(p.workers, w)
+		})
 	})
 	answer, err := w.load(ctx, loadOrder{
 		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, ID: k.id,

@@ -28,11 +28,11 @@ func TestFrames(t *testing.T) {
 	gotOrder, err1 := readFrame[runOrder](r, maxOrder)
 	gotAnswer, err2 := readFrame[runAnswer](r, maxAnswer)
 	_, err3 := readFrame[runAnswer](r, maxAnswer)
-	if err1 != nil || err2 != nil || err3 != io.EOF || gotAnswer != answer || cmp.Diff(gotOrder.Args, order.Args) != "" || gotOrder.Seed != order.Seed {
+	if err1 != nil || err2 != nil || !errors.Is(err3, io.EOF) || gotAnswer != answer || cmp.Diff(gotOrder.Args, order.Args) != "" || gotOrder.Seed != order.Seed {
 		t.Errorf("%v %v %v: %+v, %+v", err1, err2, err3, gotOrder, gotAnswer)
 	}
 	for cut := 1; cut < 60; cut++ {
-		if _, err := readFrame[runOrder](bufio.NewReader(strings.NewReader(whole[:cut])), maxOrder); err == nil || err == io.EOF {
+		if _, err := readFrame[runOrder](bufio.NewReader(strings.NewReader(whole[:cut])), maxOrder); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 	}

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(ChildMain(os.Stdin, os.Stdout))
 	}
+	if len(os.Args) == 5 && os.Args[1] == "sandbox-parent" {
+		fmt.Fprintln(os.Stderr, parentMain(os.Args[2], os.Args[3], os.Args[4] == "paused"))
+		os.Exit(1)
+	}
 	code, err := withGuest(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,6 +52,20 @@ func withGuest(m *testing.M) (code int, err error) {
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the guest: %w\n%s", err, out)
+	}
+	// Compiled once, not by every test at the same time.
+	module, err := os.ReadFile(guest)
+	if err != nil {
+		return 1, err
+	}
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		return 1, err
+	}
+	for _, engine := range Engines() {
+		order := loadOrder{Version: protocolVersion, Engine: engine, Program: guest, ID: workunits.Sum(module), Cache: cache, Memory: 64 << 20}
+		if _, _, err := load(order); err != nil {
+			return 1, err
+		}
 	}
 	return m.Run(), nil
 }
@@ -111,13 +129,12 @@ func run(t *testing.T, p *Pool, task Task) Report {
 	return r
 }
 
-func wantVoid(t *testing.T, err error, reason workunits.VoidReason) *Void {
+func wantVoid(t *testing.T, err error, reason workunits.VoidReason) {
 	t.Helper()
 	var void *Void
 	if !errors.As(err, &void) || void.Reason != reason {
 		t.Fatalf("error %v, want a void copy: %s", err, reason)
 	}
-	return void
 }
 
 func read(t *testing.T, name string) string {

@@ -150,3 +150,15 @@ func (w wasm) file(t testing.TB) string {
 	}
 	return name
 }
+
+// endless is a program that never ends.
+var endless = wasm{pages: 1, code: ops(opLoop, void, opBr, 0, opEnd)}
+
+// grower grows its memory page by page until that is refused and exits with
+// the number of pages.
+var grower = exitWith(wasm{pages: 1}, ops(
+	opLoop, void,
+	i32(1), opMemoryGrow, 0, i32(-1), 0x47, // i32.ne
+	0x0d, 0, // br_if
+	opEnd,
+	opMemorySize, 0))

@@ -40,7 +40,7 @@ func (s *stopwatch) elapsed(now time.Time) time.Duration {
 const (
 	watchEvery     = 100 * time.Millisecond
 	watchDisk      = 5 * time.Second
-	memoryOverhead = 512 << 20 // engine, compiled module and the tree of files
+	memoryOverhead = 1 << 30 // engine, compiled module, tree of files; wazero lets stacks grow to 600 MiB
 	diskOverhead   = 1 << 20
 	loadWall       = 10 * time.Minute // to compile a module
 	loadMemory     = 4 << 30

@@ -38,8 +38,9 @@ type worker struct {
 	reason *Void // why the parent killed it
 }
 
-// serve reads frames until the child ends or misbehaves, and reaps it.
-func (w *worker) serve(stdout io.Reader) {
+// serve reads frames until the child ends or misbehaves, and reaps it. It calls
+// buried before anybody waiting for the death goes on.
+func (w *worker) serve(stdout io.Reader, buried func()) {
 	in := bufio.NewReader(stdout)
 	for {
 		body, err := readBody(in, maxAnswer)
@@ -53,6 +54,7 @@ func (w *worker) serve(stdout io.Reader) {
 	w.kill(nil)
 	// How it ended is in ProcessState.
 	_ = w.cmd.Wait()
+	buried()
 	close(w.dead)
 }
 
