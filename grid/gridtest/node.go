@@ -104,7 +104,7 @@ func (n *Node) open() {
 		n.author = ledger.NewAuthor(n.key, n.ledger)
 	}
 	secret := workunits.Sum(append([]byte("chain "), n.key.Seed()...))
-	id := steward.Identify(workunits.Identity{Enc: n.enc(), Arch: n.Arch}, secret)
+	id := n.identity(secret)
 	if n.disk.steward && n.steward == nil {
 		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Author: n.author,
 			Identity: id, Secret: secret, Rand: n.rand("steward")})
@@ -116,6 +116,16 @@ func (n *Node) open() {
 		n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.listed(), Author: n.author,
 			Identity: id, Steward: n.disk.steward})
 	}
+}
+
+// identity opens the node's log. A chain is long to make, so nodes that never
+// draw show one that draws nothing.
+func (n *Node) identity(secret [32]byte) workunits.Identity {
+	id := workunits.Identity{Enc: n.enc(), Arch: n.Arch, Anchor: workunits.Sum(secret[:]), Length: 1}
+	if n.disk.steward && !n.author.Begun() {
+		id = steward.Identify(id, secret)
+	}
+	return id
 }
 
 // listed is the succession list as the node knows it, with keys that are nobody's

@@ -88,7 +88,7 @@ func plan(r *rand.Rand, units int) (commands []string) {
 		case r.IntN(6) == 0:
 			ways = append(ways, fmt.Sprintf("ways v%d slow=%d", i, 1+r.IntN(12)))
 		case r.IntN(10) == 0:
-			ways = append(ways, fmt.Sprintf("ways v%d hang", i))
+			ways = append(ways, fmt.Sprintf("ways v%d %s", i, []string{"hang", "void", "garbage"}[r.IntN(3)]))
 		}
 	}
 	nodes := fmt.Sprintf("nodes publisher=p stewards=%s volunteers=p%s slots=%d", stewards, volunteers, 1+r.IntN(3))
@@ -116,6 +116,9 @@ func chaos(w *World, r *rand.Rand) {
 		case 1, 2:
 			n.CrashOn(kinds[r.IntN(len(kinds))], r.IntN(2) == 0)
 		case 3:
+			if !n.up && r.IntN(4) == 0 && n.steward == nil && !n.disk.steward {
+				n.Forget(1 + r.IntN(3)) // an old backup
+			}
 			n.Restart()
 		case 4:
 			var sides [2][]*Node

@@ -48,7 +48,7 @@ type commit struct {
 	workunits.Commit
 	receipts map[node]receipt
 	draws    map[node]workunits.Draw // verified against the author's chain
-	opened   map[uint32][]opening    // by unit
+	opened   map[uint32][]opening    // by unit, those that fit
 }
 
 type receipt struct {
@@ -283,7 +283,11 @@ func (b *Book) open(e ledger.Entry, s workunits.Opening) []uint32 {
 	}
 	b.about(s.Commit, func(c *commit) {
 		for _, o := range s.Units {
-			c.opened[o.Unit] = append(c.opened[o.Unit], opening{e.Ref, o})
+			name := workunits.Copy{Network: b.manifest.Network, Job: b.job, Volunteer: c.Author, Unit: o.Unit}
+			i, named := slices.BinarySearch(c.Units, o.Unit)
+			if named && name.CommitHash(o.Result.Digest, o.Nonce) == c.Hashes[i] {
+				c.opened[o.Unit] = append(c.opened[o.Unit], opening{e.Ref, o})
+			}
 		}
 	})
 	return units

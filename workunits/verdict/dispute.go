@@ -47,20 +47,14 @@ func (b *Book) recount() {
 	}
 }
 
-// losers are the volunteers against whom a disputed unit is decided. Nobody loses
-// to copies of other platforms alone: there both may be right.
+// losers are the volunteers against whom a disputed unit is decided. Copies are
+// held against those of their own platform only: elsewhere both may be right.
 func (b *Book) losers(u uint32) (who []node) {
 	list, _ := b.counting(u)
-	groups := groupsOf(list)
-	w := b.winner(groups)
-	for i, g := range groups {
-		if w < 0 || i == w {
-			continue
-		}
-		for _, k := range g.copies {
-			if slices.ContainsFunc(groups[w].copies, func(o copyOf) bool { return o.platform() == k.platform() }) {
-				who = append(who, k.who())
-			}
+	for _, k := range list {
+		groups := groupsOf(slices.DeleteFunc(slices.Clone(list), func(o copyOf) bool { return o.platform() != k.platform() }))
+		if w := b.winner(groups); w >= 0 && k.open && k.result.Digest != groups[w].digest {
+			who = append(who, k.who())
 		}
 	}
 	return who
@@ -357,14 +351,14 @@ func (b *Book) Named(u uint32) bool {
 }
 
 // Committed reports whether a volunteer committed a result of the unit that
-// counts beside further copies: where those must be canonical, plain ones do not.
+// counts beside further copies: both are canonical, or neither is.
 func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 	canonical := b.Unit(u).Canonical
 	return slices.ContainsFunc(b.byUnit[u], func(r ref) bool {
 		c := b.commits[r]
 		_, named := slices.BinarySearch(c.Units, u)
 		g := b.grants[c.Grant]
-		return r.Author == n && named && (!canonical || g == nil || g.Canonical) && !b.lost(u, c)
+		return r.Author == n && named && (g == nil || g.Canonical == canonical) && !b.lost(u, c)
 	})
 }
 

@@ -153,7 +153,7 @@ func (b *Book) all(u uint32) []copyOf {
 // copy checks one commit's copy of a unit against its grant.
 func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 	g := b.grants[c.Grant]
-	i, named := slices.BinarySearch(c.Units, u)
+	_, named := slices.BinarySearch(c.Units, u)
 	if g == nil || !named || g.hash != c.Bound || g.To != c.Author || !b.listed[g.Author] ||
 		g.Inputs != b.manifest.InputsDigest() {
 		return k, false
@@ -162,9 +162,8 @@ func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 		return k, false
 	}
 	k = copyOf{c: c, g: g, arch: g.Arch}
-	name := workunits.Copy{Network: b.manifest.Network, Job: b.job, Volunteer: c.Author, Unit: u}
 	for _, o := range c.opened[u] {
-		if name.CommitHash(o.Result.Digest, o.Nonce) == c.Hashes[i] && (!k.open || less(o.ref, k.opening)) {
+		if !k.open || less(o.ref, k.opening) {
 			k.open, k.opening, k.result = true, o.ref, o.Result
 		}
 	}
@@ -218,16 +217,23 @@ func groupsOf(copies []copyOf) (groups []group) {
 	return groups
 }
 
-// byPlatform reports whether results differ as architectures do: two of them
-// have no result in common.
-func byPlatform(groups []group) bool {
+// byPlatform reports whether results differ as architectures may: two of them
+// have no result in common, or the publisher trusts a copy on one and another
+// one differs from it.
+func (b *Book) byPlatform(plain []copyOf) bool {
 	digests := map[string]map[digest]bool{}
-	for _, g := range groups {
-		for _, k := range g.copies {
-			if digests[k.arch] == nil {
-				digests[k.arch] = map[digest]bool{}
-			}
-			digests[k.arch][g.digest] = true
+	for _, k := range plain {
+		if !k.open {
+			continue
+		}
+		if digests[k.arch] == nil {
+			digests[k.arch] = map[digest]bool{}
+		}
+		digests[k.arch][k.result.Digest] = true
+		if b.manifest.Trusts(k.who()) && slices.ContainsFunc(plain, func(o copyOf) bool {
+			return o.open && o.arch != k.arch && o.result.Digest != k.result.Digest
+		}) {
+			return true
 		}
 	}
 	for _, x := range digests {
@@ -240,21 +246,17 @@ func byPlatform(groups []group) bool {
 	return false
 }
 
-// counting lists the copies of a unit that count, one for a volunteer, and tells
-// whether only canonical ones do because the others differ by platform.
+// counting lists the copies of a unit that count, one for a volunteer: canonical
+// ones where all are or where plain ones differ by platform, else plain ones.
 func (b *Book) counting(u uint32) (list []copyOf, canonical bool) {
-	list = slices.DeleteFunc(b.all(u), func(k copyOf) bool {
-		return b.burned[k.who()] || b.forked[k.who()]
-	})
+	list = b.all(u)
 	canonical = b.manifest.Canonical
 	if !canonical && b.mixed[u] {
-		plain := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical })
-		canonical = byPlatform(groupsOf(plain))
+		canonical = b.byPlatform(slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical }))
 	}
-	if canonical {
-		return slices.DeleteFunc(list, func(k copyOf) bool { return !k.g.Canonical }), true
-	}
-	return slices.CompactFunc(list, func(x, y copyOf) bool { return x.who() == y.who() }), false
+	return slices.DeleteFunc(list, func(k copyOf) bool {
+		return b.burned[k.who()] || b.forked[k.who()] || k.g.Canonical != canonical
+	}), canonical
 }
 
 // follows reports whether x was granted by someone who held y's commit.

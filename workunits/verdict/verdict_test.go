@@ -1,0 +1,320 @@
+package verdict_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// TestUnits checks unit 0's verdict after short histories.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	audit := func(*workunits.Manifest) {}
+	none := func(m *workunits.Manifest) { m.Policy.Mode = workunits.VerifyNone }
+	trust := func(m *workunits.Manifest) { m.Policy.Trusted = []workunits.NodeID{idOf("v1")} }
+	for _, c := range []struct {
+		name    string
+		change  func(*workunits.Manifest)
+		history func(*world)
+		state   verdict.State
+		support int
+	}{
+		{"nothing", audit, func(*world) {}, verdict.Open, 0},
+		{"a grant", audit, func(w *world) { w.grant("s1", "v1", 0) }, verdict.Open, 0},
+		{"a commit without draws", audit, func(w *world) { w.commit(w.grant("s1", "v1", 0), "x") }, verdict.Pending, 1},
+		{"a drawn commit wants another", audit, func(w *world) { w.execute("s1", "v1", 0, "x") }, verdict.Open, 1},
+		{"one draw is no draw", audit, func(w *world) {
+			w.drawn(w.commit(w.grant("s1", "v1", 0), "x"), "s1")
+		}, verdict.Pending, 1},
+		{"the publisher's draw is enough", audit, func(w *world) {
+			w.drawn(w.commit(w.grant("s1", "v1", 0), "x"), "p")
+		}, verdict.Open, 1},
+		{"two that follow", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")) }, verdict.Accepted, 2},
+		{"two that follow, kept by one", audit, func(w *world) {
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			w.store("s1", w.open("s2", a), 0)
+			w.open("s2", b)
+		}, verdict.Pending, 2},
+		{"kept by who is no steward", audit, func(w *world) {
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			o := w.open("s2", a)
+			w.open("s2", b)
+			w.store("s1", o, 0)
+			w.store("v7", o, 0)
+		}, verdict.Pending, 2},
+		{"two that follow, one not open", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x")); w.execute("s1", "v2", 0, "x") }, verdict.Pending, 2},
+		{"two granted at once count as one", audit, func(w *world) {
+			g, h := w.grant("s1", "v1", 0), w.grant("s1", "v2", 0)
+			a, b := w.commit(g, "x"), w.commit(h, "x")
+			w.drawn(a, "s1", "s2")
+			w.drawn(b, "s1", "s2")
+			w.keep(a, b)
+		}, verdict.Open, 1},
+		{"another grantor that had not heard counts as one", audit, func(w *world) {
+			a := w.execute("s1", "v1", 0, "x")
+			b := w.execute("s3", "v2", 0, "x") // s3 has no receipt of a
+			w.keep(a, b)
+		}, verdict.Open, 1},
+		{"a third that follows one of two", audit, func(w *world) {
+			a := w.execute("s1", "v1", 0, "x")
+			b := w.execute("s3", "v2", 0, "x")
+			c := w.execute("s1", "v3", 0, "x")
+			w.keep(a, b, c)
+		}, verdict.Accepted, 2},
+		{"the same volunteer twice", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v1", 0, "x")) }, verdict.Open, 1},
+		{"a grant to somebody else", audit, func(w *world) {
+			g := w.grant("s1", "v1", 0)
+			g.to = "v2"
+			w.drawn(w.commit(g, "x"), "s1", "s2")
+		}, verdict.Open, 0},
+		{"a grant by nobody", audit, func(w *world) { w.execute("v9", "v1", 0, "x") }, verdict.Open, 0},
+		{"a commit to another grant than it names", audit, func(w *world) {
+			g := w.grant("s1", "v1", 0)
+			g.bound = workunits.Sum([]byte("another"))
+			w.drawn(w.commit(g, "x"), "s1", "s2")
+		}, verdict.Open, 0},
+		{"an opening that does not fit", audit, func(w *world) {
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			a.text = "y"
+			w.keep(a, b)
+		}, verdict.Pending, 2},
+		{"a steward that granted the unit does not execute it", audit, func(w *world) {
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("p", "s1", 0, "x"))
+		}, verdict.Open, 1},
+		{"a custodian does not execute", audit, func(w *world) {
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "s2", 0, "x"))
+		}, verdict.Open, 1},
+		{"results differ", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "y")) }, verdict.Open, 0},
+		{"the publisher's copy decides", audit, func(w *world) {
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "y"), w.execute("s1", "p", 0, "x"))
+		}, verdict.Accepted, 2},
+		{"a trusted copy is enough", trust, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x")) }, verdict.Accepted, 1},
+		{"others are checked beside it", trust, func(w *world) { w.keep(w.execute("s1", "v2", 0, "x")) }, verdict.Open, 1},
+		{"an accepted unit stands while a late copy is closed", audit, func(w *world) {
+			late := w.grant("s1", "v3", 0)
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+			w.drawn(w.commit(late, "x"), "s1", "s2")
+		}, verdict.Accepted, 2},
+		{"and is reopened by one that differs", audit, func(w *world) {
+			late := w.grant("s1", "v3", 0)
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+			c := w.commit(late, "y")
+			w.drawn(c, "s1", "s2")
+			w.keep(c)
+		}, verdict.Open, 0},
+		{"one copy without verification", none, func(w *world) {
+			c := w.commit(w.grant("p", "v1", 0), "x")
+			w.drawn(c, "p")
+			w.store("p", w.open("v1", c), 0)
+		}, verdict.Accepted, 1},
+		{"no draw, no acceptance", none, func(w *world) {
+			c := w.commit(w.grant("p", "v1", 0), "x")
+			w.store("p", w.open("v1", c), 0)
+		}, verdict.Pending, 1},
+		{"a void copy", audit, func(w *world) { w.void(w.grant("s1", "v1", 0)) }, verdict.Open, 0},
+		{"as many void copies as tries", audit, func(w *world) {
+			w.void(w.grant("s1", "v1", 0))
+			w.void(w.grant("s1", "v2", 0))
+		}, verdict.Failed, 0},
+		{"one void copy stated twice", audit, func(w *world) {
+			g := w.grant("s1", "v1", 0)
+			w.void(g)
+			w.void(g)
+		}, verdict.Open, 0},
+		{"a commit that is given up", audit, func(w *world) {
+			c := w.execute("s1", "v1", 0, "x")
+			w.say("s1", workunits.Expiry{Grant: c.ref})
+		}, verdict.Open, 0},
+		{"a commit that came after the lease", audit, func(w *world) {
+			g := w.grant("s1", "v1", 0)
+			w.say("s1", workunits.Expiry{Grant: g.ref})
+			w.drawn(w.commit(g, "x"), "s1", "s2")
+		}, verdict.Open, 1},
+		{"given up by a volunteer", audit, func(w *world) {
+			c := w.execute("s1", "v1", 0, "x")
+			w.say("v2", workunits.Expiry{Grant: c.ref})
+		}, verdict.Open, 1},
+		{"an agreed result that nobody serves", audit, func(w *world) {
+			for _, c := range []copied{w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")} {
+				w.open("s2", c)
+				w.say("s1", workunits.Expiry{Grant: c.ref})
+			}
+		}, verdict.Open, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(c.change)
+			c.history(w)
+			b := w.book()
+			if v := b.Unit(0); v.State != c.state || v.Support != c.support {
+				t.Errorf("%s with support %d, want %s with %d: %+v", v.State, v.Support, c.state, c.support, v)
+			}
+			r := rand.New(rand.NewPCG(1, 1))
+			for range 20 {
+				if got, want := w.fingerprint(w.shuffled(r)), w.fingerprint(b); got != want {
+					t.Fatalf("another order gives\n%s\nwant\n%s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestBurnReopens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(nil)
+	for u := range uint32(3) { // v1 and v2 agree on three units
+		w.keep(w.execute("s1", "v1", u, "x"), w.execute("s1", "v2", u, "x"))
+	}
+	b := w.book()
+	if b.Stake(idOf("v1")) != 3 || b.Counts()[verdict.Accepted] != 3 {
+		t.Fatalf("stake %d, %v", b.Stake(idOf("v1")), b.Counts())
+	}
+	w.keep(w.execute("s1", "v1", 3, "wrong"), w.execute("s1", "p", 3, "right"))
+	var changed []uint32
+	for _, e := range w.entries {
+		changed = append(changed, b.Apply(e)...) // what it had read it passes over
+	}
+	if !b.Burned(idOf("v1")) || b.Burned(idOf("v2")) || b.Stake(idOf("v1")) != 0 || b.Stake(idOf("v2")) != 0 {
+		t.Errorf("faults %v, stakes %v", b.Faults(), b.Stakes())
+	}
+	for u := range uint32(3) {
+		if b.Unit(u).State != verdict.Open || !slices.Contains(changed, u) {
+			t.Errorf("unit %d is %s; told of: %t", u, b.Unit(u).State, slices.Contains(changed, u))
+		}
+	}
+	if f := b.Faults(); len(f) != 1 || f[0].Name != workunits.FaultWrong || !slices.Equal(f[0].Units, []uint32{3}) {
+		t.Errorf("faults %v", f)
+	}
+}
+
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	w := newWorld(nil)
+	run := func(to, arch string, canonical bool, text string) copied {
+		c := w.commit(w.grantFor("s1", to, 0, arch, canonical), text)
+		w.drawn(c, "s1", "s2")
+		w.keep(c)
+		return c
+	}
+	run("v1", "amd64", false, "x")
+	run("v2", "arm64", false, "y")
+	if v := w.book().Unit(0); v.State != verdict.Open || !v.Canonical || v.Contested {
+		t.Fatalf("a split by platform: %+v", v)
+	}
+	run("v3", "arm64", false, "x") // an echo of the other platform's result
+	run("v4", "amd64", true, "z")
+	run("v1", "amd64", true, "z")
+	run("p", "amd64", false, "x")
+	b := w.book()
+	if v := b.Unit(0); v.State != verdict.Accepted || v.Result != result("z") {
+		t.Errorf("canonical copies agree: %+v", v)
+	}
+	if len(b.Faults()) > 0 {
+		t.Errorf("a difference of platforms burned %v", b.Faults())
+	}
+	run("v5", "amd64", true, "wrong")
+	run("p", "amd64", true, "z")
+	if b := w.book(); !b.Burned(idOf("v5")) || len(b.Faults()) != 1 || b.Unit(0).State != verdict.Accepted {
+		t.Errorf("a wrong canonical copy: %v, %+v", b.Faults(), b.Unit(0))
+	}
+}
+
+func TestBadDraw(t *testing.T) {
+	t.Parallel()
+	w := newWorld(nil)
+	c := w.commit(w.grant("s1", "v1", 0), "x")
+	w.receipt("s1", c)
+	w.receipt("s2", c)
+	w.say("s1", workunits.Draw{Commit: c.commit, Index: 1, Value: workunits.Sum([]byte("chosen"))})
+	w.draw("s2", c)
+	b := w.book()
+	if b.Unit(0).State != verdict.Pending {
+		t.Errorf("a value that is not of the chain drew: %+v", b.Unit(0))
+	}
+	if f := b.Faults(); len(f) != 1 || f[0].Name != workunits.FaultDraw || f[0].Node != idOf("s1") {
+		t.Errorf("faults %v", f)
+	}
+}
+
+// history draws statements of a job, most of them sensible.
+func history(t *rapid.T, w *world) {
+	stewards, volunteers := []string{"p", "s1", "s2", "s3"}, []string{"v1", "v2", "v3", "v4", "s3", "p"}
+	one := func(list []string, what string) string { return rapid.SampledFrom(list).Draw(t, what) }
+	var copies []copied
+	for range rapid.IntRange(1, 25).Draw(t, "steps") {
+		if len(copies) == 0 || rapid.Bool().Draw(t, "execute") {
+			text := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(t, "result")
+			arch := rapid.SampledFrom([]string{"amd64", "amd64", "arm64"}).Draw(t, "architecture")
+			g := w.grantFor(one(stewards, "grantor"), one(volunteers, "volunteer"), uint32(rapid.IntRange(0, 2).Draw(t, "unit")),
+				arch, rapid.IntRange(0, 4).Draw(t, "canonical") == 0)
+			if rapid.IntRange(0, 9).Draw(t, "void") == 0 {
+				w.void(g)
+				continue
+			}
+			c := w.commit(g, text)
+			copies = append(copies, c)
+			if rapid.IntRange(0, 5).Draw(t, "undrawn") > 0 {
+				w.drawn(c, "s1", "s2")
+			}
+			continue
+		}
+		c := rapid.SampledFrom(copies).Draw(t, "copy")
+		if rapid.IntRange(0, 9).Draw(t, "give up") == 0 {
+			w.say(one(stewards, "who"), workunits.Expiry{Grant: c.ref})
+		} else {
+			w.keep(c)
+		}
+	}
+}
+
+// TestOrderProperty: any order and repetition of a history's statements gives
+// the same bytes.
+func TestOrderProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(nil)
+		history(t, w)
+		want := w.fingerprint(w.book())
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		for range 3 {
+			if got := w.fingerprint(w.shuffled(r)); got != want {
+				t.Fatalf("another order gives\n%s\nwant\n%s", got, want)
+			}
+		}
+	})
+}
+
+// TestWithholdingProperty: a volunteer never gains stake by withholding the end
+// of its log, which is all that a hash chain lets it withhold, as long as that
+// changes nothing about who is burned. So far these may gain: who is burned by
+// the copies that it withholds, who helped to burn those with whom it agrees
+// elsewhere, and a steward that withholds that it granted what it executed.
+func TestWithholdingProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(nil)
+		history(t, w)
+		whole := w.book()
+		for i := range 4 {
+			who := idOf(fmt.Sprint("v", i+1))
+			for n := range w.ledger.Len(who) {
+				heads := w.ledger.Heads()
+				k := slices.IndexFunc(heads, func(h workunits.LogHead) bool { return h.Author == who })
+				heads[k].Len, heads[k].Hash = n, w.ledger.At(who, n)
+				part := w.read(heads)
+				if !slices.Equal(part.BurnedNodes(), whole.BurnedNodes()) {
+					continue
+				}
+				if got := part.Stake(who); got > whole.Stake(who) {
+					t.Fatalf("%d of %d statements of v%d give it stake %d instead of %d", n, w.ledger.Len(who), i+1, got, whole.Stake(who))
+				}
+			}
+		}
+	})
+}
