@@ -28,7 +28,9 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 	case workunits.Grant:
 		m.leases[e.Ref] = m.now + b.Lease
 	case workunits.Expiry:
-		delete(m.leases, b.Grant)
+		if m.book.Listed(e.Author) {
+			delete(m.leases, b.Grant)
+		}
 	case workunits.Commit:
 		m.thin[e.Ref] = e.Hash
 		m.answered(b)
