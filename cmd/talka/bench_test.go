@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/apps"
+	"github.com/talka-grid/talka/workunits/sandbox"
+)
+
+// emptyProgram is a command that does nothing: a memory, and a _start that returns.
+const emptyProgram = "\x00asm\x01\x00\x00\x00" + // header
+	"\x01\x04\x01\x60\x00\x00" + // type () -> ()
+	"\x03\x02\x01\x00" + // function 0 of that type
+	"\x05\x03\x01\x00\x01" + // memory of one page
+	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x00" + // exports
+	"\x0a\x04\x01\x02\x00\x0b" // code: end
+
+// benchGrid is a publisher and volunteers as processes of their own.
+type benchGrid struct {
+	b     *testing.B
+	demo  *demo
+	nodes []*demoNode // the publisher first
+}
+
+func newBenchGrid(b *testing.B, volunteers, stewards int) *benchGrid {
+	exe := os.Getenv("TALKA_TEST_BIN")
+	if exe == "" {
+		b.Skip("TALKA_TEST_BIN names no talka to start: use make bench")
+	}
+	dir, err := os.MkdirTemp("", "tb")
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := &benchGrid{b: b, demo: &demo{app: &app{out: os.Stderr, err: os.Stderr, env: os.Environ()}, exe: exe, dir: dir}}
+	b.Cleanup(func() {
+		for _, n := range g.nodes {
+			if err := n.stop(); err != nil {
+				b.Error(err)
+			}
+		}
+		_ = os.RemoveAll(dir)
+	})
+	ctx := b.Context()
+	pub := g.start("p", g.demo.up("up", "--seed")...)
+	var invite struct{ Invite string }
+	var project struct{ Project workunits.ProjectID }
+	if err := errors.Join(g.demo.command(ctx, pub, &invite, "invite"), g.demo.command(ctx, pub, &project, "project", "new", "bench")); err != nil {
+		b.Fatal(err)
+	}
+	for i := range volunteers {
+		g.start("v"+strconv.Itoa(i), g.demo.up("up", "--join", invite.Invite, "--trust", project.Project.String(), fmt.Sprintf("--steward=%t", i < stewards))...)
+	}
+	if err := poll(ctx, func() (bool, error) {
+		st, err := pub.client.Status(ctx)
+		return st.Peers >= volunteers, err
+	}); err != nil {
+		b.Fatal(err)
+	}
+	return g
+}
+
+func (g *benchGrid) start(name string, args ...string) *demoNode {
+	n := &demoNode{name: name, dir: filepath.Join(g.demo.dir, name), args: args}
+	if err := n.start(g.b.Context(), g.demo.exe, g.demo.env()); err != nil {
+		g.b.Fatal(err)
+	}
+	g.nodes = append(g.nodes, n)
+	return n
+}
+
+// job submits a job and waits for its end; it returns the time between and the
+// copies executed.
+func (g *benchGrid) job(program []byte, file string) (time.Duration, int) {
+	g.b.Helper()
+	work := filepath.Join(g.demo.dir, "job")
+	if err := errors.Join(os.MkdirAll(work, 0o700), os.WriteFile(filepath.Join(work, "program.wasm"), program, 0o600),
+		os.WriteFile(filepath.Join(work, "job.toml"), []byte(file), 0o600)); err != nil {
+		g.b.Fatal(err)
+	}
+	ctx := g.b.Context()
+	var out struct{ Job workunits.JobID }
+	if err := g.demo.command(ctx, g.nodes[0], &out, "job", "submit", filepath.Join(work, "job.toml"), "--project", "bench"); err != nil {
+		g.b.Fatal(err)
+	}
+	begun := time.Now()
+	info, err := g.nodes[0].client.WaitJob(ctx, out.Job)
+	if err != nil || info.Units.Accepted != info.Units.Total {
+		g.b.Fatalf("job came to %+v, %v", info, err)
+	}
+	return time.Since(begun), info.Copies
+}
+
+// processor is the processor time that the nodes and their children used.
+func (g *benchGrid) processor() (total time.Duration) {
+	for _, n := range g.nodes {
+		pids := []string{strconv.Itoa(n.cmd.Process.Pid)}
+		children, _ := filepath.Glob("/proc/" + pids[0] + "/task/*/children")
+		for _, c := range children {
+			b, _ := os.ReadFile(c)
+			pids = append(pids, strings.Fields(string(b))...)
+		}
+		for _, pid := range pids {
+			total += processTime(pid)
+		}
+	}
+	return total
+}
+
+// processTime is what a process and its reaped children used so far.
+func processTime(pid string) time.Duration {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	var ticks int
+	for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime
+		n, _ := strconv.Atoi(f[i])
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+const benchJob = `name    = "bench"
+program = "program.wasm"
+[units]
+count = %d
+args  = [%s]
+[limits]
+memory = "64MiB"
+time   = "30s"
+[verify]
+error = 0.01
+mode  = "%s"
+`
+
+// BenchmarkUnits measures a thousand units that do nothing, on one publisher and
+// six volunteers as processes: what coordination and the sandbox cost.
+func BenchmarkUnits(b *testing.B) {
+	for _, mode := range []string{"none", "audit"} {
+		b.Run(mode, func(b *testing.B) {
+			g := newBenchGrid(b, 6, 3)
+			for b.Loop() {
+				d, copies := g.job([]byte(emptyProgram), fmt.Sprintf(benchJob, 1000, "", mode))
+				b.ReportMetric(1000/d.Seconds(), "units/s")
+				b.ReportMetric(float64(copies)/1000, "copies/unit")
+			}
+		})
+	}
+}
+
+// BenchmarkUsefulShare measures how much of all processor time is the units' own,
+// for units of about 100 ms.
+func BenchmarkUsefulShare(b *testing.B) {
+	const units, args = 200, `"--atoms", "13", "--seed", "{unit}", "--steps", "1200"`
+	pool := benchPool(b)
+	var own time.Duration
+	for unit := range 5 {
+		own += runOnce(b, pool, apps.LJ(), "--atoms", "13", "--seed", strconv.Itoa(unit), "--steps", "1200").CPU / 5
+	}
+	g := newBenchGrid(b, 6, 3)
+	for b.Loop() {
+		before := g.processor()
+		_, copies := g.job(apps.LJ(), fmt.Sprintf(benchJob, units, args, "none"))
+		b.ReportMetric(100*own.Seconds()*float64(copies)/(g.processor()-before).Seconds(), "%useful")
+		b.ReportMetric(float64(own.Milliseconds()), "ms/unit")
+	}
+}
+
+// BenchmarkIdle measures a node that has four peers and nothing to do.
+func BenchmarkIdle(b *testing.B) {
+	g := newBenchGrid(b, 4, 2)
+	pid := strconv.Itoa(g.nodes[0].cmd.Process.Pid)
+	const span = 20 * time.Second
+	for b.Loop() {
+		<-time.After(span / 4) // the start settles
+		before := processTime(pid)
+		<-time.After(span)
+		b.ReportMetric(100*(processTime(pid)-before).Seconds()/span.Seconds(), "%core")
+		status, err := os.ReadFile("/proc/" + pid + "/status")
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, rss, _ := strings.Cut(string(status), "VmRSS:")
+		kib, err := strconv.Atoi(strings.Fields(rss)[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(kib)/1024, "MiB")
+	}
+}
+
+func benchPool(b *testing.B) *sandbox.Pool {
+	exe := os.Getenv("TALKA_TEST_BIN")
+	if exe == "" {
+		b.Skip("TALKA_TEST_BIN names no talka to start: use make bench")
+	}
+	pool, err := sandbox.New(sandbox.Config{CacheDir: b.TempDir(), Slots: 1, Command: []string{exe, "sandbox-child"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = pool.Close() })
+	return pool
+}
+
+func runOnce(b *testing.B, pool *sandbox.Pool, program []byte, args ...string) sandbox.Report {
+	b.Helper()
+	dir := b.TempDir()
+	path := filepath.Join(dir, "program.wasm")
+	if err := os.WriteFile(path, program, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	r, err := pool.Run(b.Context(), sandbox.Task{Program: path, ProgramID: workunits.Sum(program), Args: args, Dir: filepath.Join(dir, "run"),
+		Limits: sandbox.Limits{Memory: 256 << 20, Output: 1 << 20, Files: 10, Wall: time.Minute}}, nil)
+	if err != nil || r.Code != 0 {
+		b.Fatalf("program ended with %d, %v", r.Code, err)
+	}
+	return r
+}
+
+// BenchmarkKernels measures C programs in the sandbox against the same source
+// compiled for this machine; the best of a few runs each, in turn.
+func BenchmarkKernels(b *testing.B) {
+	pool := benchPool(b)
+	for _, k := range apps.Kernels() {
+		b.Run(k.Name, func(b *testing.B) {
+			dir := b.TempDir()
+			source, native := filepath.Join(dir, "k.c"), filepath.Join(dir, "k")
+			if err := os.WriteFile(source, k.Source, 0o600); err != nil {
+				b.Fatal(err)
+			}
+			if out, err := exec.Command("cc", "-O3", "-ffp-contract=off", "-o", native, source, "-lm").CombinedOutput(); err != nil {
+				b.Fatalf("%v: %s", err, out)
+			}
+			runOnce(b, pool, k.Wasm) // compiles
+			for b.Loop() {
+				inside, outside := time.Hour, time.Hour
+				for range 3 {
+					begun := time.Now()
+					ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+					err := exec.CommandContext(ctx, native).Run()
+					cancel()
+					if err != nil {
+						b.Fatal(err)
+					}
+					outside = min(outside, time.Since(begun))
+					inside = min(inside, runOnce(b, pool, k.Wasm).Wall)
+				}
+				b.ReportMetric(inside.Seconds()/outside.Seconds(), "x-native")
+			}
+		})
+	}
+}
