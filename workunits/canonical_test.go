@@ -254,8 +254,9 @@ func TestInnerEncoding(t *testing.T) {
 	t.Parallel()
 	t.Run("manifest", func(t *testing.T) {
 		t.Parallel()
+		key := testKey(1)
 		variants(Encode(sampleManifest()), func(what string, b []byte) {
-			block := Encode(SignedManifest{b, sign(testKey(1), domainManifest, b)})
+			block := Encode(SignedManifest{b, sign(key, domainManifest, b)})
 			if _, _, err := ParseManifest(block); !errors.Is(err, ErrEncoding) {
 				t.Errorf("%s: got error %v, want %v", what, err, ErrEncoding)
 			}
@@ -264,10 +265,10 @@ func TestInnerEncoding(t *testing.T) {
 	for _, body := range sampleBodies() {
 		t.Run(body.Kind().String(), func(t *testing.T) {
 			t.Parallel()
+			s, key := sampleSegment(), testKey(2)
 			variants(Encode(body), func(what string, b []byte) {
-				s := sampleSegment()
 				s.Statements[1] = Statement{Kind: body.Kind(), Body: b}
-				s.Sign(testKey(2))
+				s.Sign(key)
 				if _, err := ParseSegment(s.Encode()); !errors.Is(err, ErrEncoding) {
 					t.Errorf("%s: got error %v, want %v", what, err, ErrEncoding)
 				}

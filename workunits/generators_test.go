@@ -14,7 +14,10 @@ func genDigest() *rapid.Generator[Digest] {
 	return rapid.Map(genBytes(32), func(b []byte) Digest { return Digest(b) })
 }
 
-func genNode() *rapid.Generator[NodeID] { return rapid.Map(rapid.Byte(), testNode) }
+// genNode makes one of 256 ids, which are nobody's keys.
+func genNode() *rapid.Generator[NodeID] {
+	return rapid.Map(rapid.Byte(), func(b byte) NodeID { return NodeID(Sum([]byte{b})) })
+}
 
 func genName() *rapid.Generator[string] {
 	return rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`)

@@ -72,12 +72,16 @@ func TestBadSignatures(t *testing.T) {
 		}
 	}
 	// Every bit of the signature counts.
+	s := sampleSegment()
 	for i := range 64 * 8 {
-		s := sampleSegment()
 		s.Sig[i/8] ^= 1 << (i % 8)
 		if _, err := ParseSegment(s.Encode()); !errors.Is(err, ErrSignature) {
 			t.Errorf("bit %d of the signature: got error %v, want %v", i, err, ErrSignature)
 		}
+		s.Sig[i/8] ^= 1 << (i % 8)
+	}
+	if _, err := ParseSegment(s.Encode()); err != nil {
+		t.Errorf("signature put right again: %v", err)
 	}
 }
 
