@@ -24,7 +24,7 @@ func TestSimulation(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			simulate(t, seed, 12)
+			simulate(t, seed, 8)
 		})
 	}
 }

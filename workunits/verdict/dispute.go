@@ -261,7 +261,7 @@ func (b *Book) Head(logs []workunits.LogHead) workunits.Head {
 }
 
 // Results is the digest of all verdicts in unit order: what a seal is about.
-func (b *Book) Results() digest {
+func (b *Book) Results() workunits.Digest {
 	var sum []byte
 	for u := uint32(0); u < b.manifest.Units; u++ {
 		if v := b.Unit(u); v.State == Accepted {
@@ -296,7 +296,7 @@ func (b *Book) Grant(r workunits.Ref) (workunits.Grant, bool) {
 }
 
 // Commit returns a commit by its place, with its chain hash.
-func (b *Book) Commit(r workunits.Ref) (workunits.Commit, digest, bool) {
+func (b *Book) Commit(r workunits.Ref) (workunits.Commit, workunits.Digest, bool) {
 	c, ok := b.commits[r]
 	if !ok {
 		return workunits.Commit{}, digest{}, false
