@@ -148,7 +148,7 @@ func TestEndlessLoop(t *testing.T) {
 		wantVoid(t, err, workunits.VoidCPU)
 
 		// A pool of which a child was killed goes on.
-		if r := run(t, p, task(t, guest, "exit", "7")); r.Code != 7 {
+		if r := run(t, p, task(t, guest(t), "exit", "7")); r.Code != 7 {
 			t.Errorf("code %d", r.Code)
 		}
 	})
@@ -177,7 +177,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	_, err := p.Run(ctx, task(t, endless.file(t)), func(int) {
 		waiting, giveUp := context.WithCancel(t.Context())
 		giveUp()
-		if _, err := p.Run(waiting, task(t, guest, "nothing"), nil); !errors.Is(err, context.Canceled) {
+		if _, err := p.Run(waiting, task(t, guest(t), "nothing"), nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("waiting for the only slot: %v", err)
 		}
 		cancel()
@@ -215,7 +215,7 @@ func TestCloseEndsRuns(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Run(t.Context(), task(t, guest, "nothing"), nil); !errors.Is(err, ErrClosed) {
+	if _, err := p.Run(t.Context(), task(t, guest(t), "nothing"), nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -233,7 +233,7 @@ func TestBadPrograms(t *testing.T) {
 				t.Errorf("%s: Check says %v", name, err)
 			}
 		}
-		gone := task(t, guest, "nothing")
+		gone := task(t, guest(t), "nothing")
 		gone.Program, gone.ProgramID = filepath.Join(t.TempDir(), "gone"), workunits.Sum([]byte("gone"))
 		_, err := p.Run(t.Context(), gone, nil)
 		wantVoid(t, err, workunits.VoidEngine)
@@ -247,7 +247,7 @@ func TestFullDiskIsVoid(t *testing.T) {
 	}
 	for _, engine := range Engines() {
 		// As a child does it, but for standard output, which is always full.
-		first := task(t, guest, "fill", "-", "10")
+		first := task(t, guest(t), "fill", "-", "10")
 		order, err := prepare(&first)
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +257,7 @@ func TestFullDiskIsVoid(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, _, err := load(loadOrder{
-			Version: protocolVersion, Engine: engine, Program: guest, ID: first.ProgramID, Cache: cache, Memory: 64 << 20,
+			Version: protocolVersion, Engine: engine, Program: guest(t), ID: first.ProgramID, Cache: cache, Memory: 64 << 20,
 		})
 		if err != nil {
 			t.Fatal(err)

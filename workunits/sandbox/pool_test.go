@@ -33,7 +33,7 @@ func pidOf(t *testing.T, p *Pool, task Task) (pid int) {
 
 func TestChildrenAreWarm(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		first := task(t, guest, "nothing")
+		first := task(t, guest(t), "nothing")
 		a := pidOf(t, p, first)
 		if b := pidOf(t, p, taskAgain(t, first, "exit", "1")); b != a {
 			t.Errorf("the second task ran in %d, the first in %d", b, a)
@@ -65,7 +65,7 @@ func TestIdleChildrenAreClosed(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, Config{CacheDir: cache, Idle: time.Millisecond})
 	var w *worker
-	if _, err := p.Run(t.Context(), task(t, guest, "nothing"), func(int) { w = onlyWorker(t, p) }); err != nil {
+	if _, err := p.Run(t.Context(), task(t, guest(t), "nothing"), func(int) { w = onlyWorker(t, p) }); err != nil {
 		t.Fatal(err)
 	}
 	<-w.dead
@@ -74,7 +74,7 @@ func TestIdleChildrenAreClosed(t *testing.T) {
 func TestDeadIdleChildIsReplaced(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, Config{CacheDir: cache})
-	first := task(t, guest, "nothing")
+	first := task(t, guest(t), "nothing")
 	pid := pidOf(t, p, first)
 	w := onlyWorker(t, p)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -91,7 +91,7 @@ func TestManyAtOnce(t *testing.T) {
 		p := newPool(t, Config{Engine: strings.Split(t.Name(), "/")[1], CacheDir: cache, Slots: 3})
 		var wg sync.WaitGroup
 		for i := range 12 {
-			tasks := []Task{task(t, guest, "exit", fmt.Sprint(i)), task(t, exitWith(wasm{pages: 1}, i32(int32(i%5))).file(t))}
+			tasks := []Task{task(t, guest(t), "exit", fmt.Sprint(i)), task(t, exitWith(wasm{pages: 1}, i32(int32(i%5))).file(t))}
 			for _, task := range tasks {
 				wg.Go(func() {
 					r, err := p.Run(t.Context(), task, nil)
@@ -203,7 +203,7 @@ func TestPause(t *testing.T) {
 
 		// What starts in a pause waits for its end.
 		finished := make(chan Report)
-		again := task(t, guest, "exit", "5")
+		again := task(t, guest(t), "exit", "5")
 		go func() {
 			r, err := p.Run(t.Context(), again, nil)
 			if err != nil {

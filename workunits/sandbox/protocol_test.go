@@ -92,7 +92,7 @@ func TestAnswersAreChecked(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	code, err := os.ReadFile(guest)
+	code, err := os.ReadFile(guest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

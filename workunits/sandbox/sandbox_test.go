@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,46 +30,56 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, parentMain(os.Args[2], os.Args[3], os.Args[4] == "paused"))
 		os.Exit(1)
 	}
-	code, err := withGuest(m)
+	dir, err := os.MkdirTemp("", "sandbox-test-")
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	cache = filepath.Join(dir, "cache")
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// guest is the compiled program of testdata/guest, cache where it is compiled
-// further by the engines.
-var guest, cache string
+// cache is where all tests keep compiled modules.
+var cache string
 
-func withGuest(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "sandbox-test-")
+// guest is the compiled program of testdata/guest. It is built and compiled for
+// the engines once, not by every test at the same time, nor when fuzzing.
+func guest(t testing.TB) string {
+	t.Helper()
+	name, err := buildGuest()
 	if err != nil {
-		return 1, err
+		t.Fatal(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	guest, cache = filepath.Join(dir, "guest.wasm"), filepath.Join(dir, "cache")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", guest, "./testdata/guest")
+	return name
+}
+
+var buildGuest = sync.OnceValues(func() (string, error) {
+	name := filepath.Join(filepath.Dir(cache), "guest.wasm")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", name, "./testdata/guest")
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the guest: %w\n%s", err, out)
+		return "", fmt.Errorf("build the guest: %w\n%s", err, out)
 	}
-	// Compiled once, not by every test at the same time.
-	module, err := os.ReadFile(guest)
+	code, err := os.ReadFile(name)
 	if err != nil {
-		return 1, err
+		return "", err
 	}
-	if err := os.Mkdir(cache, 0o700); err != nil {
-		return 1, err
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return "", err
 	}
 	for _, engine := range Engines() {
-		order := loadOrder{Version: protocolVersion, Engine: engine, Program: guest, ID: workunits.Sum(module), Cache: cache, Memory: 64 << 20}
+		order := loadOrder{Version: protocolVersion, Engine: engine, Program: name, ID: workunits.Sum(code), Cache: cache, Memory: 64 << 20}
 		if _, _, err := load(order); err != nil {
-			return 1, err
+			return "", err
 		}
 	}
-	return m.Run(), nil
-}
+	return name, nil
+})
 
 // eachEngine runs a test with a pool of every engine in this build.
 func eachEngine(t *testing.T, test func(t *testing.T, p *Pool)) {
@@ -102,7 +113,7 @@ func newPool(t testing.TB, c Config) *Pool {
 	return p
 }
 
-// task is a run of the guest, or of another program.
+// task is a run of the guest(t), or of another program.
 func task(t testing.TB, program string, args ...string) Task {
 	t.Helper()
 	code, err := os.ReadFile(program)
@@ -202,7 +213,7 @@ func listing(t *testing.T, dir string) string {
 
 func TestWhatAProgramIsGiven(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		task := task(t, guest, "look", "--atoms", "13", "ü", "")
+		task := task(t, guest(t), "look", "--atoms", "13", "ü", "")
 		task.Env = []string{"A=1", "PATH=x y"}
 		task.Stdin = write(t, filepath.Join(t.TempDir(), "in"), "from outside")
 		r := run(t, p, task)
@@ -237,7 +248,7 @@ func TestTree(t *testing.T) {
 		if err := os.Rename(filepath.Join(in, "sub/inside"), filepath.Join(in, "inside")); err != nil {
 			t.Fatal(err)
 		}
-		task := task(t, guest, "tree", "/")
+		task := task(t, guest(t), "tree", "/")
 		task.Inputs = []Input{{Path: "data/set", Host: in}, {Path: "data/set/extra", Host: single}, {Path: "start.xyz", Host: single}}
 		golden(t, "testdata/tree.txt", read(t, run(t, p, task).Stdout))
 
@@ -265,7 +276,7 @@ func taskAgain(t testing.TB, old Task, args ...string) Task {
 
 func TestEditing(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		r := run(t, p, task(t, guest, "edit"))
+		r := run(t, p, task(t, guest(t), "edit"))
 		golden(t, "testdata/edit.txt", read(t, r.Stdout))
 		left, err := filepath.Glob(filepath.Join(filepath.Dir(r.Out), "*"))
 		if err != nil || len(left) != 3 {
@@ -280,7 +291,7 @@ func TestEscape(t *testing.T) {
 		secret := write(t, filepath.Join(t.TempDir(), "secret"), "secret")
 		input := write(t, filepath.Join(t.TempDir(), "input"), "input")
 		up := strings.Repeat("../", 30)
-		task := task(t, guest, "attack", "/etc/passwd", up+"etc/passwd", "/out/"+up+"etc/passwd", "/in/../../"+secret, secret, "/in/file", "/proc/self/environ", "/out")
+		task := task(t, guest(t), "attack", "/etc/passwd", up+"etc/passwd", "/out/"+up+"etc/passwd", "/in/../../"+secret, secret, "/in/file", "/proc/self/environ", "/out")
 		task.Inputs = []Input{{Path: "in/file", Host: input}}
 		r := run(t, p, task)
 		got := strings.ReplaceAll(read(t, r.Stdout), secret, "SECRET")
@@ -293,7 +304,7 @@ func TestEscape(t *testing.T) {
 
 func TestClockAndChance(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		first := task(t, guest, "clock")
+		first := task(t, guest(t), "clock")
 		a, b := run(t, p, first), run(t, p, taskAgain(t, first, "clock"))
 		other := taskAgain(t, first, "clock")
 		other.Seed[31] = 9
@@ -309,7 +320,7 @@ func TestClockAndChance(t *testing.T) {
 func TestLargeFiles(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
 		const size = 40 << 20 // over the memory limit of the task
-		first := task(t, guest, "fill", "/out/big", fmt.Sprint(size))
+		first := task(t, guest(t), "fill", "/out/big", fmt.Sprint(size))
 		first.Limits.Memory = 24 << 20
 		r := run(t, p, first)
 		info, err := os.Stat(filepath.Join(r.Out, "big"))
@@ -329,7 +340,7 @@ func TestLargeFiles(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		golden(t, "testdata/numbers.txt", read(t, run(t, p, task(t, guest, "numbers")).Stdout))
+		golden(t, "testdata/numbers.txt", read(t, run(t, p, task(t, guest(t), "numbers")).Stdout))
 	})
 }
 
@@ -350,7 +361,7 @@ func TestEnds(t *testing.T) {
 			{"a file too many", []string{"files", "/out", "6"}, workunits.OutputLimit, 0},
 			{"files in scratch", []string{"files", "/scratch", "6"}, workunits.Exited, 0},
 		} {
-			task := task(t, guest, c.args...)
+			task := task(t, guest(t), c.args...)
 			task.Limits.Output, task.Limits.Files = 1<<20, 5
 			r := run(t, p, task)
 			if r.Kind != c.kind || r.Code != c.code {
@@ -362,7 +373,7 @@ func TestEnds(t *testing.T) {
 
 func TestLogAndScratch(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		first := task(t, guest, "log")
+		first := task(t, guest(t), "log")
 		r := run(t, p, first)
 		if got := read(t, r.Stderr); r.Code != 0 || len(got) != 1<<10 || !strings.HasPrefix(got, "line 0\nline 1\n") {
 			t.Errorf("code %d, log of %d bytes: %s", r.Code, len(got), got)
@@ -374,7 +385,7 @@ func TestLogAndScratch(t *testing.T) {
 
 func TestCheckpoint(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		first := task(t, guest, "resume")
+		first := task(t, guest(t), "resume")
 		first.Checkpoint = t.TempDir()
 		for i := range 3 {
 			r := run(t, p, taskAgain(t, first, "resume"))
@@ -391,7 +402,7 @@ func TestCheckpoint(t *testing.T) {
 func TestBadTasks(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, Config{CacheDir: cache})
-	good := task(t, guest, "nothing")
+	good := task(t, guest(t), "nothing")
 	for name, change := range map[string]func(*Task){
 		"no program":  func(t *Task) { t.Program = "" },
 		"no id":       func(t *Task) { t.ProgramID = workunits.Digest{} },
@@ -416,12 +427,12 @@ func TestBadTasks(t *testing.T) {
 	}
 	for name, in := range map[string]Input{
 		"missing":     {Path: "x", Host: filepath.Join(t.TempDir(), "no")},
-		"taken":       {Path: "out/x", Host: guest},
-		"climbing":    {Path: "../x", Host: guest},
-		"no path":     {Path: "", Host: guest},
-		"not utf-8":   {Path: "a\xff", Host: guest},
+		"taken":       {Path: "out/x", Host: guest(t)},
+		"climbing":    {Path: "../x", Host: guest(t)},
+		"no path":     {Path: "", Host: guest(t)},
+		"not utf-8":   {Path: "a\xff", Host: guest(t)},
 		"not a file":  {Path: "x", Host: os.DevNull},
-		"not a place": {Path: "a/../b", Host: guest},
+		"not a place": {Path: "a/../b", Host: guest(t)},
 	} {
 		bad := taskAgain(t, good)
 		bad.Inputs = []Input{in}
@@ -438,7 +449,7 @@ func TestBadTasks(t *testing.T) {
 
 func TestCanonicalNeedsWasmtime(t *testing.T) {
 	t.Parallel()
-	task := task(t, guest, "numbers")
+	task := task(t, guest(t), "numbers")
 	task.Canonical = true
 	p := newPool(t, Config{Engine: Wazero, CacheDir: cache})
 	if _, err := p.Run(t.Context(), task, nil); !errors.Is(err, ErrCanonical) {
