@@ -150,6 +150,9 @@ func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Resul
 		sortFiles(o.Files)
 	}
 	block, digest := o.Encode()
+	if len(block) > workunits.MaxOutcome || len(o.Files) > workunits.MaxOutFiles {
+		block, digest = workunits.Outcome{How: workunits.OutputLimit}.Encode() // the same on every machine
+	}
 	result := workunits.Result{Digest: digest}
 	if len(block) > workunits.MaxInline || stored {
 		err := errors.Join(n.cfg.Data.PutRecord(ctx, block), n.cfg.Data.Keep(workunits.RecordCid(digest), "result"), n.cfg.Data.Sync())

@@ -101,8 +101,8 @@ type Event struct {
 	Seq  uint64           `json:"seq"` // ascending from 1 while the node runs
 	Time time.Time        `json:"time"`
 	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "burned", "expired", "voided", "joined", ...
-	Job  workunits.JobID  `json:"job"`
-	Node workunits.NodeID `json:"peer_id"`
+	Job  workunits.JobID  `json:"job,omitzero"`
+	Node workunits.NodeID `json:"peer_id,omitzero"`
 	Unit uint32           `json:"unit"`
 	Text string           `json:"text"`
 }

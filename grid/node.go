@@ -26,6 +26,7 @@ var (
 	ErrTimeout  = errors.New("nobody answered in time")
 	ErrClosed   = errors.New("the node is stopping")
 	ErrDenied   = errors.New("not allowed")
+	ErrFull     = errors.New("the disk or its quota is full")
 )
 
 // Network is what a node needs of its peers. Its methods are safe for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -133,17 +134,17 @@ func (n *Node) Projects() []ProjectInfo {
 	if err != nil {
 		n.log.Warn("read projects", "err", err)
 	}
-	for _, p := range n.cfg.Trust {
-		known := false
+	_ = n.do(n.ctx, func() {
 		for i := range list {
-			if list[i].Project == p {
-				list[i].Trusted, known = true, true
+			list[i].Trusted = n.trusted[list[i].Project]
+		}
+		for _, p := range n.cfg.Trust {
+			known := slices.ContainsFunc(list, func(i ProjectInfo) bool { return i.Project == p })
+			if !known {
+				list = append(list, ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: n.trusted[p]})
 			}
 		}
-		if !known {
-			list = append(list, ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: true})
-		}
-	}
+	})
 	return list
 }
 

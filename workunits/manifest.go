@@ -4,7 +4,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -215,11 +217,11 @@ func (m Manifest) Shards() uint32 { return (m.Units + m.Shard - 1) / m.Shard }
 // of other inputs is void and not wrong.
 func (m Manifest) InputsDigest() Digest { return Sum(Encode(m.Inputs)) }
 
-// UnitArgs replaces {unit} and the {columns} of the unit's table row.
+// UnitArgs replaces {unit}, {units} and the {columns} of the unit's table row.
 func (m Manifest) UnitArgs(unit uint32, row map[string]string) []string {
 	pairs := []string{"{unit}", strconv.FormatUint(uint64(unit), 10), "{units}", strconv.FormatUint(uint64(m.Units), 10)}
-	for k, v := range row {
-		pairs = append(pairs, "{"+k+"}", v)
+	for _, k := range slices.Sorted(maps.Keys(row)) { // where names overlap, the first one counts
+		pairs = append(pairs, "{"+k+"}", row[k])
 	}
 	r := strings.NewReplacer(pairs...)
 	args := make([]string, len(m.Args))

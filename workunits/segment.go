@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // LawVersion is the version of statements and verdicts that this code writes.
@@ -11,8 +12,9 @@ const LawVersion = 1
 
 // Limits on segments.
 const (
-	MaxSegment    = 1 << 20 // bytes of an encoded segment
-	MaxStatements = 1024    // statements in a segment
+	MaxSegment    = 1 << 20   // bytes of an encoded segment
+	MaxPlain      = 320 << 10 // bytes of one without a fault, so that two of them fit into a fault's proof
+	MaxStatements = 1024      // statements in a segment
 	MaxBody       = 768 << 10
 )
 
@@ -81,6 +83,9 @@ func ParseSegment(b []byte) (Segment, error) {
 	s, err := Decode[Segment](b, MaxSegment)
 	if err != nil {
 		return s, err
+	}
+	if len(b) > MaxPlain && !slices.ContainsFunc(s.Statements, func(st Statement) bool { return st.Kind == KindFault }) {
+		return s, fmt.Errorf("segment of %d bytes, limit %d: %w", len(b), MaxPlain, ErrTooLarge)
 	}
 	if err := s.check(); err != nil {
 		return s, fmt.Errorf("segment %d of %s: %w", s.Seq, s.Author.Short(), err)

@@ -101,6 +101,7 @@ func TestNobodySigns(t *testing.T) {
 
 func TestSegmentShape(t *testing.T) {
 	t.Parallel()
+	fault := State(Fault{Name: FaultWrong, Evidence: [][]byte{}})
 	many := func(n, size int) []Statement {
 		list := make([]Statement, n)
 		for i := range list {
@@ -115,8 +116,10 @@ func TestSegmentShape(t *testing.T) {
 		"most statements":      {func(s *Segment) { s.Statements = many(MaxStatements, 1) }, true},
 		"too many statements":  {func(s *Segment) { s.Statements = many(MaxStatements+1, 1) }, false},
 		"no statements":        {func(s *Segment) { s.Statements = nil }, false},
-		"largest body":         {func(s *Segment) { s.Statements = many(1, MaxBody) }, true},
-		"body too large":       {func(s *Segment) { s.Statements = many(1, MaxBody+1) }, false},
+		"no fault, full":       {func(s *Segment) { s.Statements = many(1, MaxPlain-400) }, true},
+		"no fault, too large":  {func(s *Segment) { s.Statements = many(1, MaxPlain) }, false},
+		"fault, largest body":  {func(s *Segment) { s.Statements = append(many(1, MaxBody), fault) }, true},
+		"body too large":       {func(s *Segment) { s.Statements = append(many(1, MaxBody+1), fault) }, false},
 		"segment too large":    {func(s *Segment) { s.Statements = many(2, MaxBody) }, false},
 		"no law":               {func(s *Segment) { s.Law = 0 }, false},
 		"later law":            {func(s *Segment) { s.Law = 65535 }, true},

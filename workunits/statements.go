@@ -45,10 +45,10 @@ func (k Kind) String() string {
 const (
 	MaxBatch      = 1024 // units of a grant
 	MaxStewards   = 32
-	MaxSealed     = 64 << 10 // bytes of one sealed box
+	MaxSealed     = 96 << 10 // bytes of one sealed box
 	MaxCustodians = 4
 	MaxEvidence   = 8
-	MaxAuthors    = 1 << 14 // entries of a head's vector
+	MaxAuthors    = 1 << 12 // entries of a head's vector
 	MaxWordLen    = 128     // an architecture, a reason
 )
 
@@ -399,4 +399,17 @@ func checkUnits(units []uint32, low int) error {
 		}
 	}
 	return checkCount("units", len(units), low, MaxBatch)
+}
+
+// Stake is one volunteer's line of a stake table.
+type Stake struct {
+	_       struct{} `cbor:",toarray"`
+	Node    NodeID
+	Units   uint64
+	Strikes uint32
+}
+
+// StakeTable is the record that a standing names and a head's stake root is of.
+type StakeTable struct {
+	Stakes []Stake `cbor:"stakes"` // ascending by node
 }
