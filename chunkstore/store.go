@@ -1,27 +1,33 @@
 // Package chunkstore keeps content on disk by its CID: adding and writing out
 // files and folders, verifying every block, leases, and a hard quota.
 //
-// Content is UnixFS over CIDv1: raw leaves of 1 MiB, 1,024 links a node, BLAKE3
-// for what Talka makes, sha2-256 accepted, no block above 2 MiB. A chunk is one
-// file, written beside its place and renamed into it, so that a crash leaves no
-// half of one and a damaged file costs only itself. [Store.Sync] is the commit
-// point: what was put before it survives a power cut.
+// Content is UnixFS over CIDv1 in the shape that IPFS implementations call
+// unixfs-v1-2025: raw leaves of 1 MiB, 1,024 links a node, folders sharded above
+// 256 KiB; BLAKE3 for what Talka makes, sha2-256 accepted, no block above 2 MiB.
+// A chunk is one file, written beside its place and renamed into it, so that a
+// crash leaves no half of one and a damaged file costs only itself. [Store.Sync]
+// is the commit point: what was put before it survives a power cut.
 //
-// A lease with a reason keeps a root and all below it; what no lease keeps goes
-// when the quota needs room. The quota is checked before a write and always holds.
+// A lease with a reason keeps a root and all below it. The quota is checked
+// before a write and always holds; when it presses, damaged chunks go first, then
+// what neither a lease nor running work covers, the least recently used first.
 //
-// A Store is safe for concurrent use. One process has a directory open.
+// A Store is safe for concurrent use. One process has a directory open. Reading
+// never waits for writing or eviction; Keep and Hold wait for a running eviction.
 package chunkstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -41,9 +47,14 @@ var (
 	ErrForeign  = errors.New("content of a kind that is not stored")
 )
 
+// notFound is an ErrNotFound that IPFS libraries understand as well.
+func notFound(c cid.Cid) error { return fmt.Errorf("%w: %w", ErrNotFound, ipld.ErrNotFound{Cid: c}) }
+
 // Config says how much a store may hold.
 type Config struct {
-	Quota int64 // bytes of chunks on disk; 0 for no limit
+	// Quota is the most bytes of chunks on disk, and the most that one Materialise
+	// writes; 0 for no limit.
+	Quota int64
 }
 
 // Store is a directory of chunks. Make it with Open.
@@ -51,56 +62,125 @@ type Store struct {
 	dir string
 	cfg Config
 
-	mu    sync.Mutex
-	sizes map[cid.Cid]int64 // chunks here
-	used  int64
-	dirty map[string]bool // files not synced yet
+	evicting sync.Mutex // held by an eviction, and by what it must not miss
+	syncing  sync.Mutex // held by Sync
+
+	mu      sync.Mutex
+	chunks  map[cid.Cid]*chunk        // wholly here
+	writing map[cid.Cid]chan struct{} // on the way; closed when written or given up
+	damaged map[string]int64          // bytes of what was set aside, by file name
+	used    int64                     // bytes of chunks, of those being written, of damaged ones
+	clock   int64                     // counts uses
+	leases  map[cid.Cid]string
+	roots   map[cid.Cid]int // what running work covers, with all below
+	held    map[cid.Cid]int // single chunks that running adds cover
+	dirty   map[string]bool // files not synced yet, some of them gone
+}
+
+// chunk is what is known of a chunk that is here.
+type chunk struct {
+	size int64
+	used int64 // the clock when it was last put or read
 }
 
 // Open opens or makes a store.
 func Open(dir string, cfg Config) (*Store, error) {
-	s := &Store{dir: dir, cfg: cfg, sizes: map[cid.Cid]int64{}, dirty: map[string]bool{}}
+	s := &Store{
+		dir: dir, cfg: cfg,
+		chunks: map[cid.Cid]*chunk{}, writing: map[cid.Cid]chan struct{}{}, damaged: map[string]int64{},
+		leases: map[cid.Cid]string{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
+	}
+	if err := os.RemoveAll(s.folder("tmp")); err != nil { // unfinished writes
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	for _, sub := range []string{"chunks", "leases", "tmp", "damaged"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := os.MkdirAll(s.folder(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	if err := s.load(); err != nil {
+	if err := errors.Join(s.loadChunks(), s.loadDamaged(), s.loadLeases()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return s, nil
 }
 
-// load learns what is here from the files' names, and drops unfinished writes.
-func (s *Store) load() error {
-	tmp := filepath.Join(s.dir, "tmp")
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
+func (s *Store) folder(name string) string { return filepath.Join(s.dir, name) }
+
+// loadChunks learns from names and sizes what is here, and from times what was
+// written last. What is not named as a chunk is not ours.
+func (s *Store) loadChunks() error {
+	type file struct {
+		c    cid.Cid
+		info fs.FileInfo
 	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		return err
-	}
-	return filepath.WalkDir(filepath.Join(s.dir, "chunks"), func(path string, d fs.DirEntry, err error) error {
+	var list []file
+	err := filepath.WalkDir(s.folder("chunks"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		c, err := cid.Decode(d.Name())
-		if err != nil {
-			return nil // not a file of ours
+		if err != nil || path != s.path(c) {
+			return nil //nolint:nilerr // not a file of ours
 		}
 		info, err := d.Info()
+		list = append(list, file{c, info})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(list, func(a, b file) int {
+		return cmp.Or(a.info.ModTime().Compare(b.info.ModTime()), strings.Compare(a.c.KeyString(), b.c.KeyString()))
+	})
+	for _, f := range list {
+		s.clock++
+		s.chunks[f.c] = &chunk{size: f.info.Size(), used: s.clock}
+		s.used += f.info.Size()
+	}
+	return nil
+}
+
+func (s *Store) loadDamaged() error {
+	entries, err := os.ReadDir(s.folder("damaged"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		s.sizes[c] = info.Size()
+		s.damaged[e.Name()] = info.Size()
 		s.used += info.Size()
-		return nil
-	})
+	}
+	return nil
+}
+
+func (s *Store) loadLeases() error {
+	entries, err := os.ReadDir(s.folder("leases"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		c, err := cid.Decode(e.Name())
+		if err != nil {
+			continue // not a file of ours
+		}
+		reason, err := os.ReadFile(filepath.Join(s.folder("leases"), e.Name()))
+		if err != nil {
+			return err
+		}
+		s.leases[c] = strings.TrimSpace(string(reason))
+	}
+	return nil
 }
 
 // Verify reports whether data is the content that c names, by the rules of this
 // package. It is the one place that decides this.
 func Verify(c cid.Cid, data []byte) error {
+	if !c.Defined() {
+		return fmt.Errorf("undefined CID: %w", ErrForeign)
+	}
 	p := c.Prefix()
 	switch {
 	case p.Version != 1 && p.Codec != cid.DagProtobuf, p.MhType != mh.BLAKE3 && p.MhType != mh.SHA2_256, p.MhLength != 32:
@@ -128,117 +208,168 @@ func (s *Store) path(c cid.Cid) string {
 func (s *Store) Has(_ context.Context, c cid.Cid) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.sizes[c]
-	return ok, nil
+	return s.chunks[c] != nil, nil
 }
 
 // GetSize returns a chunk's size in bytes.
 func (s *Store) GetSize(_ context.Context, c cid.Cid) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, ok := s.sizes[c]
-	if !ok {
-		return 0, ipld.ErrNotFound{Cid: c}
+	if k := s.chunks[c]; k != nil {
+		return int(k.size), nil
 	}
-	return int(n), nil
+	return 0, notFound(c)
 }
 
 // Get reads and verifies a chunk. A damaged one is set aside, and missing from
 // then on, so that it is fetched again.
-func (s *Store) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	if ok, _ := s.Has(ctx, c); !ok {
-		return nil, ipld.ErrNotFound{Cid: c}
-	}
-	data, err := os.ReadFile(s.path(c))
-	if err == nil {
-		err = Verify(c, data)
-	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
-		s.setAside(c)
-		return nil, ipld.ErrNotFound{Cid: c}
-	}
+func (s *Store) Get(_ context.Context, c cid.Cid) (blocks.Block, error) {
+	data, err := s.read(c)
 	if err != nil {
-		return nil, fmt.Errorf("read chunk: %w", err)
+		return nil, err
 	}
+	s.mu.Lock()
+	if k := s.chunks[c]; k != nil {
+		s.clock++
+		k.used = s.clock
+	}
+	s.mu.Unlock()
 	return blocks.NewBlockWithCid(data, c)
 }
 
-func (s *Store) setAside(c cid.Cid) {
+// read is Get without counting as a use.
+func (s *Store) read(c cid.Cid) ([]byte, error) {
+	if ok, _ := s.Has(context.Background(), c); !ok { // it never fails
+		return nil, notFound(c)
+	}
+	data, err := os.ReadFile(s.path(c))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read chunk: %w", err)
+	}
+	if err == nil && Verify(c, data) == nil {
+		return data, nil
+	}
+	return s.setAside(c)
+}
+
+// setAside moves a damaged chunk away. It looks again first, for the chunk may
+// have been put anew since it was found damaged.
+func (s *Store) setAside(c cid.Cid) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = os.Rename(s.path(c), filepath.Join(s.dir, "damaged", c.String())) // it may be gone
+	if s.chunks[c] == nil {
+		return nil, notFound(c)
+	}
+	path, name := s.path(c), c.String()
+	data, err := os.ReadFile(path)
+	if err == nil && Verify(c, data) == nil {
+		return data, nil
+	}
+	if err == nil {
+		if err := os.Rename(path, filepath.Join(s.folder("damaged"), name)); err != nil {
+			return nil, fmt.Errorf("set damaged chunk aside: %w", err)
+		}
+		s.used += int64(len(data)) - s.damaged[name]
+		s.damaged[name] = int64(len(data))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read chunk: %w", err)
+	}
 	s.forget(c)
+	return nil, notFound(c)
 }
 
 // forget drops a chunk from the books. The lock is held.
 func (s *Store) forget(c cid.Cid) {
-	s.used -= s.sizes[c]
-	delete(s.sizes, c)
+	s.used -= s.chunks[c].size
+	delete(s.chunks, c)
 	delete(s.dirty, s.path(c))
 }
 
-// Put verifies and stores a chunk.
+// Put verifies and stores a chunk. The error wraps ErrFull if there is no room,
+// and ErrDamaged or ErrForeign if it is not what may be stored.
 func (s *Store) Put(ctx context.Context, b blocks.Block) error {
 	c, data := b.Cid(), b.RawData()
-	if ok, _ := s.Has(ctx, c); ok {
-		return nil
+	mine, err := s.claim(ctx, c)
+	if err != nil || !mine {
+		return err
 	}
+	err = s.put(ctx, c, data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.writing[c])
+	delete(s.writing, c)
+	if err == nil {
+		s.clock++
+		s.chunks[c] = &chunk{size: int64(len(data)), used: s.clock}
+		s.dirty[s.path(c)] = true
+	}
+	return err
+}
+
+// claim makes the caller the one that writes a chunk, unless it is here. It
+// waits for who writes it now.
+func (s *Store) claim(ctx context.Context, c cid.Cid) (mine bool, err error) {
+	for {
+		s.mu.Lock()
+		if k := s.chunks[c]; k != nil {
+			s.clock++
+			k.used = s.clock
+			s.mu.Unlock()
+			return false, nil
+		}
+		busy := s.writing[c]
+		if busy == nil {
+			s.writing[c] = make(chan struct{})
+			s.mu.Unlock()
+			return true, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Store) put(ctx context.Context, c cid.Cid, data []byte) error {
 	if err := Verify(c, data); err != nil {
 		return err
 	}
-	if err := s.reserve(ctx, c, int64(len(data))); err != nil {
+	if err := s.reserve(ctx, int64(len(data))); err != nil {
 		return err
 	}
-	if err := s.write(c, data); err != nil {
-		s.mu.Lock()
-		s.forget(c)
-		s.mu.Unlock()
-		return fmt.Errorf("write chunk: %w", err)
+	err := s.write(c, data)
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-// reserve takes room for a chunk before it is written.
-func (s *Store) reserve(ctx context.Context, c cid.Cid, n int64) error {
-	for tried := false; ; tried = true {
-		s.mu.Lock()
-		if s.cfg.Quota == 0 || s.used+n <= s.cfg.Quota {
-			if _, ok := s.sizes[c]; !ok {
-				s.sizes[c], s.used = n, s.used+n
-			}
-			s.mu.Unlock()
-			return nil
-		}
-		used := s.used
-		s.mu.Unlock()
-		if tried {
-			return fmt.Errorf("%d bytes are kept of at most %d: raise the disk limit or remove content: %w", used, s.cfg.Quota, ErrFull)
-		}
-		if err := s.collect(ctx); err != nil {
-			return err
-		}
+	s.mu.Lock()
+	s.used -= int64(len(data))
+	s.mu.Unlock()
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("the disk of %s has no room: %w: %w", s.dir, ErrFull, err)
 	}
+	return fmt.Errorf("write chunk: %w", err)
 }
 
 func (s *Store) write(c cid.Cid, data []byte) error {
-	path := s.path(c)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), "chunk")
+	f, err := os.CreateTemp(s.folder("tmp"), "chunk")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
+		path := s.path(c)
 		err = os.Rename(f.Name(), path)
+		if errors.Is(err, fs.ErrNotExist) { // the first chunk of its folder
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				err = os.Rename(f.Name(), path)
+			}
+		}
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	s.mu.Lock()
-	s.dirty[path] = true
-	s.mu.Unlock()
 	return nil
 }
 
@@ -256,7 +387,12 @@ func (s *Store) PutMany(ctx context.Context, list []blocks.Block) error {
 func (s *Store) DeleteBlock(_ context.Context, c cid.Cid) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.sizes[c]; !ok {
+	return s.remove(c)
+}
+
+// remove removes a chunk if it is here. The lock is held.
+func (s *Store) remove(c cid.Cid) error {
+	if s.chunks[c] == nil {
 		return nil
 	}
 	if err := os.Remove(s.path(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -269,8 +405,8 @@ func (s *Store) DeleteBlock(_ context.Context, c cid.Cid) error {
 // AllKeysChan sends the CIDs of all chunks that are here now.
 func (s *Store) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
 	s.mu.Lock()
-	all := make([]cid.Cid, 0, len(s.sizes))
-	for c := range s.sizes {
+	all := make([]cid.Cid, 0, len(s.chunks))
+	for c := range s.chunks {
 		all = append(all, c)
 	}
 	s.mu.Unlock()
@@ -288,27 +424,39 @@ func (s *Store) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
 	return out, nil
 }
 
-// Sync makes everything put so far survive a power cut.
+// Sync makes everything put and kept so far survive a power cut.
 func (s *Store) Sync() error {
+	s.syncing.Lock() // a second caller's chunks may be in the first one's hands
+	defer s.syncing.Unlock()
 	s.mu.Lock()
 	dirty := s.dirty
 	s.dirty = map[string]bool{}
 	s.mu.Unlock()
-	folders := map[string]bool{}
-	for path := range dirty {
+	if err := s.syncFiles(dirty); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for path := range dirty {
+			s.dirty[path] = true
+		}
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) syncFiles(files map[string]bool) error {
+	folders := map[string]bool{s.dir: true, s.folder("chunks"): true}
+	for path := range files {
 		folders[filepath.Dir(path)] = true
 		if err := syncFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.mu.Lock()
-			for path := range dirty {
-				s.dirty[path] = true
-			}
-			s.mu.Unlock()
-			return fmt.Errorf("sync: %w", err)
+			return err
 		}
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	for folder := range folders {
 		if err := syncFile(folder); err != nil {
-			return fmt.Errorf("sync: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -325,7 +473,7 @@ func syncFile(path string) error {
 // Stat tells what a store holds.
 type Stat struct {
 	Chunks int
-	Bytes  int64
+	Bytes  int64 // on disk, or about to be
 	Quota  int64
 }
 
@@ -333,108 +481,5 @@ type Stat struct {
 func (s *Store) Stat() Stat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stat{Chunks: len(s.sizes), Bytes: s.used, Quota: s.cfg.Quota}
-}
-
-// Keep leases a root and all below it for a reason; a later reason replaces it.
-func (s *Store) Keep(root cid.Cid, reason string) error {
-	path := filepath.Join(s.dir, "leases", root.String())
-	tmp := filepath.Join(s.dir, "tmp", "lease-"+root.String())
-	if err := os.WriteFile(tmp, []byte(reason), 0o600); err != nil {
-		return fmt.Errorf("keep %s: %w", root, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("keep %s: %w", root, err)
-	}
-	s.mu.Lock()
-	s.dirty[path] = true
-	s.mu.Unlock()
-	return nil
-}
-
-// Release ends the lease of a root.
-func (s *Store) Release(root cid.Cid) error {
-	err := os.Remove(filepath.Join(s.dir, "leases", root.String()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// Leases returns the reason for each root that is kept.
-func (s *Store) Leases() (map[cid.Cid]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, "leases"))
-	if err != nil {
-		return nil, err
-	}
-	leases := map[cid.Cid]string{}
-	for _, e := range entries {
-		c, err := cid.Decode(e.Name())
-		if err != nil {
-			continue
-		}
-		reason, err := os.ReadFile(filepath.Join(s.dir, "leases", e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		leases[c] = strings.TrimSpace(string(reason))
-	}
-	return leases, nil
-}
-
-// collect removes what no lease keeps. It does not stop other callers; a root
-// that is being added is safe once it is kept, and is put again if it went.
-func (s *Store) collect(ctx context.Context) error {
-	leases, err := s.Leases()
-	if err != nil {
-		return err
-	}
-	kept := map[cid.Cid]bool{}
-	for root := range leases {
-		if err := s.walk(ctx, root, func(c cid.Cid) bool {
-			fresh := !kept[c]
-			kept[c] = true
-			return fresh
-		}); err != nil {
-			return err
-		}
-	}
-	keys, err := s.AllKeysChan(ctx)
-	if err != nil {
-		return err
-	}
-	for c := range keys {
-		if !kept[c] {
-			if err := s.DeleteBlock(ctx, c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// walk visits what is here of a DAG, parents first, below a chunk only if visit
-// says so.
-func (s *Store) walk(ctx context.Context, root cid.Cid, visit func(cid.Cid) bool) error {
-	todo := []cid.Cid{root}
-	for len(todo) > 0 {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if !visit(c) || c.Prefix().Codec != cid.DagProtobuf {
-			continue
-		}
-		b, err := s.Get(ctx, c)
-		if ipld.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		links, err := Links(b)
-		if err != nil {
-			return err
-		}
-		todo = append(todo, links...)
-	}
-	return nil
+	return Stat{Chunks: len(s.chunks), Bytes: s.used, Quota: s.cfg.Quota}
 }

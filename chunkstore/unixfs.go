@@ -2,7 +2,6 @@ package chunkstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,9 +11,7 @@ import (
 	"github.com/ipfs/boxo/blockservice"
 	chunker "github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/exchange/offline"
-	"github.com/ipfs/boxo/files"
 	"github.com/ipfs/boxo/ipld/merkledag"
-	unixfile "github.com/ipfs/boxo/ipld/unixfs/file"
 	"github.com/ipfs/boxo/ipld/unixfs/importer/balanced"
 	"github.com/ipfs/boxo/ipld/unixfs/importer/helpers"
 	uio "github.com/ipfs/boxo/ipld/unixfs/io"
@@ -32,10 +29,12 @@ const (
 	maxLinks = 1024
 )
 
-// Limits on what a stranger's folder may make this machine do.
+// Limits on what a stranger's content may make this machine do.
 const (
-	maxDepth   = 64
-	maxEntries = 1 << 20
+	maxDepth   = 64      // folders in folders
+	maxEntries = 1 << 20 // files and folders
+	maxVisits  = 1 << 22 // chunks read, counting each as often as it is referred to
+	maxName    = 255     // bytes of a name
 )
 
 func builder() cid.Builder {
@@ -50,15 +49,18 @@ func (s *Store) dag() ipld.DAGService {
 // Added tells what adding came to.
 type Added struct {
 	Cid    cid.Cid
-	Bytes  int64
-	Chunks int
+	Bytes  int64 // of files
+	Chunks int   // referred to, repeated ones counted each time
 }
 
 // Add stores a file or folder. Anything else in it, links and devices, is
-// refused. Memory does not grow with size. Progress, which may be nil, gets the
-// bytes read so far and in all.
+// refused. Memory grows with size by a CID a chunk only. Progress, which may be
+// nil, gets the bytes read so far and in all, on the caller's goroutine. What is
+// added is covered until Add returns; Keep it at once.
 func (s *Store) Add(ctx context.Context, path string, progress func(done, total int64)) (Added, error) {
 	a := &adder{store: s, progress: progress}
+	a.dag = &counting{s.dag(), a}
+	defer func() { s.unhold(s.held, a.held...) }()
 	info, err := os.Lstat(path)
 	if err != nil {
 		return Added{}, fmt.Errorf("add: %w", err)
@@ -75,6 +77,8 @@ func (s *Store) Add(ctx context.Context, path string, progress func(done, total 
 
 type adder struct {
 	store       *Store
+	dag         ipld.DAGService
+	held        []cid.Cid
 	progress    func(done, total int64)
 	done, total int64
 	chunks      int
@@ -131,11 +135,14 @@ func (a *adder) folder(ctx context.Context, path string) (ipld.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := uio.NewDirectory(a.store.dag(), uio.WithCidBuilder(builder()))
+	dir, err := uio.NewDirectory(a.dag, uio.WithCidBuilder(builder()), uio.WithSizeEstimationMode(uio.SizeEstimationBlock))
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
 		info, err := e.Info()
 		if err != nil {
 			return nil, err
@@ -152,15 +159,12 @@ func (a *adder) folder(ctx context.Context, path string) (ipld.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.chunks++
-	return node, a.store.dag().Add(ctx, node)
+	return node, a.dag.Add(ctx, node)
 }
 
 func (a *adder) reader(ctx context.Context, r io.Reader) (ipld.Node, error) {
 	counted := &counter{r: r, ctx: ctx, a: a}
-	params := helpers.DagBuilderParams{
-		Maxlinks: maxLinks, RawLeaves: true, CidBuilder: builder(), Dagserv: &counting{a.store.dag(), a},
-	}
+	params := helpers.DagBuilderParams{Maxlinks: maxLinks, RawLeaves: true, CidBuilder: builder(), Dagserv: a.dag}
 	b, err := params.New(chunker.NewSizeSplitter(counted, leafSize))
 	if err != nil {
 		return nil, err
@@ -168,7 +172,7 @@ func (a *adder) reader(ctx context.Context, r io.Reader) (ipld.Node, error) {
 	return balanced.Layout(b)
 }
 
-// counting counts the chunks that the importer adds.
+// counting counts the chunks that are added, and covers them first.
 type counting struct {
 	ipld.DAGService
 	a *adder
@@ -176,7 +180,18 @@ type counting struct {
 
 func (c *counting) Add(ctx context.Context, n ipld.Node) error {
 	c.a.chunks++
+	c.a.held = append(c.a.held, n.Cid())
+	c.a.store.holdChunk(n.Cid())
 	return c.DAGService.Add(ctx, n)
+}
+
+func (c *counting) AddMany(ctx context.Context, list []ipld.Node) error {
+	for _, n := range list {
+		if err := c.Add(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // counter reports progress and ends with the context.
@@ -188,7 +203,7 @@ type counter struct {
 
 func (c *counter) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
-		return 0, err
+		return 0, context.Cause(c.ctx)
 	}
 	n, err := c.r.Read(p)
 	c.a.done += int64(n)
@@ -210,99 +225,25 @@ func (s *Store) PutRecord(ctx context.Context, record []byte) error {
 // Record reads a record by its digest.
 func (s *Store) Record(ctx context.Context, d workunits.Digest) ([]byte, error) {
 	b, err := s.Get(ctx, workunits.RecordCid(d))
-	if ipld.IsNotFound(err) {
-		return nil, fmt.Errorf("record %s: %w", d, ErrNotFound)
-	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("record %s: %w", d, err)
 	}
 	return b.RawData(), nil
 }
 
 // Links lists what a chunk refers to: the children of a UnixFS node. Leaves and
-// records have none.
+// records have none. The error wraps ErrForeign.
 func Links(b blocks.Block) ([]cid.Cid, error) {
 	if b.Cid().Prefix().Codec != cid.DagProtobuf {
 		return nil, nil
 	}
 	node, err := merkledag.DecodeProtobuf(b.RawData())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Cid(), err)
+		return nil, fmt.Errorf("%s: %w: %w", b.Cid(), ErrForeign, err)
 	}
 	links := make([]cid.Cid, 0, len(node.Links()))
 	for _, l := range node.Links() {
 		links = append(links, l.Cid)
 	}
 	return links, nil
-}
-
-// Materialise writes content that is in the store to dest, a file or a folder
-// that must not exist. It appears whole or not at all.
-func (s *Store) Materialise(ctx context.Context, root cid.Cid, dest string) error {
-	if _, err := os.Lstat(dest); err == nil {
-		return fmt.Errorf("%s: %w", dest, fs.ErrExist)
-	}
-	node, err := s.dag().Get(ctx, root)
-	if err != nil {
-		return s.missing(root, err)
-	}
-	file, err := unixfile.NewUnixfsFile(ctx, s.dag(), node)
-	if err != nil {
-		return fmt.Errorf("%s is neither a file nor a folder: %w", root, err)
-	}
-	defer file.Close()
-	tmp, err := os.MkdirTemp(filepath.Dir(dest), ".talka-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	w := &writer{ctx: ctx}
-	if err := w.write(filepath.Join(tmp, "root"), file, 0); err != nil {
-		return s.missing(root, err)
-	}
-	return os.Rename(filepath.Join(tmp, "root"), dest)
-}
-
-func (s *Store) missing(root cid.Cid, err error) error {
-	if ipld.IsNotFound(err) {
-		return fmt.Errorf("%s: %w", root, ErrNotFound)
-	}
-	return fmt.Errorf("%s: %w", root, err)
-}
-
-type writer struct {
-	ctx     context.Context
-	entries int
-}
-
-func (w *writer) write(path string, node files.Node, depth int) error {
-	if w.entries++; w.entries > maxEntries || depth > maxDepth {
-		return fmt.Errorf("more than %d entries or %d levels: %w", maxEntries, maxDepth, ErrForeign)
-	}
-	switch node := node.(type) {
-	case *files.Symlink:
-		return fmt.Errorf("%s is a link: %w", filepath.Base(path), ErrForeign)
-	case files.File:
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, node)
-		return errors.Join(err, f.Close())
-	case files.Directory:
-		if err := os.Mkdir(path, 0o700); err != nil {
-			return err
-		}
-		it := node.Entries()
-		for it.Next() {
-			if !filepath.IsLocal(it.Name()) || filepath.Base(it.Name()) != it.Name() {
-				return fmt.Errorf("entry %.40q is no plain name: %w", it.Name(), ErrForeign)
-			}
-			if err := w.write(filepath.Join(path, it.Name()), it.Node(), depth+1); err != nil {
-				return err
-			}
-		}
-		return it.Err()
-	}
-	return ErrForeign
 }
