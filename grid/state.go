@@ -24,7 +24,8 @@ CREATE TABLE projects (project TEXT PRIMARY KEY, own INTEGER NOT NULL, trusted I
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
 // their ledgers, small results, and its owner's projects. A write has reached
-// the disk when it returns. It is safe for concurrent use.
+// the disk when it returns; no context ends it half-way. It is safe for concurrent
+// use.
 type stateDB struct{ db *sql.DB }
 
 // openState opens or makes the database file.
@@ -43,7 +44,7 @@ func openState(path string) (*stateDB, error) {
 
 func (s *stateDB) migrate() error {
 	var v int
-	if err := s.db.QueryRow("PRAGMA user_version").Scan(&v); err != nil {
+	if err := s.db.QueryRowContext(context.Background(), "PRAGMA user_version").Scan(&v); err != nil {
 		return err
 	}
 	switch {
@@ -52,7 +53,7 @@ func (s *stateDB) migrate() error {
 	case v == schemaVersion:
 		return nil
 	}
-	_, err := s.db.Exec(fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
+	_, err := s.db.ExecContext(context.Background(), fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
 	return err
 }
 
@@ -73,18 +74,18 @@ func (w *writes) empty() bool { return len(w.segments)+len(w.records) == 0 }
 
 // write makes segments and records durable together.
 func (s *stateDB) write(w writes) error {
-	tx, err := s.db.Begin()
+	tx, err := s.db.BeginTx(context.Background(), nil)
 	if err != nil {
 		return err
 	}
 	for _, g := range w.segments {
-		if _, err := tx.Exec("INSERT INTO segments (job, raw) VALUES (?, ?)", g.job[:], g.raw); err != nil {
+		if _, err := tx.ExecContext(context.Background(), "INSERT INTO segments (job, raw) VALUES (?, ?)", g.job[:], g.raw); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 	}
 	for _, r := range w.records {
 		d := workunits.Sum(r)
-		if _, err := tx.Exec("INSERT OR IGNORE INTO records (digest, raw) VALUES (?, ?)", d[:], r); err != nil {
+		if _, err := tx.ExecContext(context.Background(), "INSERT OR IGNORE INTO records (digest, raw) VALUES (?, ?)", d[:], r); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 	}
@@ -93,25 +94,25 @@ func (s *stateDB) write(w writes) error {
 
 // record returns a small result, nil if it is not here.
 func (s *stateDB) record(d workunits.Digest) (raw []byte) {
-	if s.db.QueryRow("SELECT raw FROM records WHERE digest = ?", d[:]).Scan(&raw) != nil || workunits.Sum(raw) != d {
+	if s.db.QueryRowContext(context.Background(), "SELECT raw FROM records WHERE digest = ?", d[:]).Scan(&raw) != nil || workunits.Sum(raw) != d {
 		return nil
 	}
 	return raw
 }
 
 func (s *stateDB) addJob(id workunits.JobID, manifest []byte) error {
-	_, err := s.db.Exec("INSERT OR IGNORE INTO jobs (job, manifest) VALUES (?, ?)", id[:], manifest)
+	_, err := s.db.ExecContext(context.Background(), "INSERT OR IGNORE INTO jobs (job, manifest) VALUES (?, ?)", id[:], manifest)
 	return err
 }
 
 func (s *stateDB) endJob(id workunits.JobID) error {
-	_, err := s.db.Exec("UPDATE jobs SET ended = 1 WHERE job = ?", id[:])
+	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = 1 WHERE job = ?", id[:])
 	return err
 }
 
 // jobs lists the manifests of all jobs known, and whether they ended.
 func (s *stateDB) jobs() (manifests [][]byte, ended []bool, err error) {
-	rows, err := s.db.Query("SELECT manifest, ended FROM jobs")
+	rows, err := s.db.QueryContext(context.Background(), "SELECT manifest, ended FROM jobs")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,13 +146,13 @@ func (s *stateDB) eachSegment(ctx context.Context, id workunits.JobID, f func(ra
 }
 
 func (s *stateDB) setProject(p workunits.ProjectID, own, trusted bool) error {
-	_, err := s.db.Exec(`INSERT INTO projects (project, own, trusted) VALUES (?, ?, ?)
+	_, err := s.db.ExecContext(context.Background(), `INSERT INTO projects (project, own, trusted) VALUES (?, ?, ?)
 		ON CONFLICT (project) DO UPDATE SET own = max(own, excluded.own), trusted = excluded.trusted`, p.String(), own, trusted)
 	return err
 }
 
 func (s *stateDB) projects() (list []ProjectInfo, err error) {
-	rows, err := s.db.Query("SELECT project, own, trusted FROM projects ORDER BY project")
+	rows, err := s.db.QueryContext(context.Background(), "SELECT project, own, trusted FROM projects ORDER BY project")
 	if err != nil {
 		return nil, err
 	}

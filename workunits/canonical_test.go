@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -297,7 +298,7 @@ func TestArraysOfFields(t *testing.T) {
 			it, _ := parseItem(c.record)
 			short, long := it, it
 			short.value, short.kids = it.value-1, it.kids[:len(it.kids)-1]
-			long.value, long.kids = it.value+1, append(it.kids[:len(it.kids):len(it.kids)], item{})
+			long.value, long.kids = it.value+1, append(slices.Clone(it.kids), item{})
 			if err := c.decode(it.write(nil)); err != nil {
 				t.Fatalf("the record itself: %v", err)
 			}

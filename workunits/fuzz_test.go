@@ -72,7 +72,7 @@ func FuzzParseManifest(f *testing.F) {
 	seed(f, "job")
 	seed(f, "manifest")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		job, m, err := ParseManifest(b)
+		job, _, err := ParseManifest(b)
 		if err == nil {
 			if job != JobID(Sum(b)) {
 				t.Errorf("job id %s is not of the block", job)
@@ -86,7 +86,7 @@ func FuzzParseManifest(f *testing.F) {
 		}
 		inner.Publisher = testNode(1)
 		block := Encode(SignedManifest{Encode(inner), sign(testKey(1), domainManifest, Encode(inner))})
-		_, m, err = ParseManifest(block)
+		_, m, err := ParseManifest(block)
 		if errors.Is(err, ErrEncoding) || errors.Is(err, ErrSignature) {
 			t.Fatalf("signed anew: %v", err)
 		}

@@ -52,7 +52,7 @@ func TestOutcomeRules(t *testing.T) {
 		"unclean":              {files("a//b"), false},
 		"zero in path":         {files("a\x00"), false},
 		"largest inline":       {file(OutFile{Path: "a", Size: InlineFile, Data: inline}), true},
-		"inline too large":     {file(OutFile{Path: "a", Size: InlineFile + 1, Data: append(inline, 0)}), false},
+		"inline too large":     {file(OutFile{Path: "a", Size: InlineFile + 1, Data: make([]byte, InlineFile+1)}), false},
 		"smallest by CID":      {file(OutFile{Path: "a", Size: InlineFile + 1, Cid: &link}), true},
 		"too small for a CID":  {file(OutFile{Path: "a", Size: InlineFile, Cid: &link}), false},
 		"empty by CID":         {file(OutFile{Path: "a", Cid: &link}), false},

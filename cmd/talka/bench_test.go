@@ -37,7 +37,7 @@ func newBenchGrid(b *testing.B, volunteers, stewards int) *benchGrid {
 	if exe == "" {
 		b.Skip("TALKA_TEST_BIN names no talka to start: use make bench")
 	}
-	dir, err := os.MkdirTemp("", "tb")
+	dir, err := os.MkdirTemp("", "tb") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -196,7 +196,7 @@ func (d *demo) publish(ctx context.Context) (workunits.JobID, error) {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return workunits.JobID{}, err
 	}
-	if err := d.job.prepare(work, d.units); err != nil {
+	if err := d.job.prepare(ctx, work, d.units); err != nil {
 		return workunits.JobID{}, err
 	}
 	var job struct{ Job workunits.JobID }

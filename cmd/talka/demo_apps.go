@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -20,7 +21,7 @@ import (
 // what it makes of the results.
 type demoApp interface {
 	// prepare writes job.toml and the program into dir.
-	prepare(dir string, units int) error
+	prepare(ctx context.Context, dir string, units int) error
 	// add takes one unit's result.
 	add(r api.Result) error
 	// report says what the results came to, as rows of a table, and whether it
@@ -35,7 +36,7 @@ type demoLJ struct {
 	unit  uint32
 }
 
-func (d *demoLJ) prepare(dir string, units int) error {
+func (d *demoLJ) prepare(_ context.Context, dir string, units int) error {
 	if err := os.WriteFile(filepath.Join(dir, "lj.wasm"), apps.LJ(), 0o600); err != nil {
 		return err
 	}
@@ -95,9 +96,9 @@ type demoSearch struct {
 	found map[string]int
 }
 
-func (d *demoSearch) prepare(dir string, units int) error {
+func (d *demoSearch) prepare(ctx context.Context, dir string, units int) error {
 	if d.data == "" {
-		out, err := exec.Command("go", "env", "GOROOT").Output()
+		out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 		if err != nil {
 			return usage("--app search needs --data DIR, or the go command for the standard library's source: %v", err)
 		}

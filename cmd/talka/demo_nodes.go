@@ -40,7 +40,8 @@ func (n *demoNode) start(ctx context.Context, exe string, env []string) (err err
 	if n.log, err = os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
-	n.cmd = exec.Command(exe, append([]string{"--dir", n.dir, "--json"}, n.args...)...)
+	// The node outlives ctx: stop and kill end it.
+	n.cmd = exec.CommandContext(context.WithoutCancel(ctx), exe, append([]string{"--dir", n.dir, "--json"}, n.args...)...)
 	n.cmd.Env, n.cmd.Stderr = env, n.log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := n.cmd.StdoutPipe()
@@ -92,7 +93,7 @@ func (n *demoNode) kill() {
 		return
 	}
 	_ = n.cmd.Process.Kill()
-	<-n.exited
+	_ = <-n.exited // killed is what it was meant to be
 	n.cmd = nil
 	_ = n.log.Close()
 }
