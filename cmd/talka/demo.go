@@ -71,6 +71,7 @@ type demo struct {
 	publisher  *demoNode
 	volunteers []*demoNode
 	restarts   int
+	story      *narrator
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -152,7 +153,7 @@ func (d *demo) startAll(ctx context.Context) error {
 	if err := d.command(ctx, seed, &invite, "invite"); err != nil {
 		return err
 	}
-	d.publisher = &demoNode{name: "publisher", dir: filepath.Join(d.dir, "p"), args: d.up("up", "--join", invite.Invite)}
+	d.publisher = &demoNode{name: "the publisher", dir: filepath.Join(d.dir, "p"), args: d.up("up", "--join", invite.Invite)}
 	if err := d.publisher.start(ctx, d.exe, d.env()); err != nil {
 		return err
 	}
@@ -215,7 +216,8 @@ func (d *demo) trouble(ctx context.Context, id workunits.JobID) error {
 	follow, stop := context.WithCancel(ctx)
 	defer stop()
 	watch := d.volunteers[0]
-	go d.narrate(follow, watch, id)
+	d.story = newNarrator(d)
+	go d.story.follow(follow, watch, id)
 	victim := d.volunteers[demoVictimAt]
 	err := poll(ctx, func() (bool, error) {
 		info, err := watch.client.Job(ctx, id)
@@ -259,39 +261,11 @@ func (d *demo) restart(ctx context.Context, n *demoNode) error {
 	return nil
 }
 
-// narrate tells what a steward sees.
-func (d *demo) narrate(ctx context.Context, n *demoNode, id workunits.JobID) {
-	names := map[workunits.NodeID]string{d.publisher.status.PeerID: "the publisher"}
-	for _, v := range d.volunteers {
-		names[v.status.PeerID] = v.name
-	}
-	accepted := map[uint32]bool{}
-	_ = n.client.Events(ctx, 0, id, func(e api.Event) error { // it ends with the demo
-		switch e.Kind {
-		case "accepted":
-			if accepted[e.Unit] = true; len(accepted)%10 == 0 {
-				d.say("%d of %d units accepted", len(accepted), d.units)
-			}
-		case "reopened":
-			if delete(accepted, e.Unit); true {
-				d.say("unit %d reopens: a copy of it no longer counts", e.Unit)
-			}
-		case "disputed":
-			d.say("results of unit %d differ: it gets further copies", e.Unit)
-		case "expired":
-			d.say("the lease of %s on unit %d has expired", names[e.Node], e.Unit)
-		case "fault":
-			d.say("%s is proven to have lied, and loses its stake", names[e.Node])
-		}
-		return nil
-	})
-}
-
 // finish waits for the sealed job, checks its results and tells the outcome.
 func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 	follow, stop := context.WithCancel(ctx)
 	defer stop()
-	go d.narrate(follow, d.publisher, id)
+	go d.story.follow(follow, d.publisher, id)
 	var info grid.JobInfo
 	err := poll(ctx, func() (done bool, err error) {
 		info, err = d.publisher.client.Job(ctx, id)
@@ -301,6 +275,7 @@ func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 		return fmt.Errorf("%w: %+v", err, info.Units)
 	}
 	seconds := time.Since(d.begun).Seconds()
+	d.story.flush()
 	d.say("the publisher has sealed the job")
 	accepted := map[string]bool{}
 	err = d.publisher.client.Results(ctx, id, func(r api.Result) error {
@@ -320,10 +295,6 @@ func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 	for k, v := range fields {
 		out[k] = v
 	}
-	caught := 0
-	for _, f := range info.Faults {
-		caught += f.Units
-	}
 	rows = append([][2]string{
 		{"units accepted", fmt.Sprintf("%d of %d", info.Units.Accepted, info.Units.Total)},
 		{"copies executed", fmt.Sprint(info.Copies)},
@@ -332,7 +303,6 @@ func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 		{"nodes restarted", fmt.Sprint(d.restarts)},
 		{"seconds", fmt.Sprintf("%.1f", seconds)},
 	}, rows...)
-	_ = caught
 	err = d.app.show(out, func(w io.Writer) { d.table(w, rows) })
 	if info.Units.Accepted != info.Units.Total || believed > 0 {
 		err = errors.Join(err, fmt.Errorf("%d of %d units accepted, %d lies among them", info.Units.Accepted, info.Units.Total, believed))
