@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -294,8 +295,26 @@ func (h *Host) members() []peer.ID {
 
 // member reports whether the peer has shown the network's protocols.
 func (h *Host) member(p peer.ID) bool {
-	proto, err := h.base.Peerstore().FirstSupportedProtocol(p, h.protocol("grid"))
-	return err == nil && proto != ""
+	member, _ := h.standing(p)
+	return member
+}
+
+// standing reports whether the peer has shown protocols of this network, or of
+// another one. It is neither for a guest, and for a peer that has just begun and
+// is still about to tell.
+func (h *Host) standing(p peer.ID) (member, foreign bool) {
+	all, err := h.base.Peerstore().GetProtocols(p)
+	if err != nil {
+		return false, false
+	}
+	ours := "/talka/" + h.cfg.Network + "/"
+	for _, proto := range all {
+		if strings.HasPrefix(string(proto), ours) {
+			return true, false
+		}
+		foreign = foreign || strings.HasPrefix(string(proto), "/talka/")
+	}
+	return false, foreign
 }
 
 // Connect makes a connection to the peer unless there is one. Without an
@@ -317,9 +336,40 @@ func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
 	if err := h.routed.Connect(network.WithAllowLimitedConn(ctx, "talka"), info); err != nil {
 		return fmt.Errorf("connect to %s: %w: %w", info.ID, ErrUnreachable, err)
 	}
-	if !h.member(info.ID) {
+	if err := h.confirm(ctx, info.ID); err != nil {
 		h.rejectLater(info.ID)
-		return fmt.Errorf("connect to %s: %w", info.ID, ErrNetwork)
+		return fmt.Errorf("connect to %s: %w", info.ID, err)
 	}
 	return nil
+}
+
+// confirm waits until a connected peer has shown to be a member, or not to be
+// one. Most have at once.
+func (h *Host) confirm(ctx context.Context, p peer.ID) error {
+	if h.member(p) {
+		return nil
+	}
+	events, err := h.base.EventBus().Subscribe(new(event.EvtPeerProtocolsUpdated), eventbus.BufSize(64))
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	ctx, cancel := context.WithTimeout(ctx, strangerGrace)
+	defer cancel()
+	for {
+		member, foreign := h.standing(p)
+		if member {
+			return nil
+		}
+		if foreign {
+			return ErrNetwork
+		}
+		select {
+		case <-events.Out():
+		case <-ctx.Done():
+			return ErrNetwork
+		case <-h.ctx.Done():
+			return ErrClosed
+		}
+	}
 }
