@@ -66,28 +66,29 @@ type limited struct {
 	visits atomic.Int64
 }
 
-func (l *limited) visit(n int) error {
-	if l.visits.Add(int64(n)) > maxVisits {
-		return fmt.Errorf("more than %d chunks to read: %w", maxVisits, ErrForeign)
-	}
-	return nil
-}
-
 func (l *limited) Get(ctx context.Context, c cid.Cid) (ipld.Node, error) {
-	if err := l.visit(1); err != nil {
-		return nil, err
+	if l.visits.Add(1) > maxVisits {
+		return nil, fmt.Errorf("more than %d chunks to read: %w", maxVisits, ErrForeign)
 	}
 	return l.DAGService.Get(ctx, c)
 }
 
+// GetMany reads one after the other. Unlike the one it stands for, its errors
+// say what is missing.
 func (l *limited) GetMany(ctx context.Context, list []cid.Cid) <-chan *ipld.NodeOption {
-	if err := l.visit(len(list)); err != nil {
-		out := make(chan *ipld.NodeOption, 1)
-		out <- &ipld.NodeOption{Err: err}
-		close(out)
-		return out
-	}
-	return l.DAGService.GetMany(ctx, list)
+	out := make(chan *ipld.NodeOption)
+	go func() {
+		defer close(out)
+		for _, c := range list {
+			n, err := l.Get(ctx, c)
+			select {
+			case out <- &ipld.NodeOption{Node: n, Err: err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
 }
 
 // writer writes nodes to files and folders within the limits.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ipfs/boxo/blockservice"
 	chunker "github.com/ipfs/boxo/chunker"
@@ -50,7 +52,7 @@ func (s *Store) dag() ipld.DAGService {
 type Added struct {
 	Cid    cid.Cid
 	Bytes  int64 // of files
-	Chunks int   // referred to, repeated ones counted each time
+	Chunks int   // each once, though it may be referred to often
 }
 
 // Add stores a file or folder. Anything else in it, links and devices, is
@@ -58,9 +60,9 @@ type Added struct {
 // nil, gets the bytes read so far and in all, on the caller's goroutine. What is
 // added is covered until Add returns; Keep it at once.
 func (s *Store) Add(ctx context.Context, path string, progress func(done, total int64)) (Added, error) {
-	a := &adder{store: s, progress: progress}
+	a := &adder{store: s, progress: progress, held: map[cid.Cid]struct{}{}}
 	a.dag = &counting{s.dag(), a}
-	defer func() { s.unhold(s.held, a.held...) }()
+	defer func() { s.unhold(s.held, slices.Collect(maps.Keys(a.held))...) }()
 	info, err := os.Lstat(path)
 	if err != nil {
 		return Added{}, fmt.Errorf("add: %w", err)
@@ -72,16 +74,15 @@ func (s *Store) Add(ctx context.Context, path string, progress func(done, total 
 	if err != nil {
 		return Added{}, fmt.Errorf("add %s: %w", path, err)
 	}
-	return Added{node.Cid(), a.done, a.chunks}, nil
+	return Added{node.Cid(), a.done, len(a.held)}, nil
 }
 
 type adder struct {
 	store       *Store
 	dag         ipld.DAGService
-	held        []cid.Cid
+	held        map[cid.Cid]struct{}
 	progress    func(done, total int64)
 	done, total int64
-	chunks      int
 }
 
 func (a *adder) measure(path string, d fs.DirEntry, err error) error {
@@ -172,16 +173,18 @@ func (a *adder) reader(ctx context.Context, r io.Reader) (ipld.Node, error) {
 	return balanced.Layout(b)
 }
 
-// counting counts the chunks that are added, and covers them first.
+// counting counts the chunks that are added, and covers them first. Shards of
+// folders are added twice.
 type counting struct {
 	ipld.DAGService
 	a *adder
 }
 
 func (c *counting) Add(ctx context.Context, n ipld.Node) error {
-	c.a.chunks++
-	c.a.held = append(c.a.held, n.Cid())
-	c.a.store.holdChunk(n.Cid())
+	if _, ok := c.a.held[n.Cid()]; !ok {
+		c.a.held[n.Cid()] = struct{}{}
+		c.a.store.holdChunk(n.Cid())
+	}
 	return c.DAGService.Add(ctx, n)
 }
 
