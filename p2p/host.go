@@ -344,12 +344,15 @@ func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
 }
 
 // confirm waits until a connected peer has shown to be a member, or not to be
-// one. Most have at once.
+// one. Most have before; but a connection may be younger than what is known of
+// the peer, and a peer younger than its protocols.
 func (h *Host) confirm(ctx context.Context, p peer.ID) error {
 	if h.member(p) {
 		return nil
 	}
-	events, err := h.base.EventBus().Subscribe(new(event.EvtPeerProtocolsUpdated), eventbus.BufSize(64))
+	events, err := h.base.EventBus().Subscribe([]any{
+		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated),
+	}, eventbus.BufSize(64))
 	if err != nil {
 		return err
 	}
