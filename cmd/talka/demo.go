@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
 
 	"github.com/talka-grid/talka/grid"
@@ -46,7 +47,7 @@ func (a *app) demoCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&d.appName, "app", "lj", "what to run: lj or search")
 	f.StringVar(&d.data, "data", "", "folder to search (default: the Go standard library's source)")
-	f.IntVar(&d.units, "units", 60, "units of the job")
+	f.IntVar(&d.units, "units", 0, "units of the job (default: 60, for search 24)")
 	f.IntVar(&d.atoms, "atoms", 13, "atoms of the cluster, for lj")
 	f.Uint64Var(&d.seed, "seed", 1, "draws the units on which the liar lies")
 	f.BoolVar(&d.keep, "keep", false, "leave the nodes' directories behind")
@@ -82,6 +83,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		d.job = &demoSearch{data: d.data}
 	default:
 		return usage("--app %s: want lj or search", d.appName)
+	}
+	if d.units == 0 {
+		d.units = map[string]int{"lj": 60, "search": 24}[d.appName]
 	}
 	if d.units < 1 || d.units > 10_000 {
 		return usage("--units %d: want 1 to 10000", d.units)
@@ -280,7 +284,7 @@ func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 	accepted := map[string]bool{}
 	err = d.publisher.client.Results(ctx, id, func(r api.Result) error {
 		accepted[string(r.Stdout.Data)] = true
-		return d.job.add(r)
+		return d.job.add(r, func(f api.File) ([]byte, error) { return d.content(ctx, f) })
 	})
 	if err != nil {
 		return err
@@ -308,6 +312,23 @@ func (d *demo) finish(ctx context.Context, id workunits.JobID) error {
 		err = errors.Join(err, fmt.Errorf("%d of %d units accepted, %d lies among them", info.Units.Accepted, info.Units.Total, believed))
 	}
 	return errors.Join(err, wrong)
+}
+
+// content is what a unit wrote to a file.
+func (d *demo) content(ctx context.Context, f api.File) ([]byte, error) {
+	if f.Cid == "" {
+		return f.Data, nil
+	}
+	c, err := cid.Decode(f.Cid)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(d.dir, "file")
+	defer os.Remove(path)
+	if err := d.publisher.client.GetData(ctx, c, path, startTime, nil); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 func (d *demo) table(w io.Writer, rows [][2]string) {

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -22,8 +19,8 @@ import (
 type demoApp interface {
 	// prepare writes job.toml and the program into dir.
 	prepare(ctx context.Context, dir string, units int) error
-	// add takes one unit's result.
-	add(r api.Result) error
+	// add takes one unit's result; open gives the content of a file of it.
+	add(r api.Result, open func(api.File) ([]byte, error)) error
 	// report says what the results came to, as rows of a table, and whether it
 	// is what was to be expected; the fields go into the JSON line.
 	report() (rows [][2]string, fields map[string]any, err error)
@@ -57,7 +54,7 @@ error = 0.01
 `, d.atoms, units, d.atoms), 0o600)
 }
 
-func (d *demoLJ) add(r api.Result) error {
+func (d *demoLJ) add(r api.Result, _ func(api.File) ([]byte, error)) error {
 	text, ok := strings.CutPrefix(strings.TrimSpace(string(r.Stdout.Data)), "energy ")
 	e, err := strconv.ParseFloat(text, 64)
 	if !ok || err != nil {
@@ -88,7 +85,7 @@ func (d *demoLJ) report() ([][2]string, map[string]any, error) {
 }
 
 // demoWords are what the search looks for in a folder of Go source, or any other.
-const demoWords = "goroutine,deadlock,Kademlia,checksum"
+const demoWords = "goroutine,deadlock,heuristic,checksum"
 
 // demoSearch indexes which files and lines of a folder hold some words.
 type demoSearch struct {
@@ -137,17 +134,17 @@ error = 0.01
 `, program, units, demoWords, units, d.data), 0o600)
 }
 
-func (d *demoSearch) add(r api.Result) error {
+func (d *demoSearch) add(r api.Result, open func(api.File) ([]byte, error)) error {
 	if d.found == nil {
 		d.found = map[string]int{}
 	}
 	for _, f := range r.Files {
-		var in io.Reader = bytes.NewReader(f.Data)
-		if f.Cid != "" {
-			return fmt.Errorf("unit %d wrote an index of %d bytes: use more --units", r.Unit, f.Bytes)
+		index, err := open(f)
+		if err != nil {
+			return err
 		}
-		for s := bufio.NewScanner(in); s.Scan(); {
-			word, _, _ := strings.Cut(s.Text(), "\t")
+		for line := range strings.Lines(string(index)) {
+			word, _, _ := strings.Cut(line, "\t")
 			d.found[word]++
 		}
 	}
