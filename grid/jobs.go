@@ -35,6 +35,7 @@ type job struct {
 	steward  *steward.Machine // nil unless this node is on the list
 	joined   bool             // the volunteer machine knows it
 	ended    bool
+	credit   int // own copies in accepted units, as stewards say
 }
 
 func (n *Node) sortedJobs() []*job {
@@ -53,16 +54,16 @@ func (n *Node) load() error {
 	for _, p := range n.cfg.Trust {
 		n.trusted[p] = true
 	}
-	manifests, ended, err := n.db.jobs()
+	stored, err := n.db.jobs()
 	if err != nil {
 		return err
 	}
-	for i, block := range manifests {
-		j, err := n.newJob(block)
+	for _, s := range stored {
+		j, err := n.newJob(s.manifest)
 		if err != nil {
 			return fmt.Errorf("stored job: %w", err)
 		}
-		j.ended = ended[i]
+		j.ended, j.credit = s.ended, s.credit
 		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
 			if _, err := j.ledger.Load(raw); err != nil {
 				n.log.Warn("stored segment", "job", j.id, "err", err)
@@ -130,7 +131,7 @@ func (n *Node) refresh(j *job) {
 func (n *Node) end(j *job, over bool) {
 	j.ended = over
 	if over {
-		if err := n.db.endJob(j.id); err != nil {
+		if err := n.db.endJob(j.id, j.credit); err != nil {
 			n.log.Warn("record the end of a job", "job", j.id, "err", err)
 		}
 	}
@@ -154,9 +155,7 @@ func (n *Node) volunteerFor(j *job) {
 
 // knows reports whether nodes are on the part of the succession list that is here.
 func (j *job) knows(stewards []workunits.NodeID) bool {
-	return !slices.ContainsFunc(stewards, func(n workunits.NodeID) bool {
-		return !slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == n })
-	})
+	return !slices.ContainsFunc(stewards, func(n workunits.NodeID) bool { return !j.listed(n) })
 }
 
 // succession reads the publisher's list from the part of its log that is here.
@@ -211,9 +210,8 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 		return
 	case wire.WorkReply:
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
-		if j != nil && m.Ended && j.steward == nil && slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == from }) {
-			n.end(j, true)
-			n.volunteerFor(j)
+		if j != nil && j.steward == nil && j.listed(from) {
+			n.learnCredit(j, m)
 		}
 		return
 	}
@@ -229,6 +227,22 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 	} else {
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
 	}
+}
+
+// learnCredit takes a steward's word on what this node's copies came to, the
+// last one with the end of the job.
+func (n *Node) learnCredit(j *job, m wire.WorkReply) {
+	j.credit = max(j.credit, int(m.Credit))
+	if m.Ended {
+		j.credit = int(m.Credit)
+		n.end(j, true)
+		n.volunteerFor(j)
+	}
+}
+
+// listed reports whether a node is on the part of the succession list that is here.
+func (j *job) listed(node workunits.NodeID) bool {
+	return slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == node })
 }
 
 // wantJob asks a peer for a job that it speaks of, now and then.
@@ -369,11 +383,13 @@ func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 	switch j := n.jobs[a.Job]; {
 	case !a.Ended && n.trusted[a.ProjectID()] && (j == nil || !j.knows(a.Stewards)):
 		n.wantJob(a.Job, append(slices.Clone(a.Stewards), a.Author)...)
-	case j != nil && j.steward == nil && slices.ContainsFunc(j.list, func(s workunits.Steward) bool { return s.Node == a.Author }):
-		if a.Ended != j.ended {
-			n.end(j, a.Ended)
-			n.volunteerFor(j)
-		}
+	case j == nil || j.steward != nil || !j.listed(a.Author) || a.Ended == j.ended:
+	case a.Ended && j.joined:
+		// The answer ends it, and says what this node's copies came to.
+		n.send(a.Author, wire.WorkRequest{Job: j.id, Units: 1, Arch: n.cfg.Arch, Canon: n.cfg.Canonical, Memory: n.cfg.Memory})
+	default:
+		n.end(j, a.Ended)
+		n.volunteerFor(j)
 	}
 	n.changed()
 }

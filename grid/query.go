@@ -24,11 +24,22 @@ func (n *Node) Status() Status {
 	_ = n.do(n.ctx, func() {
 		for _, v := range n.volunteer.View() {
 			s.RunningUnits += v.Running
-			s.AcceptedUnits += v.Credit
+		}
+		for _, j := range n.jobs {
+			s.AcceptedUnits += n.creditIn(j)
 		}
 		s.State, s.Reason = n.why(s.RunningUnits)
 	})
 	return s
+}
+
+// creditIn counts this node's copies in accepted units of a job: a steward reads
+// its ledger, others know what stewards say.
+func (n *Node) creditIn(j *job) int {
+	if j.steward != nil {
+		return j.steward.Book().Stake(n.self)
+	}
+	return j.credit
 }
 
 func (n *Node) why(running int) (State, string) {

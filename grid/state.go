@@ -15,7 +15,7 @@ import (
 const schemaVersion = 1
 
 const schema = `
-CREATE TABLE jobs (job BLOB PRIMARY KEY, manifest BLOB NOT NULL, ended INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE jobs (job BLOB PRIMARY KEY, manifest BLOB NOT NULL, ended INTEGER NOT NULL DEFAULT 0, credit INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE segments (id INTEGER PRIMARY KEY, job BLOB NOT NULL, raw BLOB NOT NULL);
 CREATE INDEX segments_job ON segments (job, id);
 CREATE TABLE records (digest BLOB PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID;
@@ -105,27 +105,34 @@ func (s *stateDB) addJob(id workunits.JobID, manifest []byte) error {
 	return err
 }
 
-func (s *stateDB) endJob(id workunits.JobID) error {
-	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = 1 WHERE job = ?", id[:])
+func (s *stateDB) endJob(id workunits.JobID, credit int) error {
+	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = 1, credit = ? WHERE job = ?", credit, id[:])
 	return err
 }
 
-// jobs lists the manifests of all jobs known, and whether they ended.
-func (s *stateDB) jobs() (manifests [][]byte, ended []bool, err error) {
-	rows, err := s.db.QueryContext(context.Background(), "SELECT manifest, ended FROM jobs")
+// storedJob is a job as the disk knows it beside its ledger. Its credit is that
+// of its end.
+type storedJob struct {
+	manifest []byte // signed
+	ended    bool
+	credit   int
+}
+
+// jobs lists all jobs known.
+func (s *stateDB) jobs() (list []storedJob, err error) {
+	rows, err := s.db.QueryContext(context.Background(), "SELECT manifest, ended, credit FROM jobs")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var m []byte
-		var e bool
-		if err := rows.Scan(&m, &e); err != nil {
-			return nil, nil, err
+		var j storedJob
+		if err := rows.Scan(&j.manifest, &j.ended, &j.credit); err != nil {
+			return nil, err
 		}
-		manifests, ended = append(manifests, m), append(ended, e)
+		list = append(list, j)
 	}
-	return manifests, ended, rows.Err()
+	return list, rows.Err()
 }
 
 // eachSegment calls f for a job's segments in the order in which they were written.
