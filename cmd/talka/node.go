@@ -47,7 +47,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 			err = errors.Join(err, closeAll())
 		}
 	}()
-	host, err := openHost(dir, key, cfg, log)
+	host, err := openHost(dir, key, cfg, a.getenv(discoveryVar), log)
 	if err != nil {
 		return nil, err
 	}

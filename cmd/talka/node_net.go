@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -22,16 +23,27 @@ import (
 // peersName is the file that remembers peers between runs.
 const peersName = "peers.json"
 
+// discoveryVar is no setting: a node with it hears less. Tests leave a node
+// "gossip" or "catalogue" as its only way to hear of jobs, or "none", to show
+// that each of them suffices.
+const discoveryVar = "TALKA_TEST_DISCOVERY"
+
 // openHost opens the network. Without addresses in the settings it tries the
-// default port, and any free one if that is taken.
-func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, log *slog.Logger) (*p2p.Host, error) {
+// default port, and any free one if that is taken. Discovery is the value of
+// discoveryVar, empty for all ways.
+func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery string, log *slog.Logger) (*p2p.Host, error) {
 	peers, err := invited(cfg)
 	if err != nil {
 		return nil, err
 	}
+	if !slices.Contains([]string{"", "gossip", "catalogue", "none"}, discovery) {
+		return nil, usage("%s=%s: want gossip, catalogue or none", discoveryVar, discovery)
+	}
 	c := p2p.Config{
 		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
 		CachePath: filepath.Join(dir, peersName), Guests: true, Logger: log,
+		NoGossip:    discovery == "catalogue" || discovery == "none",
+		NoCatalogue: discovery == "gossip" || discovery == "none",
 	}
 	if len(cfg.Listen) > 0 {
 		return p2p.New(c)
