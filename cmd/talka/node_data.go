@@ -53,16 +53,22 @@ var _ grid.Data = data{}
 
 func (d data) Add(ctx context.Context, path string, p grid.Progress) (root cid.Cid, bytes int64, chunks int, err error) {
 	a, err := d.Store.Add(ctx, path, p)
-	return a.Cid, a.Bytes, a.Chunks, err
+	return a.Cid, a.Bytes, a.Chunks, kind(err)
 }
 
-// Fetch gives errors the kinds of the driver.
-func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p grid.Progress) error {
-	err := d.exchange.Fetch(ctx, root, hints, exchange.Progress(p))
-	if errors.Is(err, exchange.ErrNotFound) || errors.Is(err, chunkstore.ErrNotFound) {
+// kind gives the store's errors the kinds of the driver.
+func kind(err error) error {
+	switch {
+	case errors.Is(err, exchange.ErrNotFound), errors.Is(err, chunkstore.ErrNotFound):
 		return fmt.Errorf("%w: %w", grid.ErrNotFound, err)
+	case errors.Is(err, chunkstore.ErrFull):
+		return fmt.Errorf("%w: %w", grid.ErrFull, err)
 	}
 	return err
+}
+
+func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p grid.Progress) error {
+	return kind(d.exchange.Fetch(ctx, root, hints, exchange.Progress(p)))
 }
 
 func (d data) Bytes() int64 { return d.Stat().Bytes }

@@ -71,7 +71,7 @@ func KindOf(err error) Kind {
 		return KindTooLarge
 	case errors.Is(err, fs.ErrExist):
 		return KindConflict
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, grid.ErrFull):
 		return KindNoSpace
 	case errors.Is(err, grid.ErrDenied), errors.Is(err, fs.ErrPermission):
 		return KindUnauthorised
