@@ -162,7 +162,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	var stored atomic.Int64
 	for w := range uint64(8) {
 		group.Go(func() {
-			for i := range uint64(40) {
+			for i := range uint64(20) {
 				b := chunkOf(t, 1000*(w%4)+i) // each by two writers
 				err := s.Put(t.Context(), b)
 				if err == nil {
@@ -193,8 +193,8 @@ func TestQuotaConcurrent(t *testing.T) {
 	if !has(t, s, pinned.Cid()) {
 		t.Error("what is leased went")
 	}
-	if stored.Load() < 8*40*9/10 {
-		t.Errorf("only %d of 320 puts found room although next to nothing is leased", stored.Load())
+	if stored.Load() < 8*20*9/10 {
+		t.Errorf("only %d of 160 puts found room although next to nothing is leased", stored.Load())
 	}
 	if again := open(t, s.dir, quota); again.Stat() != s.Stat() {
 		t.Errorf("%+v after opening, %+v before", again.Stat(), s.Stat())

@@ -60,7 +60,7 @@ type Added struct {
 // nil, gets the bytes read so far and in all, on the caller's goroutine. What is
 // added is covered until Add returns; Keep it at once.
 func (s *Store) Add(ctx context.Context, path string, progress func(done, total int64)) (Added, error) {
-	a := &adder{store: s, progress: progress, held: map[cid.Cid]struct{}{}}
+	a := &adder{store: s, leaf: leafSize, progress: progress, held: map[cid.Cid]struct{}{}}
 	a.dag = &counting{s.dag(), a}
 	defer func() { s.unhold(s.held, slices.Collect(maps.Keys(a.held))...) }()
 	info, err := os.Lstat(path)
@@ -79,6 +79,7 @@ func (s *Store) Add(ctx context.Context, path string, progress func(done, total 
 
 type adder struct {
 	store       *Store
+	leaf        int64 // bytes
 	dag         ipld.DAGService
 	held        map[cid.Cid]struct{}
 	progress    func(done, total int64)
@@ -166,7 +167,7 @@ func (a *adder) folder(ctx context.Context, path string) (ipld.Node, error) {
 func (a *adder) reader(ctx context.Context, r io.Reader) (ipld.Node, error) {
 	counted := &counter{r: r, ctx: ctx, a: a}
 	params := helpers.DagBuilderParams{Maxlinks: maxLinks, RawLeaves: true, CidBuilder: builder(), Dagserv: a.dag}
-	b, err := params.New(chunker.NewSizeSplitter(counted, leafSize))
+	b, err := params.New(chunker.NewSizeSplitter(counted, a.leaf))
 	if err != nil {
 		return nil, err
 	}

@@ -7,12 +7,14 @@
 // and its bytes, or 0 where it is not served here. All numbers are uvarints.
 //
 // Fetch walks a DAG level by level, so that the leaves of a large file are asked
-// for in wide batches, from all sources at once out of one queue; a slow source
-// holds up its own batch only. Every chunk is verified by the store before it
-// counts; a source that sends a wrong one is not asked again. What is in the
-// store is not fetched again, and is served at once to others.
+// for in wide batches, from several sources at once out of one queue. A source
+// that keeps a chunk too long loses it to one that has nothing left to do, so that
+// nobody waits for the slow and the silent. Every chunk is verified by the store
+// before it counts; a source that sends a wrong one is not asked again. What is
+// in the store is not fetched again, and is served at once to others.
 //
-// All methods are safe for concurrent use.
+// All methods are safe for concurrent use. Memory does not grow with content, but
+// by one CID for each chunk of a level.
 package exchange
 
 import (
@@ -22,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -43,9 +44,16 @@ const (
 	blockTime  = 30 * time.Second
 	idleTime   = 2 * time.Minute
 	openTime   = 10 * time.Second
-	maxSources = 8
-	perSource  = 2 // streams
+	findTime   = 15 * time.Second // of the finder
+	otherTime  = 15 * time.Second // of the fallback, for one chunk
+	stealAfter = 2 * time.Second  // a chunk may be asked of another source as well
+	maxSources = 8                // that are asked at a time
+	maxHints   = 64               // sources of a fetch
+	perSource  = 2                // streams
+	others     = 8                // chunks that the fallback fetches at a time
+	window     = 4096             // chunks in a queue
 	maxFetched = 1 << 22
+	maxLevels  = 512
 )
 
 // Errors of Fetch.
@@ -67,12 +75,12 @@ type Streams interface {
 	Open(ctx context.Context, to workunits.NodeID, name string) (Stream, error)
 }
 
-// Finder names nodes that may have a root.
+// Finder names at most n nodes that may have a root. It is given 15 s.
 type Finder interface {
 	FindProviders(ctx context.Context, c cid.Cid, n int) ([]workunits.NodeID, error)
 }
 
-// Fallback fetches single chunks by other means.
+// Fallback fetches single chunks by other means. It is given 15 s for each.
 type Fallback interface {
 	Block(ctx context.Context, c cid.Cid) (blocks.Block, error)
 }
@@ -169,7 +177,7 @@ func writeRequest(w *bufio.Writer, list []cid.Cid) error {
 
 // readRequest reads one request; io.EOF is a clean end before it.
 func readRequest(r *bufio.Reader) ([]cid.Cid, error) {
-	n, err := binary.ReadUvarint(r)
+	n, err := readUvarint(r)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +186,7 @@ func readRequest(r *bufio.Reader) ([]cid.Cid, error) {
 	}
 	list := make([]cid.Cid, 0, n)
 	for range n {
-		size, err := binary.ReadUvarint(r)
+		size, err := readUvarint(r)
 		if err != nil {
 			return nil, noEOF(err)
 		}
@@ -198,6 +206,25 @@ func readRequest(r *bufio.Reader) ([]cid.Cid, error) {
 	return list, nil
 }
 
+// readUvarint reads a number that is worth reading: all are below 2^35. io.EOF is
+// a clean end before it.
+func readUvarint(r *bufio.Reader) (n uint64, err error) {
+	for i := range binary.MaxVarintLen32 {
+		b, err := r.ReadByte()
+		if err != nil && i > 0 {
+			err = noEOF(err)
+		}
+		if err != nil {
+			return 0, err
+		}
+		n |= uint64(b&0x7f) << (7 * i)
+		if b < 0x80 {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("number without an end: %w", errProtocol)
+}
+
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -207,7 +234,7 @@ func noEOF(err error) error {
 
 // readAnswer reads one chunk of an answer; nil if the peer does not serve it.
 func readAnswer(r *bufio.Reader) ([]byte, error) {
-	n, err := binary.ReadUvarint(r)
+	n, err := readUvarint(r)
 	if err != nil {
 		return nil, noEOF(err)
 	}
@@ -222,270 +249,14 @@ func readAnswer(r *bufio.Reader) ([]byte, error) {
 	return data, noEOF(err)
 }
 
-// Progress tells how many bytes were fetched; their total is not known before.
-type Progress func(done, total int64)
-
-// Fetch brings a root and all below it into the store: from the hinted nodes,
-// else from those that the finder names, else by the fallback. It ends with
-// ErrNotFound once nobody has a chunk, or with the cause of ctx.
-func (x *Exchange) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, progress Progress) error {
-	f := &fetch{x: x, ctx: ctx, sources: x.usable(hints), progress: progress}
-	level := []cid.Cid{root}
-	for seen := 0; len(level) > 0; {
-		if seen += len(level); seen > maxFetched {
-			return fmt.Errorf("%s has more than %d chunks: %w", root, maxFetched, chunkstore.ErrForeign)
-		}
-		if err := f.level(root, level); err != nil {
-			return fmt.Errorf("fetch %s: %w", root, err)
-		}
-		next, err := x.below(ctx, level)
-		if err != nil {
-			return fmt.Errorf("fetch %s: %w", root, err)
-		}
-		level = next
-	}
-	return nil
-}
-
-// below lists the children of chunks that are here, each once.
-func (x *Exchange) below(ctx context.Context, level []cid.Cid) (next []cid.Cid, err error) {
-	seen := map[cid.Cid]bool{}
-	for _, c := range level {
-		if c.Prefix().Codec != cid.DagProtobuf {
-			continue
-		}
-		b, err := x.cfg.Store.Get(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		links, err := chunkstore.Links(b)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range links {
-			if !seen[l] {
-				seen[l] = true
-				next = append(next, l)
-			}
-		}
-	}
-	return next, nil
-}
-
-func (x *Exchange) usable(nodes []workunits.NodeID) (list []workunits.NodeID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, n := range nodes {
-		if n != x.cfg.Self && !x.banned[n] && !slices.Contains(list, n) {
-			list = append(list, n)
-		}
-	}
-	return list
-}
-
 func (x *Exchange) ban(n workunits.NodeID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.banned[n] = true
 }
 
-// fetch is one call of Fetch.
-type fetch struct {
-	x        *Exchange
-	ctx      context.Context
-	sources  []workunits.NodeID
-	searched bool
-	progress Progress
-
-	mu   sync.Mutex
-	done int64
-}
-
-// level brings the chunks of one level here.
-func (f *fetch) level(root cid.Cid, level []cid.Cid) error {
-	for {
-		missing, err := f.missing(level)
-		if err != nil || len(missing) == 0 {
-			return err
-		}
-		if left := f.from(f.sources, missing); len(left) == 0 {
-			return nil
-		}
-		if err := f.ctx.Err(); err != nil {
-			return context.Cause(f.ctx)
-		}
-		if !f.searched && f.x.cfg.Finder != nil {
-			f.searched = true
-			found, err := f.x.cfg.Finder.FindProviders(f.ctx, root, maxSources)
-			if err == nil && len(found) > 0 {
-				f.sources = f.x.usable(append(f.sources, found...))
-				continue
-			}
-		}
-		return f.fallback(level)
-	}
-}
-
-func (f *fetch) missing(level []cid.Cid) (list []cid.Cid, err error) {
-	for _, c := range level {
-		ok, err := f.x.cfg.Store.Has(f.ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			list = append(list, c)
-		}
-	}
-	return list, nil
-}
-
-func (f *fetch) fallback(level []cid.Cid) error {
-	missing, err := f.missing(level)
-	if err != nil {
-		return err
-	}
-	for _, c := range missing {
-		if f.x.cfg.Fallback == nil {
-			return fmt.Errorf("%s: %w", c, ErrNotFound)
-		}
-		b, err := f.x.cfg.Fallback.Block(f.ctx, c)
-		if err != nil {
-			if cause := context.Cause(f.ctx); cause != nil {
-				return cause
-			}
-			return fmt.Errorf("%s: %w: %w", c, ErrNotFound, err)
-		}
-		if err := f.put(c, b.RawData()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (f *fetch) put(c cid.Cid, data []byte) error {
-	b, err := blocks.NewBlockWithCid(data, c)
-	if err != nil {
-		return err
-	}
-	if err := f.x.cfg.Store.Put(f.ctx, b); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.done += int64(len(data))
-	if f.progress != nil {
-		f.progress(f.done, 0)
-	}
-	return nil
-}
-
-// queue hands out chunks to sources. A chunk that a source does not have comes
-// back for the others.
-type queue struct {
-	mu   sync.Mutex
-	list []cid.Cid
-	lack map[cid.Cid][]workunits.NodeID
-}
-
-// take returns the next chunks that the source may have.
-func (q *queue) take(n workunits.NodeID) (batch []cid.Cid) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	rest := q.list[:0]
-	for _, c := range q.list {
-		if len(batch) < MaxBatch && !slices.Contains(q.lack[c], n) {
-			batch = append(batch, c)
-		} else {
-			rest = append(rest, c)
-		}
-	}
-	q.list = rest
-	return batch
-}
-
-func (q *queue) giveBack(n workunits.NodeID, list []cid.Cid) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, c := range list {
-		q.lack[c] = append(q.lack[c], n)
-	}
-	q.list = append(q.list, list...)
-}
-
-// from fetches chunks from sources and returns those that none of them gave.
-func (f *fetch) from(sources []workunits.NodeID, list []cid.Cid) []cid.Cid {
-	q := &queue{list: slices.Clone(list), lack: map[cid.Cid][]workunits.NodeID{}}
-	// A batch that comes back late may be what another source has: rounds end
-	// when one brings nothing.
-	for before := -1; len(q.list) > 0 && len(q.list) != before; {
-		before = len(q.list)
-		var group sync.WaitGroup
-		for _, n := range sources[:min(len(sources), maxSources)] {
-			for range min(perSource, (len(list)+MaxBatch-1)/MaxBatch) {
-				group.Go(func() { f.source(n, q) })
-			}
-		}
-		group.Wait()
-	}
-	return q.list
-}
-
-// source fetches batches from one peer until it has nothing more.
-func (f *fetch) source(n workunits.NodeID, q *queue) {
-	batch := q.take(n)
-	if len(batch) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(f.ctx, openTime)
-	s, err := f.x.cfg.Streams.Open(ctx, n, Protocol)
-	cancel()
-	if err != nil {
-		q.giveBack(n, batch)
-		return
-	}
-	stop := context.AfterFunc(f.ctx, func() { _ = s.Reset() })
-	defer stop()
-	r, w := bufio.NewReaderSize(s, 64<<10), bufio.NewWriter(s)
-	for len(batch) > 0 {
-		left, err := f.batch(s, r, w, batch)
-		if len(left) > 0 {
-			q.giveBack(n, left)
-		}
-		if errors.Is(err, chunkstore.ErrDamaged) || errors.Is(err, errProtocol) {
-			f.x.ban(n)
-		}
-		if err != nil {
-			_ = s.Reset()
-			return
-		}
-		batch = q.take(n)
-	}
-	_ = s.Close()
-}
-
-// batch asks for chunks and stores the answer. It returns those that did not come.
-func (f *fetch) batch(s Stream, r *bufio.Reader, w *bufio.Writer, list []cid.Cid) (left []cid.Cid, err error) {
-	if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
-		return list, err
-	}
-	if err := writeRequest(w, list); err != nil {
-		return list, err
-	}
-	for i, c := range list {
-		if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
-			return append(left, list[i:]...), err
-		}
-		data, err := readAnswer(r)
-		if err != nil {
-			return append(left, list[i:]...), err
-		}
-		if data == nil {
-			left = append(left, c)
-			continue
-		}
-		if err := f.put(c, data); err != nil {
-			return append(left, list[i:]...), err
-		}
-	}
-	return left, nil
+func (x *Exchange) isBanned(n workunits.NodeID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.banned[n]
 }

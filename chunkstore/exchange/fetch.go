@@ -1,0 +1,356 @@
+package exchange
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Progress tells how many bytes were fetched; their total is not known before.
+// Calls follow one another, on any goroutine.
+type Progress func(done, total int64)
+
+// Fetch brings a root and all below it into the store: from the hinted nodes,
+// else from those that the finder names, else by the fallback. It ends with
+// ErrNotFound once nobody has a chunk, with the cause of ctx, or with the error of
+// the store; what came until then stays for the next try. What is fetched is
+// covered until Fetch returns: Keep it before or at once.
+func (x *Exchange) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, progress Progress) error {
+	defer x.cfg.Store.Hold(root)()
+	f := &fetch{x: x, ctx: ctx, root: root, progress: progress, gone: map[workunits.NodeID]bool{}}
+	f.sources = f.usable(hints)
+	if err := f.all(); err != nil {
+		return fmt.Errorf("fetch %s: %w", root, err)
+	}
+	return nil
+}
+
+// fetch is one call of Fetch.
+type fetch struct {
+	x        *Exchange
+	ctx      context.Context
+	root     cid.Cid
+	sources  []workunits.NodeID
+	searched bool
+	progress Progress
+
+	mu   sync.Mutex
+	done int64
+	gone map[workunits.NodeID]bool // did not answer
+}
+
+// all walks the levels of the DAG.
+func (f *fetch) all() error {
+	nodes := map[cid.Cid]bool{} // with children, met on any level
+	level := []cid.Cid{f.root}
+	for seen, depth := 0, 0; len(level) > 0; depth++ {
+		if seen += len(level); seen > maxFetched || depth > maxLevels {
+			return fmt.Errorf("more than %d chunks or %d levels: %w", maxFetched, maxLevels, chunkstore.ErrForeign)
+		}
+		for part := range slices.Chunk(level, window) {
+			if err := f.bring(part); err != nil {
+				return err
+			}
+		}
+		next, err := f.below(level, nodes)
+		if err != nil {
+			return err
+		}
+		level = next
+	}
+	return nil
+}
+
+// below lists the children of chunks that are here, each once.
+func (f *fetch) below(level []cid.Cid, nodes map[cid.Cid]bool) (next []cid.Cid, err error) {
+	leaves := map[cid.Cid]bool{}
+	for _, c := range level {
+		if c.Prefix().Codec != cid.DagProtobuf {
+			continue
+		}
+		if f.ctx.Err() != nil {
+			return nil, context.Cause(f.ctx)
+		}
+		b, err := f.x.cfg.Store.Get(f.ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		links, err := chunkstore.Links(b)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range links {
+			seen := leaves
+			if l.Prefix().Codec == cid.DagProtobuf {
+				seen = nodes
+			}
+			if !seen[l] {
+				seen[l] = true
+				next = append(next, l)
+			}
+		}
+	}
+	return next, nil
+}
+
+// usable lists the nodes that may be asked, each once.
+func (f *fetch) usable(nodes []workunits.NodeID) (list []workunits.NodeID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range nodes {
+		if len(list) < maxHints && n != f.x.cfg.Self && !f.gone[n] && !f.x.isBanned(n) && !slices.Contains(list, n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// bring brings the chunks here that are missing.
+func (f *fetch) bring(list []cid.Cid) error {
+	for {
+		missing, err := f.missing(list)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		f.sources = f.usable(f.sources)
+		left, err := f.from(missing)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		if len(left) < len(missing) {
+			continue // a stream that broke is not the end of its source
+		}
+		if f.searched || f.x.cfg.Finder == nil {
+			return f.others(missing)
+		}
+		f.searched = true
+		ctx, cancel := context.WithTimeout(f.ctx, findTime)
+		found, err := f.x.cfg.Finder.FindProviders(ctx, f.root, maxSources)
+		cancel()
+		if f.ctx.Err() != nil {
+			return context.Cause(f.ctx)
+		}
+		before := len(f.sources)
+		f.sources = f.usable(append(slices.Clone(f.sources), found...))
+		if err != nil || len(f.sources) <= before {
+			return f.others(missing)
+		}
+	}
+}
+
+func (f *fetch) missing(level []cid.Cid) (list []cid.Cid, err error) {
+	for _, c := range level {
+		ok, err := f.x.cfg.Store.Has(f.ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// others brings chunks by the fallback, and ends with the first that it lacks.
+func (f *fetch) others(missing []cid.Cid) error {
+	if f.x.cfg.Fallback == nil {
+		return fmt.Errorf("%s: %w", missing[0], ErrNotFound)
+	}
+	ctx, cancel := context.WithCancelCause(f.ctx)
+	defer cancel(nil)
+	work := make(chan cid.Cid)
+	var group sync.WaitGroup
+	for range min(others, len(missing)) {
+		group.Go(func() {
+			for c := range work {
+				if err := f.other(ctx, c); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, c := range missing {
+		if ctx.Err() != nil {
+			break
+		}
+		select {
+		case work <- c:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+func (f *fetch) other(ctx context.Context, c cid.Cid) error {
+	limited, cancel := context.WithTimeout(ctx, otherTime)
+	defer cancel()
+	b, err := f.x.cfg.Fallback.Block(limited, c)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", c, ErrNotFound, err)
+	}
+	if err := f.put(ctx, c, b.RawData()); err != nil {
+		return err
+	}
+	f.count(len(b.RawData()))
+	return nil
+}
+
+func (f *fetch) put(ctx context.Context, c cid.Cid, data []byte) error {
+	b, err := blocks.NewBlockWithCid(data, c)
+	if err != nil {
+		return err
+	}
+	return f.x.cfg.Store.Put(ctx, b)
+}
+
+func (f *fetch) count(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done += int64(n)
+	if f.progress != nil {
+		f.progress(f.done, 0)
+	}
+}
+
+// from fetches chunks from the sources and returns those that none of them gave.
+// The error is the cause of ctx or what the store says.
+func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
+	ctx, cancel := context.WithCancelCause(f.ctx)
+	defer cancel(nil)
+	streams := min(perSource, (len(list)+MaxBatch-1)/MaxBatch)
+	q := newQueue(list, streams*min(len(f.sources), maxSources), cancel)
+	slots := make(chan struct{}, maxSources)
+	var group sync.WaitGroup
+	for _, n := range f.sources {
+		group.Go(func() {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				return
+			}
+			var group sync.WaitGroup
+			for range streams {
+				group.Go(func() { f.source(ctx, n, q) })
+			}
+			group.Wait()
+		})
+	}
+	group.Wait()
+	if f.ctx.Err() != nil {
+		return nil, context.Cause(f.ctx)
+	}
+	return q.rest()
+}
+
+// source fetches batches from one peer over one stream until it has nothing more.
+func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
+	batch := q.take(ctx, n)
+	if len(batch) == 0 {
+		return
+	}
+	asked := time.Now()
+	opening, cancel := context.WithTimeout(ctx, openTime)
+	s, err := f.x.cfg.Streams.Open(opening, n, Protocol)
+	cancel()
+	if err != nil {
+		q.giveBack(n, batch)
+		f.lose(ctx, n, asked)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	r, w := bufio.NewReaderSize(s, 64<<10), bufio.NewWriter(s)
+	for len(batch) > 0 {
+		asked = time.Now()
+		left, err := f.batch(ctx, s, r, w, n, q, batch)
+		q.giveBack(n, left)
+		if err != nil {
+			if len(left) == len(batch) {
+				f.lose(ctx, n, asked)
+			}
+			_ = s.Reset()
+			return
+		}
+		if f.x.isBanned(n) {
+			break
+		}
+		batch = q.take(ctx, n)
+	}
+	_ = s.Close()
+}
+
+// lose gives a source up for this fetch if it failed by itself, or if it gave
+// nothing until others had done its work.
+func (f *fetch) lose(ctx context.Context, n workunits.NodeID, asked time.Time) {
+	if ctx.Err() != nil && time.Since(asked) < stealAfter {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone[n] = true
+}
+
+// batch asks for chunks and stores the answer. It returns those that did not come.
+func (f *fetch) batch(
+	ctx context.Context, s Stream, r *bufio.Reader, w *bufio.Writer, n workunits.NodeID, q *queue, list []cid.Cid,
+) (left []cid.Cid, err error) {
+	if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+		return list, err
+	}
+	if err := writeRequest(w, list); err != nil {
+		return list, err
+	}
+	for i, c := range list {
+		if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+			return append(left, list[i:]...), err
+		}
+		data, err := readAnswer(r)
+		if errors.Is(err, errProtocol) {
+			f.x.ban(n)
+		}
+		if err != nil {
+			return append(left, list[i:]...), err
+		}
+		if data == nil {
+			left = append(left, c)
+			continue
+		}
+		if err := f.arrived(ctx, n, q, c, data); err != nil {
+			return append(left, list[i:]...), err
+		}
+	}
+	return left, nil
+}
+
+// arrived stores what a source sent. What is wrong bans the source; what the
+// store cannot take ends the fetch.
+func (f *fetch) arrived(ctx context.Context, n workunits.NodeID, q *queue, c cid.Cid, data []byte) error {
+	switch err := f.put(ctx, c, data); {
+	case errors.Is(err, chunkstore.ErrDamaged):
+		f.x.ban(n)
+		return err
+	case err != nil:
+		q.fail(err)
+		return err
+	}
+	if q.got(c) {
+		f.count(len(data))
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package exchange
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// TestVectors fixes what goes over the wire: a request for a chunk that is here
+// and one that is not, and the answer.
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	const request = "02" +
+		"24" + "01551e20" + "@here" +
+		"24" + "01551e20" + "@absent"
+	const answer = "05" + "68657265" + "00" // "here"
+	s := store(t, 0)
+	here := add(t, s, write(t, "here")).Cid
+	digest := func(c cid.Cid) string { return hex.EncodeToString(c.Hash()[2:]) }
+	want := strings.NewReplacer("@here", digest(here), "@absent", digest(absent(t))).Replace(request)
+	var out bytes.Buffer
+	if err := writeRequest(bufio.NewWriter(&out), []cid.Cid{here, absent(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(out.Bytes()); got != want {
+		t.Errorf("request %s, want %s", got, want)
+	}
+	near, far := net.Pipe()
+	go New(Config{Store: s}).Serve(id(1), pipe{far, nil})
+	if _, err := near.Write(out.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(answer)/2)
+	if _, err := io.ReadFull(near, got); err != nil || hex.EncodeToString(got) != answer {
+		t.Errorf("answer %x, %v, want %s", got, err, answer)
+	}
+	near.Close()
+}
+
+func write(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// garbage are requests that end the stream.
+func garbage(t testing.TB) map[string][]byte {
+	good := append([]byte{36}, absent(t).Bytes()...)
+	return map[string][]byte{
+		"none":          {0},
+		"too many":      append([]byte{MaxBatch + 1}, bytes.Repeat(good, MaxBatch+1)...),
+		"far too many":  binary.AppendUvarint(nil, 1<<63),
+		"endless":       bytes.Repeat([]byte{0xff}, 20),
+		"long CID":      append([]byte{1, maxCid + 1}, make([]byte, maxCid+1)...),
+		"huge CID":      append([]byte{1}, binary.AppendUvarint(nil, 1<<40)...),
+		"empty CID":     {1, 0},
+		"no CID":        {1, 4, 'x', 'y', 'z', 0},
+		"more than CID": append(append([]byte{1, 37}, good[1:]...), 0),
+		"text":          []byte("GET / HTTP/1.1\r\n\r\n"),
+	}
+}
+
+func TestServeGarbage(t *testing.T) {
+	t.Parallel()
+	x := New(Config{Store: store(t, 0)})
+	for name, request := range garbage(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			near, far := net.Pipe()
+			reset, done := false, make(chan struct{})
+			go func() {
+				x.Serve(id(1), pipe{far, func() { reset = true }})
+				close(done)
+			}()
+			go near.Write(request) //nolint:errcheck // the far end may close before it has all
+			if got, err := io.ReadAll(near); len(got) > 0 || err != nil {
+				t.Errorf("answer %x, %v", got, err)
+			}
+			<-done
+			if !reset {
+				t.Error("the stream was not reset")
+			}
+		})
+	}
+}
+
+// TestServeCutOff ends in the middle of a request, and cleanly between two.
+func TestServeCutOff(t *testing.T) {
+	t.Parallel()
+	x := New(Config{Store: store(t, 0)})
+	whole := append([]byte{1, 36}, absent(t).Bytes()...)
+	for cutAt := range len(whole) {
+		r := bufio.NewReader(bytes.NewReader(whole[:cutAt]))
+		if _, err := readRequest(r); errors.Is(err, io.EOF) != (cutAt == 0) || err == nil {
+			t.Errorf("cut after %d bytes: %v", cutAt, err)
+		}
+	}
+	near, far, err := loopback(t)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		x.Serve(id(1), pipe{far, func() { t.Error("reset after a clean end") }})
+		close(done)
+	}()
+	if err := near.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+}
+
+// TestServeSilent gives a peer up that asks for nothing, or takes nothing.
+func TestServeSilent(t *testing.T) {
+	t.Parallel()
+	s := store(t, 0)
+	a := add(t, s, file(t, 1, mib))
+	for name, test := range map[string]struct {
+		request []byte
+		within  time.Duration
+	}{
+		"asks nothing":  {nil, idleTime},
+		"half a one":    {[]byte{1, 36, 1}, idleTime},
+		"takes nothing": {append([]byte{1, 36}, a.Cid.Bytes()...), blockTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer near.Close()
+				go near.Write(test.request) //nolint:errcheck // it is read or the test fails
+				started := time.Now()
+				New(Config{Store: s}).Serve(id(1), pipe{far, nil})
+				if took := time.Since(started); took != test.within {
+					t.Errorf("gave up after %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestAnswers reads what sources may answer; those that break the protocol are
+// banned.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	c := absent(t)
+	big := binary.AppendUvarint(nil, chunkstore.MaxBlock+2)
+	for name, test := range map[string]struct {
+		answer []byte
+		ban    bool
+		want   error
+	}{
+		"right":     {append([]byte{7}, "absent"...), false, nil},
+		"not here":  {[]byte{0}, false, ErrNotFound},
+		"nothing":   {nil, false, ErrNotFound},
+		"cut off":   {append([]byte{7}, "abs"...), false, ErrNotFound},
+		"wrong":     {append([]byte{7}, "absenT"...), true, ErrNotFound},
+		"empty":     {[]byte{1}, true, ErrNotFound},
+		"too large": {big, true, ErrNotFound},
+		"endless":   {bytes.Repeat([]byte{0xff}, 20), true, ErrNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.serve[id(1)] = func(s Stream) {
+				r := bufio.NewReader(s)
+				_, _ = readRequest(r)       // whatever it is
+				_, _ = s.Write(test.answer) // the peer may have enough of it
+				_ = s.Close()
+			}
+			x, _ := w.node(t, 2)
+			if err := x.Fetch(t.Context(), c, []workunits.NodeID{id(1)}, nil); !errors.Is(err, test.want) {
+				t.Errorf("%v", err)
+			}
+			if x.isBanned(id(1)) != test.ban {
+				t.Errorf("banned: %t", !test.ban)
+			}
+		})
+	}
+}
+
+func FuzzReadRequest(f *testing.F) {
+	for _, b := range garbage(f) {
+		f.Add(b)
+	}
+	f.Add(append([]byte{1, 36}, absent(f).Bytes()...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list, err := readRequest(bufio.NewReader(bytes.NewReader(data)))
+		if err != nil {
+			return
+		}
+		if len(list) == 0 || len(list) > MaxBatch {
+			t.Fatalf("%d chunks", len(list))
+		}
+		var out bytes.Buffer
+		if err := writeRequest(bufio.NewWriter(&out), list); err != nil {
+			t.Fatal(err)
+		}
+		again, err := readRequest(bufio.NewReader(&out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(list, again, cmp.Comparer(cid.Cid.Equals)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func FuzzReadAnswer(f *testing.F) {
+	f.Add([]byte{0})
+	f.Add([]byte{1})
+	f.Add(append([]byte{7}, "absent"...))
+	f.Add(binary.AppendUvarint(nil, chunkstore.MaxBlock+2))
+	f.Add(binary.AppendUvarint(nil, 1<<63))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := readAnswer(bufio.NewReader(bytes.NewReader(data)))
+		if err != nil || got == nil {
+			return
+		}
+		if len(got) > chunkstore.MaxBlock || len(got) > len(data) {
+			t.Fatalf("%d bytes out of %d", len(got), len(data))
+		}
+		n, size := binary.Uvarint(data)
+		if uint64(len(got)) != n-1 || !bytes.Equal(got, data[size:size+len(got)]) {
+			t.Fatal("other bytes")
+		}
+	})
+}
