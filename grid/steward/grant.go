@@ -20,6 +20,9 @@ const (
 
 // request answers a volunteer with a grant or with the reason why not.
 func (m *Machine) request(from node, w wire.WorkRequest) {
+	if from != m.Manifest.Publisher {
+		m.asked = m.now
+	}
 	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
 	var units []uint32
 	var custodians []node
@@ -110,7 +113,7 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 // copies; as a steward it had no part in them, and enough other stewards are
 // left to grant, draw and keep. The publisher's copies decide alone, so it gets
 // only units on which volunteers differ, whose copies did not follow one another,
-// or that nobody else took for long: the rest is the volunteers' work. Whose copy
+// or that nobody else took or asked for in long: the rest is the volunteers' work. Whose copy
 // was void gets the unit again only after others had as long to take it.
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	since, wanted := m.wanting[u]
@@ -120,7 +123,8 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	}
 	if from == m.Manifest.Publisher {
 		v := m.book.Unit(u)
-		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited
+		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited ||
+			m.now >= m.asked+unwanted
 	}
 	if !m.book.Listed(from) {
 		return true

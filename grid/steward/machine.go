@@ -163,6 +163,7 @@ type Machine struct {
 	sealing  bool
 
 	wanting  map[uint32]uint64 // open units that were granted before, since when
+	asked    uint64            // when a volunteer other than the publisher last asked for work
 	cursor   map[uint32]uint32 // by shard: units below were granted before
 	unitTime float64           // milliseconds of processor time, smoothed
 }
@@ -256,6 +257,7 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 
 // wake starts the clocks of what the ledger held before the machine had a time.
 func (m *Machine) wake(now uint64) {
+	m.asked = now
 	for n := range m.heard {
 		m.heard[n] = now
 	}
