@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,21 +19,26 @@ import (
 func (a *app) jobSubmitCmd() *cobra.Command {
 	var wait bool
 	var project string
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "submit FILE", Short: "Publish a job", Args: argCount(1, 1),
 		Long: "Publish the job that a file describes (talka job new writes an example).\n" +
 			"Prints the job's id once other stewards hold it, where there are any.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.submit(cmd.Context(), args[0], project, wait)
+			if timeout <= 0 {
+				return usage("--timeout: want a time above zero")
+			}
+			return a.submit(cmd.Context(), args[0], project, timeout, wait)
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of the job; exit code 4 if units failed")
 	cmd.Flags().StringVar(&project, "project", "", "name of the project (default: the only one of this node)")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up on content that the file names by CID after this long without progress")
 	return cmd
 }
 
-func (a *app) submit(ctx context.Context, file, project string, wait bool) error {
-	f, err := readJobFile(file)
+func (a *app) submit(ctx context.Context, file, project string, timeout time.Duration, wait bool) error {
+	f, text, err := readJobFile(file)
 	if err != nil {
 		return err
 	}
@@ -42,7 +47,7 @@ func (a *app) submit(ctx context.Context, file, project string, wait bool) error
 		return err
 	}
 	c := api.NewClient(dir)
-	p := &preparer{app: a, client: c, base: filepath.Dir(file), data: dir}
+	p := &preparer{app: a, client: c, file: file, text: text, data: dir, timeout: timeout}
 	defer p.clean()
 	if err := p.check(f); err != nil { // needs no node
 		return err
@@ -87,22 +92,22 @@ func (a *app) submitWait(ctx context.Context, c *api.Client, id workunits.JobID)
 	return ended(info)
 }
 
-// readJobFile reads a job file; what is wrong with it is a usage error.
-func readJobFile(file string) (jobfile.File, error) {
+// readJobFile reads a job file and returns its text too; what is wrong with it
+// is a usage error.
+func readJobFile(file string) (job jobfile.File, text []byte, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return jobfile.File{}, &exitErr{exitUsage, err}
+		return job, nil, &exitErr{exitUsage, err}
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, jobfile.MaxFile+1)) // Parse refuses more
+	text, err = io.ReadAll(io.LimitReader(f, jobfile.MaxFile+1)) // Parse refuses more
 	if err != nil {
-		return jobfile.File{}, err
+		return job, nil, err
 	}
-	job, err := jobfile.Parse(file, b)
-	if err != nil {
-		return job, &exitErr{exitUsage, err}
+	if job, err = jobfile.Parse(file, text); err != nil {
+		return job, nil, &exitErr{exitUsage, err}
 	}
-	return job, nil
+	return job, text, nil
 }
 
 // ownProject is the project to publish in: the one asked for, or the only one.

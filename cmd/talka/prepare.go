@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,7 +23,6 @@ const (
 	identityPrice = 10
 	maxShard      = 512 // units
 	shardsWanted  = 32
-	sourceTimeout = time.Minute // for content that a job file names by CID, without progress
 )
 
 // preparer turns a job file into a manifest: it checks what the file names and
@@ -30,9 +30,12 @@ const (
 type preparer struct {
 	app    *app
 	client *api.Client
-	base   string // folder of the job file
+	file   string // the job file's name
+	text   []byte // and what it holds
 	data   string // the node's directory
 	tmp    string // scratch folder, made when it is needed
+
+	timeout time.Duration // for content that the job file names by CID, without progress
 }
 
 // source is where a job file finds something: on this machine, or by CID.
@@ -41,11 +44,20 @@ type source struct {
 	cid  cid.Cid
 }
 
+// at says where in the job file the field stands that a usage error is about.
+// Other errors stay as they are.
+func (p *preparer) at(field string, err error) error {
+	if exitCode(err) != exitUsage {
+		return err
+	}
+	return &exitErr{exitUsage, jobfile.At(p.file, p.text, field, err.Error())}
+}
+
 // find tells a path from a CID: what exists is a path.
 func (p *preparer) find(field, s string) (source, error) {
 	path := s
 	if !filepath.IsAbs(path) {
-		path = filepath.Join(p.base, path)
+		path = filepath.Join(filepath.Dir(p.file), path)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -57,20 +69,20 @@ func (p *preparer) find(field, s string) (source, error) {
 	if c, err := cid.Decode(s); err == nil {
 		return source{cid: c}, nil
 	}
-	return source{}, usage("%s: %s: no such file, and not a CID", field, path)
+	return source{}, p.at(field, usage("%s: no such file, and not a CID", path))
 }
 
 // check finds what is wrong with a job without asking the node.
 func (p *preparer) check(f jobfile.File) error {
 	if f.Reduce != nil {
-		return usage("[reduce]: a second stage: %w; take the table out and combine what talka job fetch brings", errNotYet)
+		return p.at("reduce", usage("a second stage: %w; take the table out and combine what talka job fetch brings", errNotYet))
 	}
 	if f.Units.Stdin != "" {
-		return usage("units.stdin: standard input: %w; let the program read the file", errNotYet)
+		return p.at("units.stdin", usage("standard input: %w; let the program read the file", errNotYet))
 	}
 	program, err := p.find("program", f.Program)
 	if err == nil && program.path != "" {
-		err = checkProgram(program.path)
+		err = p.at("program", checkProgram(program.path))
 	}
 	if err != nil {
 		return err
@@ -83,12 +95,14 @@ func (p *preparer) check(f jobfile.File) error {
 		}
 	}
 	for _, in := range f.Inputs {
-		if _, err := p.find("inputs."+in.Path, in.Source); err != nil {
+		if _, err := p.find(inputField(in), in.Source); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func inputField(in jobfile.Input) string { return jobfile.Field("inputs", in.Path) }
 
 func splitSource(f jobfile.File) string {
 	if f.Units.Split == nil {
@@ -116,14 +130,14 @@ func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Mani
 	if program.path == "" {
 		path, err := p.local(ctx, "program", program)
 		if err == nil {
-			err = checkProgram(path)
+			err = p.at("program", checkProgram(path))
 		}
 		if err != nil {
 			return m, err
 		}
 	}
 	for _, in := range f.Inputs {
-		src, err := p.find("inputs."+in.Path, in.Source)
+		src, err := p.find(inputField(in), in.Source)
 		if err != nil {
 			return m, err
 		}
@@ -153,7 +167,7 @@ func (p *preparer) units(ctx context.Context, f jobfile.File, m *workunits.Manif
 			return err
 		}
 		if m.Units, err = checkTable(f, path); err != nil {
-			return err
+			return p.at("units.table", err)
 		}
 		link, err := p.add(ctx, "table", src)
 		m.Table = &link
@@ -173,7 +187,7 @@ func (p *preparer) units(ctx context.Context, f jobfile.File, m *workunits.Manif
 		}
 		pieces := filepath.Join(tmp, "pieces")
 		if m.Units, err = split(path, pieces, u.Split.By, u.Split.Size, maxPieces); err != nil {
-			return err
+			return p.at("units.split", err)
 		}
 		link, err := p.add(ctx, "pieces of "+filepath.Base(u.Split.Source), source{path: pieces})
 		m.Inputs = append(m.Inputs, workunits.Input{Path: u.Split.Path, Cid: link, PerUnit: true})
@@ -184,10 +198,12 @@ func (p *preparer) units(ctx context.Context, f jobfile.File, m *workunits.Manif
 	}
 }
 
-// add puts a source into the store, if it is not content already.
+// add puts a source into the store. Content that is not there is got from peers:
+// a job is published with all that it needs, or not at all.
 func (p *preparer) add(ctx context.Context, what string, src source) (workunits.Link, error) {
 	if src.path == "" {
-		return workunits.Link{Cid: src.cid}, nil
+		_, err := p.local(ctx, what, src)
+		return workunits.Link{Cid: src.cid}, err
 	}
 	bar := p.app.bytesBar("adding " + what)
 	added, err := p.client.AddData(ctx, src.path, bar.set)
@@ -209,9 +225,15 @@ func (p *preparer) local(ctx context.Context, what string, src source) (string, 
 		return "", err
 	}
 	path := filepath.Join(tmp, src.cid.String())
+	if _, err := os.Lstat(path); err == nil {
+		return path, nil // whole: it appears by rename
+	}
 	bar := p.app.bytesBar("getting " + what)
 	defer bar.end()
-	return path, p.client.GetData(ctx, src.cid, path, sourceTimeout, bar.set)
+	if err := p.client.GetData(ctx, src.cid, path, p.timeout, bar.set); err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	return path, nil
 }
 
 // scratch is a folder on the node's disk that clean removes.
@@ -249,7 +271,7 @@ func checkTable(f jobfile.File, path string) (uint32, error) {
 	r.ReuseRecord = true
 	head, err := r.Read()
 	if err != nil {
-		return 0, usage("units.table: %s: its header: %w", path, err)
+		return 0, usage("%s: its header: %w", path, err)
 	}
 	columns := append([]string(nil), head...)
 	f.Units.Count = workunits.MaxUnits
@@ -259,21 +281,21 @@ func checkTable(f jobfile.File, path string) (uint32, error) {
 		case errors.Is(err, io.EOF) && n > 0:
 			return n, nil
 		case errors.Is(err, io.EOF):
-			return 0, usage("units.table: %s: want at least one row below the header", path)
+			return 0, usage("%s: want at least one row below the header", path)
 		case err != nil:
-			return 0, usage("units.table: %s: %w", path, err)
+			return 0, usage("%s: %w", path, err)
 		case n == workunits.MaxUnits:
-			return 0, usage("units.table: %s: more than %d rows", path, workunits.MaxUnits)
+			return 0, usage("%s: more than %d rows", path, workunits.MaxUnits)
 		}
 		row := make(map[string]string, len(columns))
 		for i, c := range columns {
 			row[c] = record[i]
 		}
 		if len(row) < len(columns) {
-			return 0, usage("units.table: %s: two columns have the same name", path)
+			return 0, usage("%s: two columns have the same name", path)
 		}
 		if _, err := f.UnitArgs(int(n), row); err != nil {
-			return 0, usage("units.table: %s: %w", path, err)
+			return 0, usage("%s: %w", path, err)
 		}
 	}
 }

@@ -11,15 +11,15 @@ import (
 func checkProgram(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return usage("program: %w", err)
+		return usage("%w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, sandbox.MaxProgram+1)) // Check refuses more
 	if err != nil {
-		return usage("program: %w", err)
+		return usage("%w", err)
 	}
 	if err := sandbox.Check(b); err != nil {
-		return usage("program: %s: %w", path, err)
+		return usage("%s: %w", path, err)
 	}
 	return nil
 }

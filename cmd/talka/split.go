@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -31,7 +30,7 @@ func split(path, folder string, by jobfile.Cut, size uint64, most uint32) (uint3
 	}
 	in := bufio.NewReaderSize(f, 64<<10)
 	if _, err := in.Peek(1); errors.Is(err, io.EOF) {
-		return 0, usage("units.split: %s is empty", path)
+		return 0, usage("%s is empty", path)
 	}
 	s := splitter{in: in}
 	if by == jobfile.ByRecords {
@@ -44,7 +43,7 @@ func split(path, folder string, by jobfile.Cut, size uint64, most uint32) (uint3
 			return n, nil
 		}
 		if n == most {
-			return 0, usage("units.split: %s has more than %d pieces: make size larger", path, most)
+			return 0, usage("%s has more than %d pieces: make size larger", path, most)
 		}
 		if err := s.piece(filepath.Join(folder, strconv.FormatUint(uint64(n), 10)), by, size); err != nil {
 			return 0, err
@@ -125,10 +124,10 @@ func (s *splitter) recognise(path string) error {
 		}
 		s.header = header.Bytes()
 		if _, err := s.in.Peek(1); errors.Is(err, io.EOF) {
-			return usage("units.split: %s has no record below its header", path)
+			return usage("%s has no record below its header", path)
 		}
 	default:
-		return usage(`units.split: %s: cannot tell its records: want FASTA (beginning with ">"), FASTQ ("@") or a name ending in .csv; or cut by "lines"`, path)
+		return usage(`%s: cannot tell its records: want FASTA (beginning with ">"), FASTQ ("@") or a name ending in .csv; or cut by "lines"`, path)
 	}
 	return nil
 }
@@ -154,7 +153,7 @@ func (s *splitter) fastq(w io.Writer) error {
 	for i := range 4 {
 		_, err := s.line(w)
 		if errors.Is(err, io.EOF) && i > 0 {
-			return fmt.Errorf("units.split: the last FASTQ record has %d lines, want 4", i)
+			return usage("the last FASTQ record has %d lines, want 4", i)
 		}
 		if err != nil {
 			return err
@@ -168,7 +167,7 @@ func (s *splitter) csv(w io.Writer) error {
 	for open, some := 0, false; ; some = true {
 		n, err := s.line(w)
 		if errors.Is(err, io.EOF) && some {
-			return errors.New("units.split: the last CSV record has an open quote")
+			return usage("the last CSV record has an open quote")
 		}
 		if err != nil {
 			return err

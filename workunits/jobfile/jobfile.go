@@ -182,3 +182,19 @@ func Parse(name string, data []byte) (File, error) {
 	}
 	return File{}, errors.Join(errs...)
 }
+
+// At returns a problem that was found outside a job file that Parse accepts,
+// such as a program that is not there, with the place of the field that it is
+// about. Field is written as in other errors, see [Field].
+func At(name string, data []byte, field, problem string) *Error {
+	d, err := read(name, data)
+	if err != nil {
+		return &Error{File: name, Line: 1, Column: 1, Field: field, Problem: problem}
+	}
+	d.fail(field, problem)
+	return d.errorAt(d.problems[0])
+}
+
+// Field is the field of a key in a table, as errors write it: "inputs.a" or
+// `inputs."a.txt"`.
+func Field(table, key string) string { return join(table, key) }

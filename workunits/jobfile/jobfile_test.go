@@ -295,3 +295,17 @@ func TestSchema(t *testing.T) {
 		}
 	}
 }
+
+func TestAt(t *testing.T) {
+	t.Parallel()
+	text := []byte("name = \"x\"\nprogram = \"p.wasm\"\n[units]\ncount = 1\n[inputs]\n\"a.txt\" = \"b\"\n")
+	for field, want := range map[string]string{
+		"program":                "job.toml:2:1: program: gone",
+		Field("inputs", "a.txt"): `job.toml:6:1: inputs."a.txt": gone`,
+		"units.stdin":            "job.toml:1:1: units.stdin: gone", // not in the file
+	} {
+		if got := At("job.toml", text, field, "gone").Error(); got != want {
+			t.Errorf("%s: %s, want %s", field, got, want)
+		}
+	}
+}
