@@ -47,8 +47,12 @@ func New(ctx context.Context, h host.Host, store *chunkstore.Store) *Exchange {
 	return &Exchange{net, bs}
 }
 
-// Block fetches one chunk from connected peers. It waits until ctx ends.
+// Block fetches one chunk from connected peers. It waits until ctx ends; the
+// error wraps what ended it.
 func (x *Exchange) Block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if chunkstore.Verify(c, nil) == nil { // peers do not send chunks without bytes
+		return blocks.NewBlockWithCid(nil, c)
+	}
 	b, err := x.bs.GetBlock(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("bitswap: %w", err)

@@ -1,0 +1,224 @@
+package bitswap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/chunkstore/exchange"
+)
+
+// node is a host with a store.
+type node struct {
+	host  host.Host
+	store *chunkstore.Store
+	dir   string
+	*Exchange
+}
+
+func newNode(t *testing.T) node {
+	t.Helper()
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(), libp2p.DisableRelay())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s, err := chunkstore.Open(dir, chunkstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := node{h, s, dir, New(context.WithoutCancel(t.Context()), h, s)}
+	t.Cleanup(func() {
+		if err := errors.Join(n.Close(), h.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func (n node) connect(t *testing.T, to node) {
+	t.Helper()
+	if err := n.host.Connect(t.Context(), peer.AddrInfo{ID: to.host.ID(), Addrs: to.host.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chunk(t *testing.T, fn uint64, data []byte) blocks.Block {
+	t.Helper()
+	c, err := cid.Prefix{Version: 1, Codec: cid.Raw, MhType: fn, MhLength: 32}.Sum(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := blocks.NewBlockWithCid(data, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// limit bounds what must not take long at all.
+func limit(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestBlock(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	large := make([]byte, chunkstore.MaxBlock)
+	rand.NewChaCha8([32]byte{1}).Read(large) //nolint:errcheck // it never fails
+	list := []blocks.Block{
+		chunk(t, mh.BLAKE3, []byte("made by Talka")), chunk(t, mh.SHA2_256, []byte("made by others")),
+		chunk(t, mh.BLAKE3, nil), chunk(t, mh.BLAKE3, large[:1<<20]), chunk(t, mh.BLAKE3, large),
+	}
+	if err := a.store.PutMany(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	b.connect(t, a)
+	var group sync.WaitGroup
+	for _, want := range list {
+		group.Go(func() {
+			got, err := b.Block(limit(t), want.Cid())
+			if err != nil || !bytes.Equal(got.RawData(), want.RawData()) {
+				t.Errorf("%s: %v", want.Cid(), err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestFallback fetches a file by the exchange with nothing but bitswap.
+func TestFallback(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	data := make([]byte, 5<<20+3)
+	rand.NewChaCha8([32]byte{2}).Read(data) //nolint:errcheck // it never fails
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	added, err := a.store.Add(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.connect(t, a)
+	x := exchange.New(exchange.Config{Store: b.store, Fallback: b})
+	if err := x.Fetch(limit(t), added.Cid, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	dest := filepath.Join(t.TempDir(), "back")
+	if err := b.store.Materialise(t.Context(), added.Cid, dest); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dest); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+}
+
+// TestServesTheStoreOnly asks a node for chunks that it lacks, deleted or holds
+// damaged, then for one that it has. They are asked in order on one connection,
+// so the answers to the others are known when the last one came.
+func TestServesTheStoreOnly(t *testing.T) {
+	t.Parallel()
+	a, b, c := newNode(t), newNode(t), newNode(t)
+	elsewhere, deleted, damaged, here := chunk(t, mh.BLAKE3, []byte("elsewhere")), chunk(t, mh.BLAKE3, []byte("deleted")),
+		chunk(t, mh.BLAKE3, []byte("damaged")), chunk(t, mh.BLAKE3, []byte("here"))
+	if err := a.store.PutMany(t.Context(), []blocks.Block{deleted, damaged, here}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.store.Put(t.Context(), elsewhere), a.store.DeleteBlock(t.Context(), deleted.Cid())); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(a.dir, "chunks", "*", damaged.Cid().String()))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	if err := os.WriteFile(found[0], []byte("rotten!"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.connect(t, c) // a could fetch it for b, and must not
+	b.connect(t, a)
+	enough := errors.New("here came")
+	ctx, cancel := context.WithCancelCause(limit(t))
+	var group sync.WaitGroup
+	for _, want := range []blocks.Block{elsewhere, deleted, damaged} {
+		group.Go(func() {
+			if got, err := b.Block(ctx, want.Cid()); err == nil {
+				t.Errorf("%q was served", got.RawData())
+			} else if !errors.Is(err, context.Canceled) && !errors.Is(err, enough) {
+				t.Errorf("%s: %v", want.RawData(), err)
+			}
+		})
+	}
+	if _, err := b.Block(limit(t), here.Cid()); err != nil {
+		t.Error(err)
+	}
+	cancel(enough)
+	group.Wait()
+	if ok, err := a.store.Has(t.Context(), elsewhere.Cid()); ok || err != nil {
+		t.Errorf("a peer's wish was fetched: %t, %v", ok, err)
+	}
+}
+
+// TestGarbage sends what is no message on every protocol that bitswap speaks, and
+// is served afterwards.
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	here := chunk(t, mh.BLAKE3, []byte("here"))
+	if err := a.store.Put(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	b.connect(t, a)
+	var protocols int
+	for _, p := range a.host.Mux().Protocols() {
+		if !bytes.Contains([]byte(p), []byte("bitswap")) {
+			continue
+		}
+		protocols++
+		for _, message := range [][]byte{
+			[]byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 64), {0x80, 0x80, 0x80, 0x80, 0x7f}, {4, 1, 2, 3, 4}, {9},
+		} {
+			s, err := b.host.NewStream(limit(t), a.host.ID(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Write(message); err != nil {
+				t.Error(err)
+			}
+			_ = s.Close() // the peer may have reset it by now
+		}
+	}
+	if protocols == 0 {
+		t.Fatal("bitswap speaks no protocol")
+	}
+	if got, err := b.Block(limit(t), here.Cid()); err != nil || string(got.RawData()) != "here" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBlockEnds(t *testing.T) {
+	t.Parallel()
+	a := newNode(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Block(ctx, chunk(t, mh.BLAKE3, []byte("absent")).Cid()); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
