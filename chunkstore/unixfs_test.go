@@ -260,11 +260,11 @@ func TestFormat(t *testing.T) {
 func TestAddRefuses(t *testing.T) {
 	t.Parallel()
 	// Sockets have short paths only.
-	short, err := os.MkdirTemp("", "talka")
+	short, err := os.MkdirTemp("", "talka") //nolint:usetesting // the path of TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(short) })
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
 	for word, special := range map[string]func(path string) error{
 		"link":   func(path string) error { return os.Symlink("/etc/hosts", path) },
 		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -305,7 +305,7 @@ func TestAddRefuses(t *testing.T) {
 func listen(t *testing.T, path string) error {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
 	if err == nil {
-		t.Cleanup(func() { l.Close() })
+		t.Cleanup(func() { _ = l.Close() })
 	}
 	return err
 }

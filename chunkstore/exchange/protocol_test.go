@@ -50,7 +50,9 @@ func TestVectors(t *testing.T) {
 	if _, err := io.ReadFull(near, got); err != nil || hex.EncodeToString(got) != answer {
 		t.Errorf("answer %x, %v, want %s", got, err, answer)
 	}
-	near.Close()
+	if err := near.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func write(t testing.TB, text string) string {

@@ -106,7 +106,7 @@ func loopback(t testing.TB) func(ctx context.Context) (near, far net.Conn, err e
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	var mu sync.Mutex
 	return func(ctx context.Context) (near, far net.Conn, err error) {
 		mu.Lock() // one accept for one dial
