@@ -167,6 +167,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
 		libp2p.UserAgent("talka"),
+		libp2p.DialRanker(rankDials),
 		libp2p.WithDialTimeout(15 * time.Second),
 		libp2p.DisableMetrics(),
 	}

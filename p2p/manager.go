@@ -38,7 +38,8 @@ type manager struct {
 	woken     chan struct{}
 	failed    map[peer.ID]failure
 	protected map[peer.ID]bool
-	met       bool // the node has told the rendezvous that it is there
+	met       bool                  // the node has told the rendezvous that it is there
+	deaf      map[peer.ID]time.Time // members that gossip does not reach, since when
 }
 
 type failure struct {
@@ -47,7 +48,7 @@ type failure struct {
 }
 
 func newManager() manager {
-	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}}
+	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}, deaf: map[peer.ID]time.Time{}}
 }
 
 // wake makes the manager look at the peers soon.
@@ -60,6 +61,9 @@ func (h *Host) manage() {
 	for {
 		if h.lookAround() {
 			wait = lookSoon
+		}
+		if len(h.manager.deaf) > 0 {
+			wait = min(wait, deafFor)
 		}
 		select {
 		case <-known:
@@ -81,6 +85,7 @@ func (h *Host) manage() {
 // lookAround does what is to be done now. It reports whether a peer was gained.
 func (h *Host) lookAround() (gained bool) {
 	h.protect()
+	h.healGossip()
 	have := h.members()
 	if len(have) == 0 {
 		gained = h.dialSome(h.seeds(), wantPeers)

@@ -3,7 +3,9 @@ package p2ptest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,6 +236,46 @@ func TestStrangerIsDisconnected(t *testing.T) {
 		})
 		if len(h.Peers()) != 0 {
 			t.Errorf("peers %v", h.Peers())
+		}
+	})
+}
+
+// Gossip between two nodes heals after one's stream to the other has broken.
+func TestGossipHeals(t *testing.T) {
+	t.Parallel()
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		heard := make(chan string, 64)
+		all := swarm(nw, 2, func(_ int, h *p2p.Host) {
+			h.Announcements(func(workunits.NodeID, []byte) p2p.Verdict { return p2p.Accept }, func(data []byte) { heard <- string(data) })
+		})
+		nw.Until(10*time.Second, "both are connected", eachHas(all, 1))
+		time.Sleep(5 * time.Second) // virtual
+		say := func(i int, text string) bool {
+			if err := all[i].Announce(t.Context(), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case got := <-heard:
+				return got == text
+			case <-time.After(5 * time.Second):
+				return false
+			}
+		}
+		if !say(0, "before") {
+			t.Fatal("gossip never worked")
+		}
+		for _, c := range all[0].Libp2p().Network().Conns() {
+			for _, s := range c.GetStreams() {
+				if s.Stat().Direction == network.DirOutbound && strings.Contains(string(s.Protocol()), "meshsub") {
+					_ = s.Reset()
+				}
+			}
+		}
+		time.Sleep(2 * time.Minute) // virtual
+		for i := range all {
+			if !say(i, fmt.Sprint("after ", i)) {
+				t.Errorf("node %d is not heard", i)
+			}
 		}
 	})
 }
