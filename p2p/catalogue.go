@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -115,10 +116,10 @@ type shelf struct {
 }
 
 func shelfOf(c Catalogue) shelf {
-	live := c.Live()
+	live := slices.Clone(c.Live())
+	shuffle(live)
 	s := shelf{data: make(map[short][]byte, len(live))}
-	for _, i := range rand.Perm(len(live)) {
-		data := live[i]
+	for _, data := range live {
 		if len(data) == 0 || len(data) > workunits.MaxAnnouncement || len(s.names) == maxCatalogue {
 			continue
 		}
@@ -286,7 +287,8 @@ func (h *Host) pullCatalogues() {
 		select {
 		case <-time.After(jitter(h.cfg.CataloguePeriod)):
 			if all := h.members(); len(all) > 0 {
-				h.pullSoon(all[rand.IntN(len(all))])
+				shuffle(all)
+				h.pullSoon(all[0])
 			}
 		case <-h.ctx.Done():
 			return
@@ -296,5 +298,11 @@ func (h *Host) pullCatalogues() {
 
 // jitter is d, give or take a fifth, so that nodes do not act in step.
 func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1)
+	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // nothing is won by guessing it
+}
+
+// shuffle puts a slice in random order.
+func shuffle[T any](s []T) {
+	//nolint:gosec // the generator is seeded by the system, and the order decides nothing that is trusted
+	rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 }

@@ -43,7 +43,7 @@ func (h *Host) healGossip() {
 	heard := h.topic.ListPeers()
 	deaf := map[peer.ID]bool{}
 	for _, p := range h.members() {
-		if h.gossips(p) && !(slices.Contains(heard, p) && h.gossipsTo(p)) {
+		if h.gossips(p) && (!slices.Contains(heard, p) || !h.gossipsTo(p)) {
 			deaf[p] = true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -226,7 +227,7 @@ func TestEnemyCatalogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.SetReadDeadline(time.Now().Add(patience))
-	if _, err := s.Read(make([]byte, 1)); err == nil || err == io.EOF || isTimeout(err) {
+	if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) || isTimeout(err) {
 		t.Errorf("an announcement that is too large: %v, want a reset", err)
 	}
 	if len(c.learned) != 0 {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -192,7 +191,7 @@ func (h *Host) inOrder(candidates []peer.AddrInfo) []peer.AddrInfo {
 		return n
 	}
 	queue := slices.Collect(maps.Values(byID))
-	rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })
+	shuffle(queue)
 	slices.SortStableFunc(queue, func(a, b peer.AddrInfo) int { return cmp.Compare(crowd(a), crowd(b)) })
 	return queue
 }
@@ -240,7 +239,7 @@ func (h *Host) protect() {
 			conns.Unprotect(p, protectTag)
 		}
 	}
-	rand.Shuffle(len(have), func(i, j int) { have[i], have[j] = have[j], have[i] })
+	shuffle(have)
 	for _, p := range have {
 		if len(h.manager.protected) == maxProtect {
 			return
