@@ -93,7 +93,7 @@ func (n *demoNode) kill() {
 		return
 	}
 	_ = n.cmd.Process.Kill()
-	_ = <-n.exited // killed is what it was meant to be
+	<-n.exited //nolint:errcheck // killed is what it was meant to be
 	n.cmd = nil
 	_ = n.log.Close()
 }
