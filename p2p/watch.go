@@ -95,7 +95,7 @@ func (h *Host) doubted(_ network.Network, conn network.Conn) {
 }
 
 // probe pings over the connection, on a goroutine of its own, and closes it if
-// no answer comes. It measures the peer's latency on the way.
+// nothing at all comes back. It measures the peer's latency on the way.
 func (h *Host) probe(conn network.Conn) {
 	h.mu.Lock()
 	_, busy := h.probing[conn.ID()]
@@ -114,7 +114,9 @@ func (h *Host) probe(conn network.Conn) {
 		switch {
 		case err == nil:
 			h.base.Peerstore().RecordLatency(conn.RemotePeer(), took)
-		case h.ctx.Err() == nil && !conn.IsClosed():
+		case ctx.Err() == nil || h.ctx.Err() != nil:
+			// Refused, here or there; whoever refuses lives.
+		default:
 			h.log.Debug("closing a dead connection", "peer", conn.RemotePeer(), "error", err)
 			_ = conn.Close() // it is gone either way
 		}
