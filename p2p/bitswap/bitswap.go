@@ -10,7 +10,6 @@ import (
 
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/client"
-	"github.com/ipfs/boxo/bitswap/network"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -26,15 +25,11 @@ const (
 )
 
 // Exchange is a running bitswap. It is safe for concurrent use.
-type Exchange struct {
-	net network.BitSwapNetwork
-	bs  *bitswap.Bitswap
-}
+type Exchange struct{ bs *bitswap.Bitswap }
 
 // New starts bitswap on a host, before the host dials. Close ends it.
 func New(ctx context.Context, h host.Host, store *chunkstore.Store) *Exchange {
-	net := bsnet.NewFromIpfsHost(h)
-	bs := bitswap.New(ctx, net, nil, store,
+	bs := bitswap.New(ctx, bsnet.NewFromIpfsHost(h), nil, store,
 		bitswap.MaxOutstandingBytesPerPeer(outstanding),
 		bitswap.TaskWorkerCount(workers),
 		bitswap.EngineTaskWorkerCount(workers),
@@ -43,8 +38,7 @@ func New(ctx context.Context, h host.Host, store *chunkstore.Store) *Exchange {
 		bitswap.WithClientOption(client.BroadcastControlEnable(true)),
 		bitswap.RebroadcastDelay(10*time.Second),
 	)
-	net.Start(bs)
-	return &Exchange{net, bs}
+	return &Exchange{bs}
 }
 
 // Block fetches one chunk from connected peers. It waits until ctx ends; the
@@ -61,7 +55,4 @@ func (x *Exchange) Block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 }
 
 // Close stops serving and fetching.
-func (x *Exchange) Close() error {
-	x.net.Stop()
-	return x.bs.Close()
-}
+func (x *Exchange) Close() error { return x.bs.Close() }
