@@ -60,7 +60,9 @@ func (g *testGrid) hostile(n *demoNode) *hostilePeer {
 	go func() { ended <- host.Run(ctx) }()
 	g.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			g.Errorf("the hostile peer: %v", err)
+		}
 	})
 	if err := host.Connect(g.ctx, p2p.Peer{ID: n.status.PeerID, Addrs: n.status.Addrs}); err != nil {
 		g.Fatal(err)
