@@ -100,20 +100,21 @@ func (g *benchGrid) job(program []byte, file string) (time.Duration, int) {
 	return time.Since(begun), info.Copies
 }
 
-// processor is the processor time that the nodes and their children used.
-func (g *benchGrid) processor() (total time.Duration) {
+// processor is the processor time that the nodes used, and that the children
+// which execute units did.
+func (g *benchGrid) processor() (nodes, children time.Duration) {
 	for _, n := range g.nodes {
-		pids := []string{strconv.Itoa(n.cmd.Process.Pid)}
-		children, _ := filepath.Glob("/proc/" + pids[0] + "/task/*/children")
-		for _, c := range children {
-			b, _ := os.ReadFile(c)
-			pids = append(pids, strings.Fields(string(b))...)
-		}
-		for _, pid := range pids {
-			total += processTime(pid)
+		pid := strconv.Itoa(n.cmd.Process.Pid)
+		nodes += processTime(pid)
+		lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
+		for _, list := range lists {
+			b, _ := os.ReadFile(list)
+			for _, child := range strings.Fields(string(b)) {
+				children += processTime(child)
+			}
 		}
 	}
-	return total
+	return nodes, children
 }
 
 // processTime is what a process and its reaped children used so far.
@@ -160,21 +161,21 @@ func BenchmarkUnits(b *testing.B) {
 	}
 }
 
-// BenchmarkUsefulShare measures how much of all processor time is the units' own,
-// for units of about 100 ms.
+// BenchmarkUsefulShare measures how much of all processor time goes into the
+// execution of units of about 100 ms. A first job has the program compiled and
+// the children started. An isolated run beside it would mislead: processors that
+// share a core are slower together.
 func BenchmarkUsefulShare(b *testing.B) {
 	const units, args = 200, `"--atoms", "13", "--seed", "{unit}", "--steps", "1200"`
-	pool := benchPool(b)
-	var own time.Duration
-	for unit := range 5 {
-		own += runOnce(b, pool, apps.LJ(), "--atoms", "13", "--seed", strconv.Itoa(unit), "--steps", "1200").CPU / 5
-	}
 	g := newBenchGrid(b, 6, 3)
+	g.job(apps.LJ(), fmt.Sprintf(benchJob, 30, args, "none"))
 	for b.Loop() {
-		before := g.processor()
-		_, copies := g.job(apps.LJ(), fmt.Sprintf(benchJob, units, args, "none"))
-		b.ReportMetric(100*own.Seconds()*float64(copies)/(g.processor()-before).Seconds(), "%useful")
-		b.ReportMetric(float64(own.Milliseconds()), "ms/unit")
+		nodes, children := g.processor()
+		g.job(apps.LJ(), fmt.Sprintf(benchJob, units, args, "none"))
+		nodesAfter, childrenAfter := g.processor()
+		own := childrenAfter - children
+		b.ReportMetric(100*own.Seconds()/(own+nodesAfter-nodes).Seconds(), "%useful")
+		b.ReportMetric(float64(own.Milliseconds())/units, "ms/unit")
 	}
 }
 
