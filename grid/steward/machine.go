@@ -132,6 +132,7 @@ type Machine struct {
 	now      uint64
 	fx       Effects
 	say      []workunits.Body // said at the end of the step, in one segment
+	spoken   [][]byte         // own segments of the step, for the fellow stewards
 	heard    map[node]uint64  // when a fellow steward was last heard
 	beat     uint64           // when the next heartbeat is due
 	beats    int
@@ -229,7 +230,7 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	if m.now == 0 {
 		m.wake(now)
 	}
-	m.now, m.fx, m.say = now, Effects{}, nil
+	m.now, m.fx, m.say, m.spoken = now, Effects{}, nil, nil
 	if !m.Author.Begun() {
 		m.speak(m.Identity)
 	}
@@ -288,6 +289,7 @@ func (m *Machine) speak(bodies ...workunits.Body) []byte {
 	}
 	raw, entries := m.Author.Say(bodies...)
 	m.fx.Segments = append(m.fx.Segments, raw)
+	m.spoken = append(m.spoken, raw)
 	m.entries(entries)
 	return raw
 }
@@ -324,29 +326,14 @@ func (m *Machine) flush() {
 		m.announce = 0
 		m.announcing()
 	}
-	if len(m.fx.Segments) == 0 {
-		return
-	}
-	own := m.own(m.fx.Segments)
-	if len(own) == 0 {
+	if len(m.spoken) == 0 {
 		return
 	}
 	for _, s := range m.book.Stewards() {
 		if s.Node != m.self && m.awake(s.Node) {
-			m.send(s.Node, wire.Push{Job: m.Job, Segments: own, Blocks: m.fx.Blocks})
+			m.send(s.Node, wire.Push{Job: m.Job, Segments: m.spoken, Blocks: m.fx.Blocks})
 		}
 	}
-}
-
-// own picks the segments that this node signed: those that others wrote come
-// from their authors.
-func (m *Machine) own(raw [][]byte) (own [][]byte) {
-	for _, r := range raw {
-		if s, err := workunits.Decode[workunits.Segment](r, workunits.MaxSegment); err == nil && s.Author == m.self {
-			own = append(own, r)
-		}
-	}
-	return own
 }
 
 func (m *Machine) send(to node, msg wire.Message) {
