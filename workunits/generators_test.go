@@ -139,6 +139,9 @@ func genManifest() *rapid.Generator[Manifest] {
 		m.Policy.Price = rapid.Float64Range(0, 10).Draw(t, "price")
 		m.Policy.Trusted = rapid.SliceOfN(genNode(), 0, 3).Draw(t, "trusted")
 		m.Active = rapid.Uint32Range(1, MaxStewards).Draw(t, "active")
+		m.Listed = rapid.Uint32Range(m.Active, MaxStewards).Draw(t, "listed")
+		m.Days = rapid.Uint32Range(1, MaxDays).Draw(t, "days")
+		m.Nominal = rapid.Uint64().Draw(t, "nominal")
 		m.Shard = rapid.Uint32Range(1, MaxUnits).Draw(t, "shard")
 		m.Standing = rapid.Ptr(genLink(), true).Draw(t, "standing")
 		return m

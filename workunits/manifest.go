@@ -20,6 +20,7 @@ const (
 	MaxArgLen   = 4096
 	MaxInputs   = 1024
 	MaxTrusted  = 1024
+	MaxDays     = 3650    // that a job's data is kept
 	MaxMemory   = 4 << 30 // bytes that a 32-bit WebAssembly memory can have
 )
 
@@ -53,8 +54,35 @@ type Policy struct {
 	MinCopies  uint32     `cbor:"mincopies"`  // at least so many agreeing copies
 	MaxAgree   uint32     `cbor:"maxagree"`   // so many agreeing copies are always enough; 0 for no cap
 	HistoryCap uint32     `cbor:"historycap"` // largest stake that counts; 0 for no cap
-	Compare    string     `cbor:"compare"`    // "bytes"
-	Trusted    []NodeID   `cbor:"trusted"`    // whose copies decide, beside the publisher's
+	Compare    Comparator `cbor:"compare"`
+	Ringers    []byte     `cbor:"ringers"` // digest that binds the publisher to units whose answer it knows; empty for none
+	Trusted    []NodeID   `cbor:"trusted"` // whose copies decide, beside the publisher's
+}
+
+// Compare is how results are compared.
+type Compare string
+
+// The comparators of law version 1.
+const (
+	CompareBytes   Compare = "bytes"   // equal digests
+	CompareNumbers Compare = "numbers" // equal text but for numbers within tolerance
+	CompareProgram Compare = "program" // as a program that runs in the sandbox says
+)
+
+// Comparator says when two results agree. The tolerances are of numbers a, b
+// with |a-b| <= Abs + Rel*|b|.
+type Comparator struct {
+	Kind    Compare `cbor:"kind"`
+	Rel     float64 `cbor:"rtol"`
+	Abs     float64 `cbor:"atol"`
+	Program *Link   `cbor:"program"`
+}
+
+// Stage is a second stage: one more unit, numbered after the others, whose
+// inputs are the accepted results of them all.
+type Stage struct {
+	Program Link     `cbor:"program"`
+	Args    []string `cbor:"args"`
 }
 
 // Input is a file or folder of every unit's tree. With PerUnit the CID is a
@@ -76,16 +104,21 @@ type Manifest struct {
 	Created   uint64   `cbor:"created"` // seconds since 1970
 	Program   Link     `cbor:"program"`
 	Units     uint32   `cbor:"units"`
-	Args      []string `cbor:"args"` // {unit} and {column} stand for the unit's values
-	Env       []string `cbor:"env"`  // KEY=value
+	Args      []string `cbor:"args"`  // {unit} and {column} stand for the unit's values
+	Env       []string `cbor:"env"`   // KEY=value
+	Stdin     string   `cbor:"stdin"` // path in the unit's tree, empty for none
 	Table     *Link    `cbor:"table"`
 	Inputs    []Input  `cbor:"inputs"`
+	Reduce    *Stage   `cbor:"reduce"`
 	Limits    Limits   `cbor:"limits"`
 	Policy    Policy   `cbor:"policy"`
 	Canonical bool     `cbor:"canon"`
 	Replicas  uint32   `cbor:"replicas"`
-	Active    uint32   `cbor:"active"` // stewards that act at a time
-	Shard     uint32   `cbor:"shard"`  // units of a shard
+	Days      uint32   `cbor:"days"`    // that inputs and results are kept
+	Active    uint32   `cbor:"active"`  // stewards that act at a time
+	Listed    uint32   `cbor:"listed"`  // stewards of the succession list
+	Shard     uint32   `cbor:"shard"`   // units of a shard
+	Nominal   uint64   `cbor:"nominal"` // milliseconds that one copy takes; what stakes are counted in
 	Standing  *Link    `cbor:"standing"`
 }
 
@@ -141,6 +174,8 @@ func (m Manifest) Check() error {
 		checkCount("inputs", len(m.Inputs), 0, MaxInputs),
 		checkCount("trusted volunteers", len(m.Policy.Trusted), 0, MaxTrusted),
 		checkCount("active stewards", int(m.Active), 1, MaxStewards),
+		checkCount("listed stewards", int(m.Listed), int(m.Active), MaxStewards),
+		checkCount("days", int(m.Days), 1, MaxDays),
 		checkCount("units of a shard", int(m.Shard), 1, MaxUnits),
 		m.Limits.check(), m.Policy.check())
 	for _, s := range append(append([]string(nil), m.Args...), m.Env...) {
@@ -151,6 +186,12 @@ func (m Manifest) Check() error {
 	}
 	if !m.Program.Cid.Defined() {
 		err = errors.Join(err, errors.New("no program"))
+	}
+	if m.Reduce != nil {
+		err = errors.Join(err, errors.New("a second stage: not yet supported"))
+	}
+	if m.Stdin != "" {
+		err = errors.Join(err, errors.New("standard input: not yet supported"))
 	}
 	for _, in := range m.Inputs {
 		if !ValidPath(in.Path) || !in.Cid.Cid.Defined() {
@@ -191,8 +232,13 @@ func (p Policy) check() error {
 		return fmt.Errorf("assumed colluding share %g, want more than 0 and less than 0.5", p.Share)
 	case !(p.Price >= 0 && p.Price <= 10):
 		return fmt.Errorf("identity price %g, want 0 to 10", p.Price)
-	case p.Compare != "bytes":
-		return fmt.Errorf("comparator %q, want \"bytes\"", p.Compare)
+	}
+	return errors.Join(checkDigest("ringers", p.Ringers), p.Compare.check())
+}
+
+func (c Comparator) check() error {
+	if c.Kind != CompareBytes || c.Rel != 0 || c.Abs != 0 || c.Program != nil {
+		return fmt.Errorf("comparator %q, want %q alone", c.Kind, CompareBytes)
 	}
 	return nil
 }

@@ -62,7 +62,9 @@ func TestManifestCheck(t *testing.T) {
 		"price below 0":       func(m *Manifest) { m.Policy.Price = -1e-9 },
 		"price":               func(m *Manifest) { m.Policy.Price = math.Inf(1) },
 		"price NaN":           func(m *Manifest) { m.Policy.Price = math.NaN() },
-		"comparator":          func(m *Manifest) { m.Policy.Compare = "numbers" },
+		"fewer listed":        func(m *Manifest) { m.Listed = m.Active - 1 },
+		"no days":             func(m *Manifest) { m.Days = 0 },
+		"comparator":          func(m *Manifest) { m.Policy.Compare.Kind = "likeness" },
 	} {
 		m := sampleManifest()
 		change(&m)

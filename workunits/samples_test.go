@@ -47,9 +47,9 @@ func sampleManifest() Manifest {
 		Limits: Limits{Memory: 1 << 30, Output: 1 << 20, Files: 16, Log: 64 << 10, Wall: 3_600_000, CPU: 3_000_000, Tries: 5},
 		Policy: Policy{
 			Mode: VerifyAudit, Error: 1e-4, Share: 0.05, Price: 0.5, MinCopies: 1, MaxAgree: 6, HistoryCap: 1000,
-			Compare: "bytes", Trusted: []NodeID{testNode(2)},
+			Compare: Comparator{Kind: CompareBytes}, Trusted: []NodeID{testNode(2)},
 		},
-		Canonical: true, Replicas: 3, Active: 3, Shard: 1024, Standing: &standing,
+		Canonical: true, Replicas: 3, Days: 30, Active: 3, Listed: 8, Shard: 1024, Standing: &standing,
 	}
 }
 

@@ -314,10 +314,7 @@ func (b Commit) check() error {
 	if len(b.Units) != len(b.Hashes) {
 		return fmt.Errorf("%d hashes for %d units", len(b.Hashes), len(b.Units))
 	}
-	if len(b.Trace) != 0 && len(b.Trace) != len(Digest{}) {
-		return fmt.Errorf("trace root of %d bytes", len(b.Trace))
-	}
-	if err := errors.Join(checkUnits(b.Units, 0), checkCount("sealed openings", len(b.Sealed), 0, MaxCustodians),
+	if err := errors.Join(checkDigest("trace root", b.Trace), checkUnits(b.Units, 0), checkCount("sealed openings", len(b.Sealed), 0, MaxCustodians),
 		checkCount("units", len(b.Units)+len(b.Void), 1, MaxBatch)); err != nil {
 		return err
 	}
@@ -386,6 +383,14 @@ func (b Cancel) check() error   { return checkWord("reason", b.Reason) }
 func checkCount(what string, n, low, high int) error {
 	if n < low || n > high {
 		return fmt.Errorf("%d %s, want %d to %d: %w", n, what, low, high, ErrTooLarge)
+	}
+	return nil
+}
+
+// checkDigest checks a digest that may be absent.
+func checkDigest(what string, b []byte) error {
+	if len(b) != 0 && len(b) != len(Digest{}) {
+		return fmt.Errorf("%s of %d bytes", what, len(b))
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func splitSource(f jobfile.File) string {
 func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
 	m := workunits.Manifest{
 		Name: f.Name, Args: f.Units.Args, Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
-		Replicas: f.Keep.Replicas, Active: f.Stewards.Active,
+		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
 	}
 	if m.Policy.Price == 0 {
 		m.Policy.Price = identityPrice

@@ -61,9 +61,9 @@ func manifest() workunits.Manifest {
 		Limits: workunits.Limits{Memory: 1 << 20, Output: 1 << 20, Files: 3, Log: 4, Wall: 5, CPU: 6, Tries: 7},
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyAudit, Error: 1e-4, Share: 0.2, Price: 10, MinCopies: 1, MaxAgree: 2, HistoryCap: 9,
-			Compare: "bytes", Trusted: []workunits.NodeID{{7}},
+			Compare: workunits.Comparator{Kind: workunits.CompareBytes}, Trusted: []workunits.NodeID{{7}},
 		},
-		Canonical: true, Replicas: 3, Active: 3, Shard: 1,
+		Canonical: true, Replicas: 3, Days: 30, Active: 3, Listed: 8, Shard: 1,
 	}
 }
 

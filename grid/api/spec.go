@@ -25,7 +25,9 @@ type JobSpec struct {
 	Policy    PolicySpec  `json:"policy"`
 	Canonical bool        `json:"canonical,omitempty" doc:"Canonical NaN bit patterns"`
 	Replicas  uint32      `json:"replicas,omitempty"`
+	Days      uint32      `json:"days" doc:"That inputs and results are kept"`
 	Active    uint32      `json:"active" doc:"Stewards that act at a time"`
+	Listed    uint32      `json:"listed" doc:"Stewards of the succession list"`
 	Shard     uint32      `json:"shard" doc:"Units of a shard"`
 	Standing  string      `json:"standing,omitempty" doc:"CID of the project's standing"`
 }
@@ -57,7 +59,7 @@ type PolicySpec struct {
 	MinCopies  uint32             `json:"min_copies,omitempty"`
 	MaxAgree   uint32             `json:"max_agree,omitempty"`
 	HistoryCap uint32             `json:"history_cap,omitempty"`
-	Compare    string             `json:"compare"`
+	Compare    string             `json:"compare" enum:"bytes"`
 	Trusted    []workunits.NodeID `json:"trusted,omitempty"`
 }
 
@@ -69,9 +71,9 @@ func SpecOf(m workunits.Manifest) JobSpec {
 		Policy: PolicySpec{
 			Mode: string(m.Policy.Mode), Error: m.Policy.Error, Share: m.Policy.Share, Price: m.Policy.Price,
 			MinCopies: m.Policy.MinCopies, MaxAgree: m.Policy.MaxAgree, HistoryCap: m.Policy.HistoryCap,
-			Compare: m.Policy.Compare, Trusted: m.Policy.Trusted,
+			Compare: string(m.Policy.Compare.Kind), Trusted: m.Policy.Trusted,
 		},
-		Canonical: m.Canonical, Replicas: m.Replicas, Active: m.Active, Shard: m.Shard,
+		Canonical: m.Canonical, Replicas: m.Replicas, Days: m.Days, Active: m.Active, Listed: m.Listed, Shard: m.Shard,
 	}
 	if m.Table != nil {
 		s.Table = m.Table.Cid.String()
@@ -96,9 +98,9 @@ func (s JobSpec) Manifest() (workunits.Manifest, error) {
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyMode(s.Policy.Mode), Error: s.Policy.Error, Share: s.Policy.Share, Price: s.Policy.Price,
 			MinCopies: s.Policy.MinCopies, MaxAgree: s.Policy.MaxAgree, HistoryCap: s.Policy.HistoryCap,
-			Compare: s.Policy.Compare, Trusted: s.Policy.Trusted,
+			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare)}, Trusted: s.Policy.Trusted,
 		},
-		Canonical: s.Canonical, Replicas: s.Replicas, Active: s.Active, Shard: s.Shard, Standing: standing,
+		Canonical: s.Canonical, Replicas: s.Replicas, Days: s.Days, Active: s.Active, Listed: s.Listed, Shard: s.Shard, Standing: standing,
 	}
 	err := errors.Join(err1, err2, err3)
 	for _, in := range s.Inputs {

@@ -33,10 +33,10 @@ type world struct {
 
 func newWorld(t *testing.T, disk ...[]byte) *world {
 	m := workunits.Manifest{
-		Network: "test", Publisher: idOf("p"), Project: "test", Name: "test", Units: 4, Active: 3, Shard: 4,
+		Network: "test", Publisher: idOf("p"), Project: "test", Name: "test", Units: 4, Days: 30, Active: 3, Listed: 8, Shard: 4,
 		Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))},
 		Limits:  workunits.Limits{Memory: 1 << 20, Output: 1, Wall: 1000, Tries: 2},
-		Policy:  workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-2, Share: 0.2, Price: 10, MaxAgree: 2, Compare: "bytes"},
+		Policy:  workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-2, Share: 0.2, Price: 10, MaxAgree: 2, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
 	}
 	id, _, err := m.Sign(keyOf("p"))
 	if err != nil {

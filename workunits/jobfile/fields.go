@@ -214,7 +214,7 @@ func policy(t table) workunits.Policy {
 		Mode:       workunits.VerifyMode(t.choice("mode", string(workunits.VerifyAudit), string(workunits.VerifyAudit), string(workunits.VerifyNone))),
 		Error:      t.rate("error", 1e-4, 1),
 		Share:      t.rate("share", 0.2, 0.5),
-		Compare:    t.choice("compare", "bytes", "bytes"),
+		Compare:    workunits.Comparator{Kind: workunits.Compare(t.choice("compare", string(workunits.CompareBytes), string(workunits.CompareBytes)))},
 		MinCopies:  t.integer32("min_copies", 1, 1, 16),
 		MaxAgree:   t.integer32("max_agree", 2, 0, 16),
 		HistoryCap: t.integer32("history_cap", 0, 0, 1<<31),
@@ -236,7 +236,7 @@ func policy(t table) workunits.Policy {
 }
 
 func keep(t table) Keep {
-	return Keep{Replicas: t.integer32("replicas", 3, 1, 100), Days: t.integer32("days", 30, 1, 3650)}
+	return Keep{Replicas: t.integer32("replicas", 3, 1, 100), Days: t.integer32("days", 30, 1, workunits.MaxDays)}
 }
 
 func stewards(t table) Stewards {

@@ -122,7 +122,7 @@ func checkFile(t *testing.T, f File) {
 	m := workunits.Manifest{
 		Network: "n", Project: "p", Name: f.Name, Program: link, Units: max(1, f.Units.Count), Args: f.Units.Args,
 		Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical, Replicas: f.Keep.Replicas,
-		Active: f.Stewards.Active, Shard: 1,
+		Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed, Shard: 1,
 	}
 	for _, in := range f.Inputs {
 		m.Inputs = append(m.Inputs, workunits.Input{Path: in.Path, Cid: link})

@@ -43,9 +43,9 @@ func idOf(name string) workunits.NodeID { return workunits.NodeIDOf(keyOf(name))
 func newWorld(change func(*workunits.Manifest)) *world {
 	m := workunits.Manifest{
 		Network: "test", Publisher: idOf("p"), Project: "test", Name: "test",
-		Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))}, Units: 8, Active: 3, Shard: 8,
+		Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))}, Units: 8, Days: 30, Active: 3, Listed: 8, Shard: 8,
 		Limits: workunits.Limits{Memory: 1, Output: 1, Wall: 1, Tries: 2},
-		Policy: workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-2, Share: 0.2, Price: 10, MaxAgree: 2, Compare: "bytes"},
+		Policy: workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-2, Share: 0.2, Price: 10, MaxAgree: 2, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
 	}
 	if change != nil {
 		change(&m)
