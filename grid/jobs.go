@@ -144,7 +144,7 @@ func (n *Node) volunteerFor(j *job) {
 		j.joined = true
 		in := volunteer.Join{Job: j.id, Manifest: j.manifest, Stewards: j.list, Author: j.author, Steward: j.steward != nil}
 		if !j.author.Begun() {
-			in.Identity = n.identity(j.id)
+			in.Identity = n.identity(j)
 		}
 		n.stepVolunteer(in)
 	case j.joined:
@@ -171,7 +171,7 @@ func (n *Node) succession(j *job) (list []workunits.Steward) {
 
 func (n *Node) beSteward(j *job) {
 	j.steward = steward.New(steward.Config{
-		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Author: j.author, Identity: n.identity(j.id),
+		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Author: j.author, Identity: n.identity(j),
 		Secret: chainSecret(n.cfg.Key, j.id), Rand: n.cfg.Rand,
 	})
 	n.goDo(func(ctx context.Context) {

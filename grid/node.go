@@ -150,9 +150,9 @@ func New(cfg Config) (*Node, error) {
 }
 
 // identity is how this node begins its log in a job.
-func (n *Node) identity(id workunits.JobID) workunits.Identity {
+func (n *Node) identity(j *job) workunits.Identity {
 	enc, _ := workunits.EncryptionKey(n.cfg.Key)
-	return steward.Identify(workunits.Identity{Enc: enc, Arch: n.cfg.Arch}, chainSecret(n.cfg.Key, id))
+	return steward.Identify(workunits.Identity{Enc: enc, Arch: n.cfg.Arch}, j.manifest, chainSecret(n.cfg.Key, j.id))
 }
 
 // Run drives the node until ctx ends, then stops everything that it started.

@@ -123,7 +123,7 @@ func (n *Node) open() {
 func (n *Node) identity(secret [32]byte) workunits.Identity {
 	id := workunits.Identity{Enc: n.enc(), Arch: n.Arch, Anchor: workunits.Sum(secret[:]), Length: 1}
 	if n.disk.steward && !n.author.Begun() {
-		id = steward.Identify(id, secret)
+		id = steward.Identify(id, n.w.job.Manifest, secret)
 	}
 	return id
 }

@@ -15,11 +15,13 @@ import (
 const (
 	retrySoon = 500
 	retryLate = 5_000
+	asking    = 30_000 // after a request its volunteer counts among those that units are for
 	unwanted  = 20_000 // until a unit may go to whom it would better not
 )
 
 // request answers a volunteer with a grant or with the reason why not.
 func (m *Machine) request(from node, w wire.WorkRequest) {
+	m.askers[from] = m.now
 	if from != m.Manifest.Publisher {
 		m.asked = m.now
 	}
@@ -81,7 +83,7 @@ func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
 // over their first committers; then units that have none.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
 	active := m.active()
-	mine := func(u uint32) bool { return m.primary(active, u/m.Manifest.Shard) == m.self }
+	mine := func(u uint32) bool { return m.primary(active, u/m.Manifest.Shard) }
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
@@ -103,10 +105,35 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		units = append(units, u)
 		return true
 	}
-	m.further(from, int(w.Units), mine, take)
-	m.fresh(active, int(w.Units), &units, take)
+	n := m.share(active, int(w.Units), mine)
+	m.further(from, n, mine, take)
+	m.fresh(active, n, &units, take)
 	slices.Sort(units)
 	return units, custodians
+}
+
+// share is how many units a volunteer gets that wants n: at most half of an even
+// share of what is left here, so that batches are large while there is much to
+// do, and everybody is busy to the end.
+func (m *Machine) share(active []node, n int, mine func(uint32) bool) int {
+	left := 0
+	for u := range m.wanting {
+		if mine(u) && len(m.book.Outstanding(u)) == 0 {
+			left++
+		}
+	}
+	for s := uint32(0); s < m.Manifest.Shards() && left < 2*n*len(m.askers); s++ {
+		if first, end := m.bounds(s); m.primary(active, s) {
+			left += int(end - max(m.cursor[s], first))
+		}
+	}
+	maps.DeleteFunc(m.askers, func(_ node, at uint64) bool { return m.now > at+asking })
+	return min(n, left/(2*max(len(m.askers), 1))+1)
+}
+
+// bounds are the first unit of a shard and the one after its last.
+func (m *Machine) bounds(shard uint32) (first, end uint32) {
+	return shard * m.Manifest.Shard, min((shard+1)*m.Manifest.Shard, m.Manifest.Units)
 }
 
 // may reports whether a volunteer may execute a unit: it committed none of its
@@ -140,27 +167,29 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 
 // further offers units that want another copy.
 func (m *Machine) further(from node, n int, mine, take func(uint32) bool) {
-	var list []uint32
+	type offer struct {
+		unit  uint32
+		lot   float64
+		first node
+	}
+	var list []offer
 	firsts := map[node]int{}
 	for u := range m.wanting {
-		if mine(u) {
-			list = append(list, u)
-			if first := m.book.FirstCommitter(u); first != (node{}) {
+		if mine(u) && len(m.book.Outstanding(u)) == 0 {
+			list = append(list, offer{u, m.book.Lot(u, from), m.book.FirstCommitter(u)})
+			if first := list[len(list)-1].first; first != (node{}) {
 				firsts[first]++
 			}
 		}
 	}
-	slices.SortFunc(list, func(x, y uint32) int {
-		return cmp.Or(cmp.Compare(m.book.Lot(x, from), m.book.Lot(y, from)), cmp.Compare(x, y))
-	})
+	slices.SortFunc(list, func(x, y offer) int { return cmp.Or(cmp.Compare(x.lot, y.lot), cmp.Compare(x.unit, y.unit)) })
 	delete(firsts, from)
 	each := (n + max(len(firsts), 1) - 1) / max(len(firsts), 1)
 	given := map[node]int{}
 	taken := 0
-	for _, u := range list {
-		first := m.book.FirstCommitter(u)
-		if taken < n && (first == node{} || given[first] < each) && take(u) {
-			given[first]++
+	for _, o := range list {
+		if taken < n && (o.first == node{} || given[o.first] < each) && take(o.unit) {
+			given[o.first]++
 			taken++
 		}
 	}
@@ -170,11 +199,11 @@ func (m *Machine) further(from node, n int, mine, take func(uint32) bool) {
 // primary of, beginning where each shard's last grant ended.
 func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32) bool) {
 	for s := uint32(0); s < m.Manifest.Shards() && len(*units) < n; s++ {
-		if m.primary(active, s) != m.self {
+		if !m.primary(active, s) {
 			continue
 		}
-		end := min((s+1)*m.Manifest.Shard, m.Manifest.Units)
-		u := max(m.cursor[s], s*m.Manifest.Shard)
+		first, end := m.bounds(s)
+		u := max(m.cursor[s], first)
 		for ; u < end && len(*units) < n && (m.book.Named(u) || take(u)); u++ {
 		}
 		m.cursor[s] = u

@@ -165,6 +165,8 @@ type Machine struct {
 
 	wanting  map[uint32]uint64 // open units that were granted before, since when
 	asked    uint64            // when a volunteer other than the publisher last asked for work
+	shards   shards
+	askers   map[node]uint64   // who asked for work lately, when
 	cursor   map[uint32]uint32 // by shard: units below were granted before
 	unitTime float64           // milliseconds of processor time, smoothed
 }
@@ -200,9 +202,9 @@ func New(c Config) *Machine {
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{},
 		accused: map[node]bool{}, compared: map[uint32]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
-		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, cursor: map[uint32]uint32{},
+		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{},
 	}
-	m.chain = workunits.NewChain(c.Secret, ChainLength)
+	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
 	m.book = verdict.New(c.Job, c.Manifest)
 	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) { m.read(e) })
@@ -212,13 +214,14 @@ func New(c Config) *Machine {
 	return m
 }
 
-// ChainLength is how many draws a steward can make in one job.
-const ChainLength = 1 << 16
+// chainLength is how many commits a steward can receipt in one job.
+func chainLength(m workunits.Manifest) uint32 { return min(max(64*m.Units, 1<<10), 1<<16) }
 
 // Identify completes a node's identity for a job with the anchor of its hash
 // chain. A node says the same in every role, since its log has one beginning.
-func Identify(id workunits.Identity, secret [32]byte) workunits.Identity {
-	id.Anchor, id.Length = workunits.NewChain(secret, ChainLength).Value(0), ChainLength
+func Identify(id workunits.Identity, m workunits.Manifest, secret [32]byte) workunits.Identity {
+	id.Length = chainLength(m)
+	id.Anchor = workunits.NewChain(secret, id.Length).Value(0)
 	return id
 }
 
@@ -369,9 +372,34 @@ func (m *Machine) active() (list []node) {
 
 func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
 
-// primary is the active steward that grants in a shard, by rendezvous hash.
-func (m *Machine) primary(active []node, shard uint32) node {
-	return slices.MaxFunc(active, func(x, y node) int { return cmp.Compare(m.score(x, shard), m.score(y, shard)) })
+// shards remembers who is primary while the same stewards are active.
+type shards struct {
+	active []node
+	mine   []answerTo // by shard
+}
+
+type answerTo uint8
+
+const (
+	unasked answerTo = iota
+	yes
+	no
+)
+
+// primary reports whether this steward is a shard's primary: the active one that
+// grants in it, by rendezvous hash.
+func (m *Machine) primary(active []node, shard uint32) bool {
+	c := &m.shards
+	if !slices.Equal(c.active, active) {
+		c.active, c.mine = active, make([]answerTo, m.Manifest.Shards())
+	}
+	if c.mine[shard] == unasked {
+		c.mine[shard] = no
+		if slices.MaxFunc(active, func(x, y node) int { return cmp.Compare(m.score(x, shard), m.score(y, shard)) }) == m.self {
+			c.mine[shard] = yes
+		}
+	}
+	return c.mine[shard] == yes
 }
 
 func (m *Machine) score(n node, shard uint32) string {

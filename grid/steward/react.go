@@ -341,7 +341,7 @@ func (m *Machine) receiptCommits() {
 			delete(m.thin, r)
 			continue
 		}
-		if m.receipts >= ChainLength {
+		if m.receipts >= chainLength(m.Manifest) {
 			continue
 		}
 		delete(m.thin, r)

@@ -26,8 +26,8 @@ import (
 
 // Times in milliseconds.
 const (
-	ahead       = 2_000 // of work to hold for each slot
-	commitAfter = 1_000 // a finished copy waits so long for others of its grant
+	ahead       = 6_000 // of work to hold for each slot
+	commitAfter = 3_000 // a finished copy waits so long for others of its grant
 	answerTime  = 5_000 // a steward that has not answered by then is passed over
 	downTime    = 4_000
 	offerTime   = 5_000
