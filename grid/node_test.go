@@ -13,7 +13,7 @@ func testManifest(program workunits.Link, units uint32) workunits.Manifest {
 		Project: "p", Name: "test", Program: program, Units: units, Args: []string{"{unit}"},
 		Limits: workunits.Limits{Memory: 1 << 20, Output: 1 << 20, Files: 10, Log: 1 << 16, Wall: 1000, CPU: 1000, Tries: 3},
 		Policy: workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-2, Share: 0.2, Price: 10, MaxAgree: 2, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
-		Days: 30, Active: 3, Listed: 8, Shard: max(1, units/32), Replicas: 3,
+		Days:   30, Active: 3, Listed: 8, Shard: max(1, units/32), Replicas: 3,
 	}
 }
 

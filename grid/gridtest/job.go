@@ -40,7 +40,7 @@ func manifest(units, shard uint32) workunits.Manifest {
 		Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum([]byte("program")))}, Units: units,
 		Limits: workunits.Limits{Memory: 1 << 20, Output: 1 << 20, Files: 16, Wall: 10_000, CPU: 10_000, Tries: 3},
 		Policy: workunits.Policy{Mode: workunits.VerifyAudit, Error: 1e-3, Share: 0.2, Price: 1, MaxAgree: 2, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
-		Days: 30, Active: 3, Listed: 8, Shard: shard,
+		Days:   30, Active: 3, Listed: 8, Shard: shard,
 	}
 }
 

@@ -32,6 +32,7 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 		units, custodians = m.choose(from, w)
 		if len(units) == 0 {
 			reply.Reason, reply.Retry = "no unit here wants a copy of yours now", retrySoon
+			m.refused(from)
 		}
 	}
 	if len(units) > 0 {
@@ -40,11 +41,56 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 		reply.Grant = m.speak(g)
 		m.event("granted", from, units[0], fmt.Sprintf("%d units", len(units)))
 	}
-	if from == m.self {
-		m.fx.Own = append(m.fx.Own, reply)
+	m.reply(from, reply)
+}
+
+// maxIdle bounds how many refused volunteers are remembered, to be called.
+const maxIdle = 1 << 12
+
+func (m *Machine) refused(from node) {
+	if len(m.idle) < maxIdle && !slices.Contains(m.idle, from) {
+		m.idle = append(m.idle, from)
+	}
+}
+
+// call tells idle volunteers of units that want a copy since this step: for each
+// unit the one that the draws put first.
+func (m *Machine) call() {
+	active, news := m.active(), m.news
+	m.news = nil
+	if !slices.Contains(active, m.self) {
 		return
 	}
-	m.send(from, reply)
+	for _, u := range news {
+		if len(m.idle) == 0 {
+			break
+		}
+		if !m.primary(active, u/m.Manifest.Shard) {
+			continue
+		}
+		volunteers, stewards := m.book.Touched(u)
+		best, lot := -1, 0.0
+		for i, n := range m.idle {
+			if l := m.book.Lot(u, n); (best < 0 || l < lot) && m.may(n, u, volunteers, stewards) {
+				best, lot = i, l
+			}
+		}
+		if best < 0 {
+			continue
+		}
+		to := m.idle[best]
+		m.idle = slices.Delete(m.idle, best, best+1)
+		m.reply(to, wire.WorkReply{Job: m.Job})
+	}
+}
+
+// reply answers a volunteer, which may be this node's own.
+func (m *Machine) reply(to node, r wire.WorkReply) {
+	if to == m.self {
+		m.fx.Own = append(m.fx.Own, r)
+		return
+	}
+	m.send(to, r)
 }
 
 func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
@@ -112,9 +158,9 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 	return units, custodians
 }
 
-// share is how many units a volunteer gets that wants n: at most half of an even
-// share of what is left here, so that batches are large while there is much to
-// do, and everybody is busy to the end.
+// share is how many units a volunteer gets that wants n: at most an even share of
+// what is left here, so that batches are large while there is much to do, and
+// everybody is busy to the end.
 func (m *Machine) share(active []node, n int, mine func(uint32) bool) int {
 	left := 0
 	for u := range m.wanting {
@@ -122,13 +168,13 @@ func (m *Machine) share(active []node, n int, mine func(uint32) bool) int {
 			left++
 		}
 	}
-	for s := uint32(0); s < m.Manifest.Shards() && left < 2*n*len(m.askers); s++ {
+	for s := uint32(0); s < m.Manifest.Shards() && left < n*len(m.askers); s++ {
 		if first, end := m.bounds(s); m.primary(active, s) {
 			left += int(end - max(m.cursor[s], first))
 		}
 	}
 	maps.DeleteFunc(m.askers, func(_ node, at uint64) bool { return m.now > at+asking })
-	return min(n, left/(2*max(len(m.askers), 1))+1)
+	return min(n, left/max(len(m.askers), 1)+1)
 }
 
 // bounds are the first unit of a shard and the one after its last.

@@ -28,10 +28,11 @@ import (
 // Times, in milliseconds. A silent steward is replaced within Silence plus one
 // Heartbeat, which is less than 10 s.
 const (
-	Heartbeat    = 1_000
+	Heartbeat    = 2_000
 	Silence      = 6_000
 	patience     = 3_000  // for another steward's receipt, or a custodian's opening
 	givingUp     = 30_000 // on custodians that do not open, and results that nobody serves
+	linger       = 2_000  // until word of a result that enough others keep
 	leaseGrace   = 10_000 // beyond the time that the units should take
 	announceTime = 15_000
 	announceLife = 120_000
@@ -146,7 +147,8 @@ type Machine struct {
 	boxes    map[ref]*workunits.SealedOpening
 	due      map[uint32]uint64 // units with openings due, since when
 	toOpen   map[ref][]workunits.OpenUnit
-	toStore  map[ref][]uint32
+	toStore  map[ref][]uint32 // results that are here, by opening
+	storeAt  uint64           // when toStore was empty
 
 	blocks   map[workunits.Digest][]byte // results that came beside statements
 	have     map[workunits.Digest]bool   // results that are durable here
@@ -166,6 +168,8 @@ type Machine struct {
 	wanting  map[uint32]uint64 // open units that were granted before, since when
 	asked    uint64            // when a volunteer other than the publisher last asked for work
 	shards   shards
+	idle     []node            // who was refused for want of units, longest first
+	news     []uint32          // units that want a copy since this step
 	askers   map[node]uint64   // who asked for work lately, when
 	cursor   map[uint32]uint32 // by shard: units below were granted before
 	unitTime float64           // milliseconds of processor time, smoothed
@@ -281,6 +285,9 @@ func (m *Machine) wake(now uint64) {
 			m.fetching[u], m.lacking[u] = now, now // the tick looks at it again
 		} else {
 			m.accepted[u] = v.State == verdict.Accepted
+			if m.accepted[u] && !m.book.Stored(u, m.self, v.Opening) {
+				m.fetching[u] = now // it may be here, but unsaid
+			}
 		}
 	}
 }
@@ -329,6 +336,7 @@ func (m *Machine) flush() {
 		m.announce = 0
 		m.announcing()
 	}
+	m.call()
 	if len(m.spoken) == 0 {
 		return
 	}

@@ -67,8 +67,13 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 func (m *Machine) want(u uint32) {
 	if m.book.Unit(u).State != verdict.Open {
 		delete(m.wanting, u)
-	} else if _, ok := m.wanting[u]; !ok {
+		return
+	}
+	if _, ok := m.wanting[u]; !ok {
 		m.wanting[u] = m.now
+	}
+	if len(m.book.Outstanding(u)) == 0 {
+		m.news = append(m.news, u)
 	}
 }
 
@@ -306,6 +311,27 @@ func (m *Machine) collect() {
 			}
 		}
 	}
+	clear(m.toOpen)
+	m.keepWords()
+	m.blame()
+	m.cosign()
+	m.conclude()
+}
+
+// keepWords says which results this steward keeps. Where one keeper is enough the
+// others say so seldom, for many.
+func (m *Machine) keepWords() {
+	if len(m.toStore) == 0 {
+		m.storeAt = m.now
+		return
+	}
+	pressing := m.now >= m.storeAt+linger || m.book.Done()
+	for _, units := range m.toStore {
+		pressing = pressing || slices.ContainsFunc(units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
+	}
+	if !pressing {
+		return
+	}
 	var stored []workunits.StoredUnits
 	for _, r := range sortedRefs(m.toStore) {
 		units := slices.Compact(slices.Sorted(slices.Values(m.toStore[r])))
@@ -316,11 +342,7 @@ func (m *Machine) collect() {
 		m.say = append(m.say, workunits.StorageReceipt{Results: stored[:n]})
 		stored = stored[n:]
 	}
-	clear(m.toOpen)
 	clear(m.toStore)
-	m.blame()
-	m.cosign()
-	m.conclude()
 }
 
 func sortedRefs[T any](set map[ref]T) []ref {
@@ -330,18 +352,23 @@ func sortedRefs[T any](set map[ref]T) []ref {
 }
 
 // receiptCommits receipts commits that still need it, if this steward is active.
-// Its draws count only for units that it does not execute itself.
+// Its draws count only for units that it does not execute itself. Where nothing
+// is verified the publisher's draw alone is wanted, as long as it is there.
 func (m *Machine) receiptCommits() {
 	if !m.isActive() {
 		return
 	}
+	p := m.Manifest.Publisher
+	spare := m.Manifest.Policy.Mode == workunits.VerifyNone && !m.publisher() && m.awake(p)
 	for _, r := range sortedRefs(m.thin) {
 		_, hash, _ := m.book.Commit(r)
-		if got, _ := m.book.Received(r, m.self); got || r.Author == m.self && !m.publisher() {
+		got, _ := m.book.Received(r, m.self)
+		drawn, _ := m.book.Received(r, p)
+		if got || r.Author == m.self && !m.publisher() || spare && drawn {
 			delete(m.thin, r)
 			continue
 		}
-		if m.receipts >= chainLength(m.Manifest) {
+		if spare || m.receipts >= chainLength(m.Manifest) {
 			continue
 		}
 		delete(m.thin, r)

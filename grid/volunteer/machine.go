@@ -26,8 +26,10 @@ import (
 
 // Times in milliseconds.
 const (
-	ahead       = 6_000 // of work to hold for each slot
+	ahead       = 6_000 // of work to hold for each slot, at most
+	low         = 2_000 // of work that waits: below it more is asked for
 	commitAfter = 3_000 // a finished copy waits so long for others of its grant
+	patience    = 5_000 // between requests of a volunteer that stewards call when there is work
 	answerTime  = 5_000 // a steward that has not answered by then is passed over
 	downTime    = 4_000
 	offerTime   = 5_000
@@ -145,6 +147,7 @@ type job struct {
 	turn     int // whom to ask next
 	offer    uint64
 	credit   int
+	refused  int     // rounds of requests without a grant
 	unitTime float64 // milliseconds, smoothed
 	reason   string  // why the last answer held no grant
 	grants   map[ref]*batch
@@ -287,6 +290,10 @@ func (m *Machine) receive(from node, msg wire.Message) {
 // its units would wait for the end of its lease.
 func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	waiting, _ := m.held()
+	if len(w.Grant) == 0 && w.Reason == "" && !w.Ended {
+		j.called(m, from)
+		return
+	}
 	if from != j.asked && (len(w.Grant) == 0 || waiting > 2*maxAsk) {
 		return
 	}
@@ -298,10 +305,12 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	if len(w.Grant) == 0 {
 		j.turn++
 		if j.turn%max(1, len(j.candidates(m))) == 0 {
-			j.next = m.now + min(max(w.Retry, 100), 60_000)
+			j.next = m.now + min(max(w.Retry, 100)<<min(j.refused, 8), max(w.Retry, patience), 60_000)
+			j.refused++
 		}
 		return
 	}
+	j.refused = 0
 	s, err := workunits.ParseSegment(w.Grant)
 	if err != nil || s.Author != from || s.Job != j.Job || s.Network != j.Manifest.Network || len(s.Statements) != 1 {
 		m.unreachable(from)
@@ -316,6 +325,13 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
 		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
 	j.grants[b.ref] = b
+}
+
+// called makes the job's next request go to a steward that has work now.
+func (j *job) called(m *Machine, from node) {
+	if i := slices.Index(j.candidates(m), from); i >= 0 {
+		j.turn, j.next, j.refused = i, 0, 0
+	}
 }
 
 // acceptable refuses grants for someone else, of other inputs or another job's
@@ -380,12 +396,12 @@ func (m *Machine) ask() {
 			}
 			m.unreachable(j.asked)
 		}
-		want := j.room(m.policy.Slots) + m.policy.Slots - running - waiting
+		want := j.room(m.policy.Slots, ahead) + m.policy.Slots - running - waiting
 		list := j.candidates(m)
 		if j.mute() || want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
 			continue
 		}
-		if floor := j.room(m.policy.Slots) / 2; want < floor {
+		if waiting > 0 && waiting >= j.room(m.policy.Slots, low) {
 			continue // ask seldom, for more
 		}
 		m.last = j.Job
@@ -400,12 +416,12 @@ func (m *Machine) ask() {
 // signs elsewhere too.
 func (j *job) mute() bool { return j.Author.Ledger().Forked(j.Author.ID) }
 
-// room is how many units may wait, so that slots stay busy without hoarding.
-func (j *job) room(slots int) int {
+// room is how many units slots execute in a time.
+func (j *job) room(slots int, millis float64) int {
 	if j.unitTime == 0 {
 		return 0
 	}
-	return min(slots*int(ahead/max(j.unitTime, 1)), maxAsk)
+	return min(slots*int(millis/max(j.unitTime, 1)), maxAsk)
 }
 
 // candidates are the job's stewards that may be asked now, first ones first.

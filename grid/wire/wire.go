@@ -60,7 +60,8 @@ type WorkRequest struct {
 }
 
 // WorkReply answers a WorkRequest: a segment with one grant, or the reason why
-// there is none and after how many milliseconds to ask again.
+// there is none and after how many milliseconds to ask again. With neither it
+// calls a volunteer that was refused: there is work now.
 type WorkReply struct {
 	Job    workunits.JobID    `cbor:"job"`
 	Grant  []byte             `cbor:"grant"` // an encoded segment, empty for none
