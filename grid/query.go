@@ -319,6 +319,20 @@ func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitR
 	return nil
 }
 
+// Ledger is a job's signed manifest and all segments that are here; they must
+// not be changed.
+func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
+	err = n.do(ctx, func() {
+		if j := n.jobs[id]; j != nil {
+			manifest, segments = j.block, j.ledger.Segments()
+		}
+	})
+	if err == nil && manifest == nil {
+		err = fmt.Errorf("job %s is not known here: %w", id, ErrNotFound)
+	}
+	return manifest, segments, err
+}
+
 // outcome brings a result with its files here and returns its record.
 func (n *Node) outcome(ctx context.Context, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
 	raw := n.db.record(r.Digest)

@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.initCmd(), a.upCmd(), a.inviteCmd(), a.joinCmd(),
 		a.statusCmd(), a.peersCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.configCmd(),
+		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.configCmd(),
 		a.demoCmd(), a.demoLiarCmd(), a.versionCmd(), a.sandboxChildCmd(),
 	)
 	return root

@@ -57,6 +57,35 @@ func TestJobSurvivesKills(t *testing.T) {
 	g.until("the steward knows that the job is done", func() bool { return g.job(a, id).State == grid.JobDone })
 	g.sameResults(a, id, want)
 	g.sameResults(s, id, want)
+	g.sameVerdicts(id, units, p, s, a)
+}
+
+// sameVerdicts checks that nodes' ledgers give one verdict, without the nodes,
+// and that a changed ledger is refused.
+func (g *testGrid) sameVerdicts(id workunits.JobID, units int, nodes ...*demoNode) {
+	g.Helper()
+	var results string
+	for _, n := range nodes {
+		file := filepath.Join(g.TempDir(), "ledger")
+		var exported map[string]any
+		g.ok(n, &exported, "job", "export", id.String(), "-o", file)
+		var v verification
+		g.ok(n, &v, "--dir", g.TempDir(), "verify", file)
+		if v.Units.Accepted != units || !v.SealFits || len(v.Faults) > 0 || results != "" && v.Results.String() != results {
+			g.Errorf("%s: its ledger says %+v", n.name, v)
+		}
+		results = v.Results.String()
+
+		b, err := os.ReadFile(file)
+		if err != nil {
+			g.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			g.Fatal(err)
+		}
+		g.fails(n, exitError, nil, "verify", file)
+	}
 }
 
 // undisturbed is what a node alone makes of the job: files by their path.

@@ -121,6 +121,20 @@ func (c *Client) WaitJob(ctx context.Context, id workunits.JobID) (info grid.Job
 	return info, c.call(ctx, http.MethodGet, jobRoute(id, "/wait"), nil, &info)
 }
 
+// Ledger is a job's signed manifest and the segments of its ledger that the node
+// has. Nothing of it is checked yet.
+func (c *Client) Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
+	var parts [][]byte
+	err = receive(ctx, c, http.MethodGet, jobRoute(id, "/ledger"), nil, nil, func(p LedgerPart) error {
+		parts = append(parts, p.Signed)
+		return nil
+	})
+	if err != nil || len(parts) == 0 {
+		return nil, nil, err
+	}
+	return parts[0], parts[1:], nil
+}
+
 // Cancel cancels a job of this node.
 func (c *Client) Cancel(ctx context.Context, id workunits.JobID, reason string) error {
 	var in cancelRequest

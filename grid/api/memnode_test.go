@@ -195,6 +195,15 @@ func (n *memNode) WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo
 	}
 }
 
+func (n *memNode) Ledger(_ context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := n.info(id); err != nil {
+		return nil, nil, err
+	}
+	return []byte(n.jobs[id].manifest.Name), [][]byte{[]byte("first"), []byte("second")}, nil
+}
+
 func (n *memNode) Cancel(_ context.Context, id workunits.JobID, _ string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

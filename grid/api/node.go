@@ -40,6 +40,9 @@ type Node interface {
 	Job(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
 	// WaitJob returns when the job is done, failed or cancelled.
 	WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
+	// Ledger is a job's signed manifest and the segments of its ledger that are
+	// here.
+	Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error)
 	Cancel(ctx context.Context, id workunits.JobID, reason string) error
 	// Results yields accepted and failed units in ascending order; files by CID
 	// are in the store when their unit is yielded. An error of yield ends it

@@ -73,6 +73,11 @@ type Added struct {
 	Chunks int    `json:"chunks"`
 }
 
+// LedgerPart is a signed piece of a job, in its own encoding.
+type LedgerPart struct {
+	Signed []byte `json:"signed"`
+}
+
 func op(id, method, path string, scope Scope, summary string) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: path, Summary: summary,
@@ -187,6 +192,16 @@ func (s *Server) jobRoutes(h huma.API) {
 		info, err := s.node.Job(ctx, in.ID)
 		return jobNotNull(info), err
 	})
+	stream(h, op("ledger", http.MethodGet, "/v1/jobs/{id}/ledger", ScopeRead, "The signed manifest, then the ledger's segments, as far as they are here"),
+		func(ctx context.Context, in *jobPath, out *lines[LedgerPart]) error {
+			manifest, segments, err := s.node.Ledger(ctx, in.ID)
+			for _, b := range append([][]byte{manifest}, segments...) {
+				if err == nil {
+					err = out.result(LedgerPart{b})
+				}
+			}
+			return err
+		})
 	get(h, "wait-job", "/v1/jobs/{id}/wait", ScopeRead, "The job, once it is done, failed or cancelled", func(ctx context.Context, in *jobPath) (grid.JobInfo, error) {
 		info, err := s.node.WaitJob(ctx, in.ID)
 		return jobNotNull(info), err

@@ -30,12 +30,16 @@ func said(reason string) workunits.Body { return workunits.Cancel{Reason: reason
 // log is a log that a test writes by hand.
 type log struct {
 	key  ed25519.PrivateKey
+	job  workunits.JobID // zero for the job of all tests
 	seq  uint64
 	prev workunits.Digest
 }
 
 func (l *log) say(reasons ...string) []byte {
-	s := workunits.Segment{Network: network, Job: job, Law: workunits.LawVersion, Seq: l.seq, Prev: l.prev}
+	if l.job.IsZero() {
+		l.job = job
+	}
+	s := workunits.Segment{Network: network, Job: l.job, Law: workunits.LawVersion, Seq: l.seq, Prev: l.prev}
 	for _, r := range reasons {
 		s.Statements = append(s.Statements, workunits.State(said(r)))
 	}

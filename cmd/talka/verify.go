@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+func (a *app) verifyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify JOB|FILE", Short: "Check a whole job again from its signed statements", Args: argCount(1, 1),
+		Long: "Check a job again from its ledger: a file that talka job export wrote, or the ledger of\n" +
+			"this node. Every signature is checked and every verdict worked out anew, without the\n" +
+			"network and without trust in the node that wrote the file. Exit code 1 if the ledger\n" +
+			"contradicts the publisher's seal, 3 if units are still without result, 4 if units failed.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.verify(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := a.show(r, r.write); err != nil {
+				return err
+			}
+			return r.end()
+		},
+	}
+}
+
+// verification is what a ledger alone says of a job.
+type verification struct {
+	Job        workunits.JobID     `json:"job"`
+	Name       string              `json:"name"`
+	Project    workunits.ProjectID `json:"project"`
+	Units      verifiedUnits       `json:"units"`
+	Copies     int                 `json:"copies"`
+	Volunteers int                 `json:"volunteers"`
+	Logs       int                 `json:"logs"`
+	Statements uint64              `json:"statements"`
+	Results    workunits.Digest    `json:"results"` // of the accepted results in unit order
+	Sealed     bool                `json:"sealed"`
+	SealFits   bool                `json:"seal_fits"`
+	Cancelled  bool                `json:"cancelled"`
+	Faults     []verifiedFault     `json:"faults"`
+}
+
+type verifiedUnits struct {
+	Total    int `json:"total"`
+	Accepted int `json:"accepted"`
+	Failed   int `json:"failed"`
+	Open     int `json:"open"` // without verdict
+}
+
+type verifiedFault struct {
+	Node workunits.NodeID    `json:"node"`
+	Name workunits.FaultName `json:"name"`
+}
+
+// verify reads a file, or what the node has of a job, and judges it.
+func (a *app) verify(ctx context.Context, arg string) (verification, error) {
+	path := arg
+	if id, err := workunits.ParseJobID(arg); err == nil {
+		dir, err := os.MkdirTemp("", "talka-verify-")
+		if err != nil {
+			return verification{}, err
+		}
+		defer os.RemoveAll(dir)
+		path = filepath.Join(dir, "ledger")
+		if _, _, err := a.exportJob(ctx, id, path); err != nil {
+			return verification{}, err
+		}
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return verification{}, usage("%s: no such file, and not a job id", arg)
+	}
+	if err != nil {
+		return verification{}, err
+	}
+	defer f.Close()
+	id, m, l, err := ledger.ReadExport(f)
+	if err != nil {
+		return verification{}, fmt.Errorf("%s: %w", arg, err)
+	}
+	return verified(id, m, l), nil
+}
+
+func verified(id workunits.JobID, m workunits.Manifest, l *ledger.Ledger) verification {
+	b := verdict.Read(id, m, l, l.Heads())
+	counts := b.Counts()
+	v := verification{
+		Job: id, Name: m.Name, Project: m.ProjectID(), Copies: b.Copies(), Volunteers: len(b.Volunteers()), Logs: len(l.Authors()),
+		Units:   verifiedUnits{Total: int(m.Units), Accepted: counts[verdict.Accepted], Failed: counts[verdict.Failed]},
+		Results: b.Results(), Cancelled: b.Cancelled() != nil, Faults: []verifiedFault{},
+	}
+	v.Units.Open = v.Units.Total - v.Units.Accepted - v.Units.Failed
+	for _, n := range l.Authors() {
+		v.Statements += l.Len(n)
+	}
+	if s := b.Sealed(); s != nil {
+		v.Sealed = true
+		v.SealFits = s.Results == v.Results && int(s.Accepted) == v.Units.Accepted && int(s.Failed) == v.Units.Failed
+	}
+	for _, f := range b.Faults() {
+		v.Faults = append(v.Faults, verifiedFault{f.Node, f.Name})
+	}
+	return v
+}
+
+func (v verification) write(w io.Writer) {
+	seal := "not sealed"
+	switch {
+	case v.SealFits:
+		seal = "sealed by the publisher, as the statements say"
+	case v.Sealed:
+		seal = "SEALED OTHERWISE than the statements say"
+	case v.Cancelled:
+		seal = "cancelled by the publisher"
+	}
+	fields(w,
+		"job", v.Job.String(),
+		"name", v.Name,
+		"project", v.Project.String(),
+		"units", fmt.Sprintf("%d: %d accepted, %d failed, %d without verdict", v.Units.Total, v.Units.Accepted, v.Units.Failed, v.Units.Open),
+		"copies", fmt.Sprintf("%d by %s", v.Copies, plural(v.Volunteers, "volunteer")),
+		"checked", fmt.Sprintf("%d statements in %s, every signature", v.Statements, plural(v.Logs, "log")),
+		"results", v.Results.String(),
+		"seal", seal,
+	)
+	for _, f := range v.Faults {
+		fmt.Fprintf(w, "fault: %s by %s\n", line(string(f.Name)), who(f.Node))
+	}
+}
+
+// end turns the verdicts into the command's end.
+func (v verification) end() error {
+	switch {
+	case v.Sealed && !v.SealFits:
+		return errors.New("the publisher's seal contradicts the statements: ask for the ledgers of other stewards")
+	case v.Units.Failed > 0:
+		return &exitErr{exitFailedUnits, fmt.Errorf("%s of %d failed", plural(v.Units.Failed, "unit"), v.Units.Total)}
+	case v.Units.Open > 0:
+		return &exitErr{exitPartial, fmt.Errorf("%s of %d without verdict", plural(v.Units.Open, "unit"), v.Units.Total)}
+	}
+	return nil
+}

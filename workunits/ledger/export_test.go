@@ -1,0 +1,77 @@
+package ledger_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+// exported is a job with two logs of which one forks, and its export.
+func exported(t *testing.T) (*ledger.Ledger, []byte) {
+	t.Helper()
+	m := workunits.Manifest{
+		Network: network, Project: "p", Name: "j", Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))},
+		Units: 1, Days: 1, Active: 1, Listed: 1, Shard: 1,
+		Limits: workunits.Limits{Memory: 1, Output: 1, Wall: 1, Tries: 1},
+		Policy: workunits.Policy{Mode: workunits.VerifyNone, Error: 0.1, Share: 0.1, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
+	}
+	id, block, err := m.Sign(key(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := ledger.New(network, id)
+	one, two := &log{key: key(1), job: id}, &log{key: key(2), job: id}
+	add(t, l, one.say("a", "b"), 2, nil)
+	add(t, l, two.say("c"), 1, nil)
+	add(t, l, two.say("d"), 1, nil)
+	other := &log{key: key(1), job: id}
+	other.say("a", "b")
+	add(t, l, one.say("x"), 1, nil)
+	add(t, l, other.say("y"), 0, ledger.ErrForked)
+	var b bytes.Buffer
+	if err := ledger.WriteExport(&b, block, l.Segments()); err != nil {
+		t.Fatal(err)
+	}
+	return l, b.Bytes()
+}
+
+func TestExport(t *testing.T) {
+	t.Parallel()
+	want, file := exported(t)
+	_, m, got, err := ledger.ReadExport(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Name != "j" || !slices.Equal(got.Heads(), want.Heads()) {
+		t.Errorf("job %q with heads %v, want %v", m.Name, got.Heads(), want.Heads())
+	}
+	if diff := cmp.Diff(reasons(want), reasons(got)); diff != "" {
+		t.Errorf("statements (-want +got):\n%s", diff)
+	}
+}
+
+// Whatever byte of an export is changed, and wherever it is cut but between two
+// segments, it is refused.
+func TestDamagedExport(t *testing.T) {
+	t.Parallel()
+	want, file := exported(t)
+	for i := range file {
+		bad := slices.Clone(file)
+		bad[i] ^= 0x41
+		if _, _, l, err := ledger.ReadExport(bytes.NewReader(bad)); err == nil {
+			t.Fatalf("byte %d is changed, and nobody minds: %v", i, reasons(l))
+		}
+		if _, _, l, err := ledger.ReadExport(bytes.NewReader(file[:i])); err == nil && len(reasons(l)) >= len(reasons(want)) && len(l.Forks()) == len(want.Forks()) {
+			t.Fatalf("cut at byte %d, it is whole", i)
+		}
+	}
+	if _, _, _, err := ledger.ReadExport(bytes.NewReader([]byte("PK\x03\x04 something else"))); !errors.Is(err, ledger.ErrExport) {
+		t.Errorf("another file: %v", err)
+	}
+}
