@@ -98,7 +98,7 @@ type ProjectInfo struct {
 
 // Event is something that happened on this node, for people to follow.
 type Event struct {
-	Seq  uint64           `json:"seq"` // ascending from 1 while the node runs
+	Seq  uint64           `json:"seq"` // ascending, over restarts of the node too
 	Time time.Time        `json:"time"`
 	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "burned", "expired", "voided", "joined", ...
 	Job  workunits.JobID  `json:"job,omitzero"`

@@ -159,3 +159,24 @@ func BenchmarkEmptyUnits(b *testing.B) {
 		})
 	}
 }
+
+// TestCloseWithoutRun: what New opened can be given back, and opened again.
+func TestCloseWithoutRun(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	m := c.start(Config{})
+	m.stop()
+	cfg := m.cfg
+	for range 2 {
+		n, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := n.db.db.PingContext(testContext(t)); err == nil {
+			t.Error("the database is open after Close")
+		}
+	}
+}

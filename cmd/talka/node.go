@@ -80,6 +80,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	if err != nil {
 		return nil, err
 	}
+	closers = append(closers, driver.Close)
 	host.HandleFrames(func(_ context.Context, from workunits.NodeID, frame []byte) { driver.Frame(from, frame) })
 	host.Announcements(judge(driver), func(data []byte) {
 		if err := driver.Learn(data); err != nil {
