@@ -80,7 +80,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
 	defer cancel()
 	t := sandbox.Task{
-		ProgramID: workunits.Sum(m.Program.Cid.Bytes()), Dir: dir, Env: m.Env, Canonical: r.Canonical,
+		ProgramID: workunits.Sum(m.Program.Cid.Bytes()), Dir: dir, Env: m.Env, Stdin: m.Stdin, Canonical: r.Canonical,
 		Limits: sandbox.Limits{
 			Memory: m.Limits.Memory, Output: m.Limits.Output, Files: m.Limits.Files, Log: m.Limits.Log,
 			Wall: time.Duration(m.Limits.Wall) * time.Millisecond, CPU: time.Duration(m.Limits.CPU) * time.Millisecond,

@@ -74,6 +74,7 @@ func TestBodyLimits(t *testing.T) {
 		"receipt 0":     {set(receipt, func(b *Receipt) { b.Index = 1 }), set(receipt, func(b *Receipt) { b.Index = 0 })},
 		"draw index":    {set(draw, func(b *Draw) { b.Index = MaxChain }), set(draw, func(b *Draw) { b.Index = 1<<32 - 1 })},
 		"draw 0":        {set(draw, func(b *Draw) { b.Index = 1 }), set(draw, func(b *Draw) { b.Index = 0 })},
+		"lease":         {set(grant, func(b *Grant) { b.Lease = MaxLease }), set(grant, func(b *Grant) { b.Lease = MaxLease + 1 })},
 		"evidence": {
 			set(fault, func(b *Fault) { b.Evidence = make([][]byte, MaxEvidence) }),
 			set(fault, func(b *Fault) { b.Evidence = make([][]byte, MaxEvidence+1) }),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -77,9 +78,6 @@ func (p *preparer) check(f jobfile.File) error {
 	if f.Reduce != nil {
 		return p.at("reduce", usage("a second stage: %w; take the table out and combine what talka job fetch brings", errNotYet))
 	}
-	if f.Units.Stdin != "" {
-		return p.at("units.stdin", usage("standard input: %w; let the program read the file", errNotYet))
-	}
 	program, err := p.find("program", f.Program)
 	if err == nil && program.path != "" {
 		err = p.at("program", checkProgram(program.path))
@@ -95,9 +93,28 @@ func (p *preparer) check(f jobfile.File) error {
 		}
 	}
 	for _, in := range f.Inputs {
-		if _, err := p.find(inputField(in), in.Source); err != nil {
+		src, err := p.find(inputField(in), in.Source)
+		if err == nil {
+			err = p.at("units.stdin", checkStdin(f.Units.Stdin, in.Path, src))
+		}
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkStdin checks that the standard input is a file, if it is in the input and
+// the input is on this machine.
+func checkStdin(stdin, input string, src source) error {
+	rest, within := strings.CutPrefix(stdin, input)
+	if src.path == "" || !within || rest != "" && rest[0] != '/' {
+		return nil
+	}
+	file := filepath.Join(src.path, filepath.FromSlash(rest))
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return usage("%s is not a file", file)
 	}
 	return nil
 }
@@ -114,7 +131,7 @@ func splitSource(f jobfile.File) string {
 // manifest puts what the job needs into the store and describes the job.
 func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
 	m := workunits.Manifest{
-		Name: f.Name, Args: f.Units.Args, Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
+		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
 		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
 	}
 	if m.Policy.Price == 0 {

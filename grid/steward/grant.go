@@ -119,7 +119,7 @@ func (m *Machine) lease(units int) uint64 {
 	if m.unitTime > 0 {
 		limit = min(limit, uint64(4*m.unitTime*float64(units)))
 	}
-	return leaseGrace + limit
+	return min(leaseGrace+limit, workunits.MaxLease)
 }
 
 func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }

@@ -20,7 +20,8 @@
 //	size      of a piece: a number of lines or records, or bytes as "64MiB"
 //	args      at most 256 of 4 KiB; {unit} is the unit's number from 0, {units} the
 //	          number of units, {column} the value in the unit's row of the table
-//	stdin     an input's path in the unit's tree
+//	stdin     path of a file in the unit's tree: an input, a file in one, or the
+//	          piece of split; the program reads it as its standard input
 //
 //	[inputs]  path in the unit's tree = path or CID; at most 1,024
 //	[env]     NAME = value; at most 256
