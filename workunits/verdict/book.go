@@ -20,6 +20,11 @@
 // A volunteer on the losing side of a decided dispute is burned: its copies in
 // the job count for nothing, and units left without enough support reopen.
 //
+// The second stage of a job is one more unit. It opens once all others are
+// accepted, fails while one of them has failed, and copies of it count only if
+// their grant names the results that are accepted now: where an input reopens,
+// earlier copies are void, not wrong.
+//
 // A Book belongs to one goroutine.
 package verdict
 
@@ -81,6 +86,8 @@ type Book struct {
 	job      workunits.JobID
 	manifest workunits.Manifest
 	law      Law
+	inputs   digest // of the manifest's
+	stage    stage
 
 	read       map[node]uint64 // statements of each author
 	identities map[node]workunits.Identity
@@ -114,8 +121,8 @@ type Book struct {
 
 // New returns the empty book of a job.
 func New(job workunits.JobID, m workunits.Manifest) *Book {
-	return &Book{
-		job: job, manifest: m, law: Law{m.Policy},
+	b := &Book{
+		job: job, manifest: m, law: Law{m.Policy}, inputs: m.InputsDigest(), stage: stage{state: Pending},
 		read: map[node]uint64{}, identities: map[node]workunits.Identity{}, chains: map[node]*chain{},
 		listed: map[node]bool{m.Publisher: true}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, waiting: map[ref][]func(*commit){},
@@ -123,6 +130,8 @@ func New(job workunits.JobID, m workunits.Manifest) *Book {
 		units: map[uint32]Unit{}, mixed: map[uint32]bool{}, party: map[node]bool{}, burned: map[node]bool{}, stakes: map[node]int{},
 		badDraws: map[node]bool{}, jobKept: map[node]bool{}, forked: map[node]bool{},
 	}
+	b.touch([]uint32{m.Units}) // the second stage, if there is one, waits from the beginning
+	return b
 }
 
 // Read is the book of a ledger up to the given heads, nil if the ledger does

@@ -15,7 +15,7 @@ import (
 // added. The result depends on the set of statements alone. It returns the units
 // whose verdict changed.
 func (b *Book) settle() (changed []uint32) {
-	before := b.units
+	before, inputs := b.units, b.stage.inputs
 	b.burned = map[node]bool{}
 	for {
 		b.recount()
@@ -31,7 +31,7 @@ func (b *Book) settle() (changed []uint32) {
 		maps.Copy(b.burned, losers)
 	}
 	for _, u := range slices.Sorted(maps.Keys(b.units)) {
-		if !before[u].same(b.units[u]) {
+		if !before[u].same(b.units[u]) || b.manifest.Reduces(u) && inputs != b.stage.inputs {
 			changed = append(changed, u)
 		}
 	}
@@ -41,8 +41,9 @@ func (b *Book) settle() (changed []uint32) {
 // recount works out every unit that statements name, and the stakes.
 func (b *Book) recount() {
 	known := slices.Collect(maps.Keys(b.units))
-	b.units, b.counts, b.stakes = map[uint32]Unit{}, [4]int{}, map[node]int{}
+	b.units, b.counts, b.stakes, b.stage.stale = map[uint32]Unit{}, [4]int{}, map[node]int{}, b.manifest.Reduce != nil
 	for _, u := range slices.Sorted(slices.Values(known)) {
+		b.restage() // matters to the last one only, the second stage
 		b.judge(u)
 	}
 }
@@ -173,19 +174,19 @@ func (b *Book) Lot(u uint32, n workunits.NodeID) float64 {
 	return fraction(b.job, u, seed, digest(n))
 }
 
-// Counts tells how many units are in each state.
+// Counts tells how many units are in each state, the second stage among them.
 func (b *Book) Counts() map[State]int {
 	c := map[State]int{}
 	for s, n := range b.counts {
 		c[State(s)] = n
 	}
-	c[Open] += int(b.manifest.Units) - len(b.units)
+	c[Open] += int(b.manifest.Total()) - len(b.units)
 	return c
 }
 
 // Done reports whether every unit is accepted or has failed.
 func (b *Book) Done() bool {
-	return b.counts[Accepted]+b.counts[Failed] == int(b.manifest.Units)
+	return b.counts[Accepted]+b.counts[Failed] == int(b.manifest.Total())
 }
 
 // Copies is how many copies were committed, void ones included.
@@ -263,7 +264,7 @@ func (b *Book) Head(logs []workunits.LogHead) workunits.Head {
 // Results is the digest of all verdicts in unit order: what a seal is about.
 func (b *Book) Results() workunits.Digest {
 	var sum []byte
-	for u := uint32(0); u < b.manifest.Units; u++ {
+	for u := range b.manifest.Total() {
 		if v := b.Unit(u); v.State == Accepted {
 			sum = binary.BigEndian.AppendUint32(sum, u)
 			sum = append(sum, v.Result.Digest[:]...)
@@ -272,11 +273,11 @@ func (b *Book) Results() workunits.Digest {
 	return workunits.Sum(sum)
 }
 
-// Outstanding lists the grants of a unit that have neither a commit for it nor
-// an expiry.
+// Outstanding lists the grants of a unit's inputs that have neither a commit for
+// it nor an expiry.
 func (b *Book) Outstanding(u uint32) (grants []workunits.Ref) {
 	for _, r := range b.granted[u] {
-		if b.ended(r) || !b.listed[r.Author] {
+		if b.ended(r) || !b.listed[r.Author] || !b.binds(b.grants[r], u) {
 			continue
 		}
 		if !slices.ContainsFunc(b.byUnit[u], func(c ref) bool { return b.commits[c].Grant == r }) {
@@ -304,11 +305,14 @@ func (b *Book) Commit(r workunits.Ref) (workunits.Commit, workunits.Digest, bool
 	return c.Commit, c.hash, true
 }
 
-// Touched lists who has had part in a unit: volunteers that were granted it,
-// and stewards that granted, drew or keep openings of its copies.
+// Touched lists who has had part in a unit with its inputs: volunteers that were
+// granted it, and stewards that granted, drew or keep openings of its copies.
 func (b *Book) Touched(u uint32) (volunteers, stewards []workunits.NodeID) {
 	for _, r := range b.granted[u] {
 		g := b.grants[r]
+		if !b.binds(g, u) {
+			continue
+		}
 		volunteers = append(volunteers, g.To)
 		stewards = append(append(stewards, r.Author), g.Custodians...)
 	}
@@ -358,7 +362,7 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 		c := b.commits[r]
 		_, named := slices.BinarySearch(c.Units, u)
 		g := b.grants[c.Grant]
-		return r.Author == n && named && (g == nil || g.Canonical == canonical) && !b.lost(u, c)
+		return r.Author == n && named && (g == nil || g.Canonical == canonical && b.binds(g, u)) && !b.lost(u, c)
 	})
 }
 
@@ -367,6 +371,9 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 func (b *Book) Voided(u uint32, n workunits.NodeID) bool {
 	return slices.ContainsFunc(b.byUnit[u], func(r ref) bool {
 		c := b.commits[r]
+		if g := b.grants[c.Grant]; g != nil && !b.binds(g, u) {
+			return false
+		}
 		return r.Author == n && (b.lost(u, c) || slices.ContainsFunc(c.Void, func(v workunits.VoidUnit) bool { return v.Unit == u }))
 	})
 }

@@ -16,7 +16,7 @@ type State uint8
 // The states of a unit.
 const (
 	Open     State = iota // wants a copy
-	Pending               // has copies; waits for statements
+	Pending               // waits for statements: on its copies, or on what it is made from
 	Accepted              // its verdict names a result
 	Failed                // too many copies were void
 )
@@ -82,13 +82,17 @@ func (b *Book) Unit(u uint32) Unit {
 // settles disputes that they may have changed: those on the units themselves,
 // and those of volunteers whose stakes moved.
 func (b *Book) touch(units []uint32) []uint32 {
-	disputed := false
+	disputed, staged := false, false
 	for _, u := range units {
 		if u >= b.manifest.Units {
+			staged = staged || b.manifest.Reduces(u)
 			continue
 		}
 		before := b.mixed[u]
 		disputed = b.judge(u) || before || b.mixed[u] || disputed
+	}
+	if changed, d := b.judgeStage(staged); changed || d {
+		units, disputed = append(slices.Clone(units), b.manifest.Units), disputed || d
 	}
 	if disputed {
 		units = slices.Concat(units, b.settle())
@@ -112,6 +116,7 @@ func (b *Book) judge(u uint32) (moved bool) {
 		b.counts[old.State]--
 	}
 	v := b.work(u)
+	b.below(u, old, v)
 	b.units[u] = v
 	b.counts[v.State]++
 	was, is := old.credited(), v.credited()
@@ -154,8 +159,7 @@ func (b *Book) all(u uint32) []copyOf {
 func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 	g := b.grants[c.Grant]
 	_, named := slices.BinarySearch(c.Units, u)
-	if g == nil || !named || g.hash != c.Bound || g.To != c.Author || !b.listed[g.Author] ||
-		g.Inputs != b.manifest.InputsDigest() {
+	if g == nil || !named || g.hash != c.Bound || g.To != c.Author || !b.listed[g.Author] || !b.binds(g, u) {
 		return k, false
 	}
 	if _, granted := slices.BinarySearch(g.Units, u); !granted {
@@ -297,6 +301,9 @@ func longest(list []copyOf) []copyOf {
 
 // work is the verdict on a unit from the statements and the burned volunteers.
 func (b *Book) work(u uint32) Unit {
+	if b.manifest.Reduces(u) && b.stage.state != Open {
+		return Unit{State: b.stage.state, Canonical: b.manifest.Canonical}
+	}
 	list, canonical := b.counting(u)
 	groups := groupsOf(list)
 	v := Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
@@ -384,7 +391,7 @@ func (b *Book) voids(u uint32) int {
 	for _, r := range b.byUnit[u] {
 		c := b.commits[r]
 		g := b.grants[c.Grant]
-		if g == nil || g.To != c.Author || !b.listed[g.Author] || b.burned[c.Author] {
+		if g == nil || g.To != c.Author || !b.listed[g.Author] || b.burned[c.Author] || !b.binds(g, u) {
 			continue
 		}
 		if slices.ContainsFunc(c.Void, func(x workunits.VoidUnit) bool { return x.Unit == u }) {

@@ -92,7 +92,11 @@ func (w *world) grant(by, to string, unit uint32) grant {
 }
 
 func (w *world) grantFor(by, to string, unit uint32, arch string, canonical bool) grant {
-	r := w.say(by, workunits.Grant{To: idOf(to), Units: []uint32{unit}, Inputs: w.manifest.InputsDigest(), Lease: 1000,
+	return w.grantOf(w.book().Inputs(unit), by, to, unit, arch, canonical)
+}
+
+func (w *world) grantOf(inputs workunits.Digest, by, to string, unit uint32, arch string, canonical bool) grant {
+	r := w.say(by, workunits.Grant{To: idOf(to), Units: []uint32{unit}, Inputs: inputs, Lease: 1000,
 		Custodians: []workunits.NodeID{idOf("s2"), idOf("s3")}, Arch: arch, Canonical: canonical})
 	return grant{r, w.ledger.Last(idOf(by)), to, unit}
 }
@@ -204,8 +208,8 @@ func (w *world) shuffled(r *rand.Rand) *verdict.Book {
 
 // fingerprint is all that a book says.
 func (w *world) fingerprint(b *verdict.Book) string {
-	s := fmt.Sprintf("%v\n%v\n%v\n%v %d %d", b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
-	for u := range w.manifest.Units {
+	s := fmt.Sprintf("%v %v\n%v\n%v\n%v %d %d", b.Inputs(w.manifest.Units), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
+	for u := range w.manifest.Total() {
 		s += fmt.Sprintf("\n%+v", b.Unit(u))
 	}
 	return s
