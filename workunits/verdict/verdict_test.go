@@ -250,11 +250,20 @@ func history(t *rapid.T, w *world) {
 	last := min(w.manifest.Total()-1, 2)
 	var inputs []workunits.Digest // that the second stage had
 	for range rapid.IntRange(1, 25).Draw(t, "steps") {
+		if w.manifest.Reduce != nil && rapid.Bool().Draw(t, "whole") { // else it hardly ever gets to the second stage
+			unit, text := rapid.Uint32Max(last).Draw(t, "unit"), rapid.SampledFrom([]string{"x", "x", "y"}).Draw(t, "result")
+			by := rapid.SampledFrom([]string{"s1", "s2", "p"}).Draw(t, "grantor")
+			a, b := w.execute(by, one(volunteers, "volunteer"), unit, text), w.execute(by, one(volunteers, "volunteer"), unit, text)
+			w.keep(a, b)
+			copies = append(copies, a, b)
+			inputs = append(inputs, w.live.Inputs(w.manifest.Units))
+			continue
+		}
 		if len(copies) == 0 || rapid.Bool().Draw(t, "execute") {
 			text := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(t, "result")
 			arch := rapid.SampledFrom([]string{"amd64", "amd64", "arm64"}).Draw(t, "architecture")
 			unit := rapid.Uint32Max(last).Draw(t, "unit")
-			in := w.book().Inputs(unit)
+			in := w.live.Inputs(unit)
 			if w.manifest.Reduces(unit) {
 				inputs = append(inputs, in)
 				in = rapid.SampledFrom(inputs).Draw(t, "inputs")

@@ -19,6 +19,7 @@ type world struct {
 	ledger   *ledger.Ledger
 	nodes    map[string]*author
 	entries  []ledger.Entry
+	live     *verdict.Book // of entries as they come
 }
 
 type author struct {
@@ -54,7 +55,8 @@ func newWorld(change func(*workunits.Manifest)) *world {
 	if err != nil {
 		panic(err)
 	}
-	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{}}
+	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{},
+		live: verdict.New(job, m)}
 	var list []workunits.Steward
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		list = append(list, workunits.Steward{Node: idOf(name)})
@@ -75,6 +77,9 @@ func (w *world) node(who string) *author {
 func (w *world) say(who string, b workunits.Body) workunits.Ref {
 	_, entries := w.node(who).Say(b)
 	w.entries = append(w.entries, entries...)
+	for _, e := range entries {
+		w.live.Apply(e)
+	}
 	return entries[0].Ref
 }
 
@@ -92,7 +97,7 @@ func (w *world) grant(by, to string, unit uint32) grant {
 }
 
 func (w *world) grantFor(by, to string, unit uint32, arch string, canonical bool) grant {
-	return w.grantOf(w.book().Inputs(unit), by, to, unit, arch, canonical)
+	return w.grantOf(w.live.Inputs(unit), by, to, unit, arch, canonical)
 }
 
 func (w *world) grantOf(inputs workunits.Digest, by, to string, unit uint32, arch string, canonical bool) grant {
