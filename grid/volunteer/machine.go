@@ -124,10 +124,13 @@ type Said struct {
 	Entries []ledger.Entry
 }
 
-// Run starts a copy; Hints are nodes that have its program and inputs.
+// Run starts a copy; Hints are nodes that have its program and inputs. Inputs is
+// the digest that its grant binds it to, in a second stage the one of the record
+// of what it works on.
 type Run struct {
 	Task
-	Hints []workunits.NodeID
+	Inputs workunits.Digest
+	Hints  []workunits.NodeID
 }
 
 // Effects is what a step asks for, see the package comment for the order.
@@ -345,8 +348,9 @@ func (m *Machine) acceptable(j *job, from node, g workunits.Grant) bool {
 			return false
 		}
 	}
-	return g.To == m.Self && listed(from) && g.Inputs == j.Manifest.InputsDigest() && g.Arch == m.Arch &&
-		(m.Canon || !g.Canonical) && g.Units[len(g.Units)-1] < j.Manifest.Units &&
+	last := g.Units[len(g.Units)-1]
+	fits := last < j.Manifest.Units && g.Inputs == j.Manifest.InputsDigest() || j.Manifest.Reduces(last) && len(g.Units) == 1
+	return g.To == m.Self && listed(from) && fits && g.Arch == m.Arch && (m.Canon || !g.Canonical) &&
 		(len(g.Custodians) > 0 || j.Manifest.Policy.Mode == workunits.VerifyNone)
 }
 
@@ -371,7 +375,7 @@ func (m *Machine) start() {
 				g.queue = g.queue[1:]
 				g.running[u] = true
 				running++
-				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.hints})
+				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.Inputs, g.hints})
 			}
 		}
 	}
@@ -448,7 +452,7 @@ func (m *Machine) finished(f Finished) {
 		g.since = m.now
 	}
 	g.finished = append(g.finished, f)
-	if f.Void == "" {
+	if f.Void == "" && !j.Manifest.Reduces(f.Task.Unit) {
 		each := float64(f.Millis)
 		if j.unitTime == 0 {
 			j.unitTime = max(each, 1)
