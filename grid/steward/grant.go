@@ -115,10 +115,13 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 }
 
 // lease is the time for a batch: a few times what it should take, with grace.
-// How long the second stage takes nobody knows.
+// How long the second stage takes nobody knows, but that its many inputs have to
+// be fetched.
 func (m *Machine) lease(units []uint32) uint64 {
 	limit := m.Manifest.Limits.Wall * uint64(len(units))
-	if m.unitTime > 0 && !m.Manifest.Reduces(units[0]) {
+	if m.Manifest.Reduces(units[0]) {
+		limit += stageFetch * uint64(m.Manifest.Units)
+	} else if m.unitTime > 0 {
 		limit = min(limit, uint64(4*m.unitTime*float64(len(units))))
 	}
 	return min(leaseGrace+limit, workunits.MaxLease)

@@ -34,6 +34,7 @@ const (
 	givingUp     = 30_000 // on custodians that do not open, and results that nobody serves
 	linger       = 2_000  // until word of a result that enough others keep
 	leaseGrace   = 10_000 // beyond the time that the units should take
+	stageFetch   = 20     // for each result that a second stage works on
 	announceTime = 15_000
 	announceLife = 120_000
 )
