@@ -77,6 +77,7 @@ type Config struct {
 	Arch      string // what executes here, as "amd64"
 	Canonical bool   // the executor can make NaNs canonical
 	Slots     int    // units at a time
+	Percent   int    // of its time that each may work; 0: all
 	Memory    uint64 // bytes for one unit
 	Steward   bool   // look after others' jobs when asked
 	Trust     []workunits.ProjectID

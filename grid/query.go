@@ -100,7 +100,7 @@ func (n *Node) resume() {
 }
 
 func (n *Node) setPolicy() {
-	p := volunteer.Policy{Slots: n.cfg.Slots, Memory: n.cfg.Memory}
+	p := volunteer.Policy{Slots: n.cfg.Slots, Percent: n.cfg.Percent, Memory: n.cfg.Memory}
 	if n.paused {
 		p.Slots = 0
 	}

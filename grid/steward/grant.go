@@ -66,7 +66,7 @@ func (m *Machine) call() {
 		if len(m.idle) == 0 {
 			break
 		}
-		if !m.primary(active, u/m.Manifest.Shard) {
+		if !m.primary(active, m.shard(u)) {
 			continue
 		}
 		volunteers, stewards := m.book.Touched(u)

@@ -54,8 +54,9 @@ type Config struct {
 
 // Policy is what the owner allows now.
 type Policy struct {
-	Slots  int    // units at a time; 0 pauses
-	Memory uint64 // bytes for one unit
+	Slots   int    // units at a time; 0 pauses
+	Percent int    // of its time that each may work, 1 to 100; 0: all
+	Memory  uint64 // bytes for one unit
 }
 
 // Input is something that happened.
@@ -308,7 +309,7 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	if len(w.Grant) == 0 {
 		j.turn++
 		if j.turn%max(1, len(j.candidates(m))) == 0 {
-			j.next = m.now + min(max(w.Retry, 100)<<min(j.refused, 8), max(w.Retry, patience), 60_000)
+			j.next = m.now + retryAfter(w.Retry, j.refused)
 			j.refused++
 		}
 		return
@@ -328,6 +329,13 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
 		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
 	j.grants[b.ref] = b
+}
+
+// retryAfter is how long to wait after the last of some refusals in a row that
+// named a time: ever longer, but no stranger decides how long.
+func retryAfter(retry uint64, refused int) uint64 {
+	retry = min(max(retry, 100), 60_000)
+	return min(retry<<min(refused, 8), max(retry, patience))
 }
 
 // called makes the job's next request go to a steward that has work now.
@@ -400,12 +408,12 @@ func (m *Machine) ask() {
 			}
 			m.unreachable(j.asked)
 		}
-		want := j.room(m.policy.Slots, ahead) + m.policy.Slots - running - waiting
+		want := j.room(m.policy, ahead) + m.policy.Slots - running - waiting
 		list := j.candidates(m)
 		if j.mute() || want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
 			continue
 		}
-		if waiting > 0 && waiting >= j.room(m.policy.Slots, low) {
+		if waiting > 0 && waiting >= j.room(m.policy, low) {
 			continue // ask seldom, for more
 		}
 		m.last = j.Job
@@ -421,11 +429,15 @@ func (m *Machine) ask() {
 func (j *job) mute() bool { return j.Author.Ledger().Forked(j.Author.ID) }
 
 // room is how many units slots execute in a time.
-func (j *job) room(slots int, millis float64) int {
+func (j *job) room(p Policy, millis float64) int {
 	if j.unitTime == 0 {
 		return 0
 	}
-	return min(slots*int(millis/max(j.unitTime, 1)), maxAsk)
+	took := max(j.unitTime, 1)
+	if p.Percent > 0 {
+		took = took * 100 / float64(p.Percent)
+	}
+	return min(p.Slots*int(millis/took), maxAsk)
 }
 
 // candidates are the job's stewards that may be asked now, first ones first.
