@@ -49,7 +49,11 @@
 //	replicas  3; complete copies kept of inputs and results; 1 to 100
 //	days      30; for how long; 1 to 3,650
 //
-//	[reduce]  second stage over all results; none unless the table is there
+//	[reduce]  second stage: one more unit, over the accepted results of at most
+//	          50,000 units; none unless the table is there. It opens when all of
+//	          them are accepted and fails if one has failed; env, limits and verify
+//	          hold for it too. It finds /units/000017/status ("exit 0"), stdout and
+//	          out/... of unit 17, and nothing of inputs
 //	program   required
 //	args      as of units, without placeholders
 //
