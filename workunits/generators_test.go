@@ -148,6 +148,12 @@ func genManifest() *rapid.Generator[Manifest] {
 		for _, p := range genPaths().Draw(t, "paths") {
 			m.Inputs = append(m.Inputs, Input{Path: p, Cid: genLink().Draw(t, "input"), PerUnit: rapid.Bool().Draw(t, "per unit")})
 		}
+		if len(m.Inputs) > 0 && rapid.Bool().Draw(t, "stdin") {
+			m.Stdin = m.Inputs[0].Path + "/part"
+		}
+		if m.Units <= MaxStageInputs && rapid.Bool().Draw(t, "two stages") {
+			m.Reduce = &Stage{Program: genLink().Draw(t, "second program"), Args: rapid.SliceOfN(word, 0, 3).Draw(t, "second arguments")}
+		}
 		m.Limits = Limits{
 			Memory: rapid.Uint64Range(1, MaxMemory).Draw(t, "memory"), Output: rapid.Uint64Range(1, MaxOutput).Draw(t, "output"),
 			Files: rapid.Uint32Max(MaxFiles).Draw(t, "files"), Log: rapid.Uint64Max(MaxLog).Draw(t, "log"), Wall: rapid.Uint64Range(1, MaxTime).Draw(t, "wall"),

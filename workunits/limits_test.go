@@ -163,6 +163,7 @@ func TestOversize(t *testing.T) {
 		"manifest":     {MaxManifest, func(b []byte) error { _, _, err := ParseManifest(b); return err }},
 		"announcement": {MaxAnnouncement, func(b []byte) error { _, err := ParseAnnouncement(b); return err }},
 		"outcome":      {MaxOutcome, func(b []byte) error { _, err := ParseOutcome(b); return err }},
+		"stage inputs": {maxStageRecord, func(b []byte) error { _, err := ParseStageInputs(b, 1); return err }},
 		"body":         {MaxBody, func(b []byte) error { _, err := Statement{Kind: KindCancel, Body: b}.Decode(); return err }},
 		"opening": {MaxSealed, func(b []byte) error {
 			_, err := Unseal(sealRaw(t, b, public), public, private)
