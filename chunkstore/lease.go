@@ -2,7 +2,7 @@ package chunkstore
 
 import (
 	"cmp"
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,53 +11,164 @@ import (
 	"path/filepath"
 	"slices"
 
-	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 )
 
-// Keep leases a root and all below it for a reason; a later reason replaces it.
-// What is missing of it is covered as soon as it is put.
-func (s *Store) Keep(root cid.Cid, reason string) error {
-	if !root.Defined() {
-		return fmt.Errorf("keep: undefined CID: %w", ErrForeign)
+// maxWord bounds a lease's reason and whom it is for, in bytes.
+const maxWord = 128
+
+// unreadable is the reason of a lease whose file cannot be read: what it named is
+// kept, and not served.
+const unreadable = "unreadable lease"
+
+// Lease keeps a root and all below it. A root has one for each reason and for
+// each that it is kept for.
+type Lease struct {
+	Root   cid.Cid `json:"-"`
+	Reason string  `json:"reason"`        // 1 to 128 bytes
+	For    string  `json:"for,omitempty"` // as a job's id; up to 128 bytes
+	// Withheld keeps without serving to peers. What another lease lets them have
+	// is served nevertheless, so that nobody learns of this one by asking.
+	Withheld bool `json:"withheld,omitempty"`
+}
+
+func (l Lease) same(o Lease) bool {
+	return l.Root == o.Root && l.Reason == o.Reason && l.For == o.For
+}
+
+// Keep takes a lease, or changes the one of the same root, reason and For. What is
+// missing of the content is covered as soon as it is put, so that it may be kept
+// before it is fetched.
+func (s *Store) Keep(l Lease) error {
+	if !l.Root.Defined() || l.Reason == "" || len(l.Reason) > maxWord || len(l.For) > maxWord {
+		return fmt.Errorf("keep %s for %.40q: a lease needs a root and a reason: %w", l.Root, l.Reason, ErrForeign)
 	}
 	s.evicting.Lock()
 	defer s.evicting.Unlock()
-	path := filepath.Join(s.folder("leases"), root.String())
-	tmp := filepath.Join(s.folder("tmp"), "lease-"+root.String())
-	if err := os.WriteFile(tmp, []byte(reason), 0o600); err != nil {
-		return fmt.Errorf("keep %s: %w", root, err)
+	list := s.leasesOf(l.Root)
+	was, narrowed := slices.Clone(list), false
+	if i := slices.IndexFunc(list, l.same); i >= 0 {
+		narrowed = l.Withheld && !list[i].Withheld
+		list[i] = l
+	} else {
+		list = append(list, l)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("keep %s: %w", root, err)
+	if slices.Equal(was, list) {
+		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leases[root] = reason
-	s.dirty[path] = true
+	if err := s.setLeases(l.Root, list); err != nil {
+		return fmt.Errorf("keep %s: %w", l.Root, err)
+	}
+	if narrowed {
+		s.open.forget()
+	} else if !l.Withheld {
+		s.open.add(s, l.Root)
+	}
 	return nil
 }
 
-// Release ends the lease of a root.
-func (s *Store) Release(root cid.Cid) error {
+// Release ends a lease, if there is such a one.
+func (s *Store) Release(l Lease) error { return s.release(l.same) }
+
+// ReleaseFor ends all leases for someone.
+func (s *Store) ReleaseFor(who string) error {
+	return s.release(func(l Lease) bool { return l.For == who })
+}
+
+func (s *Store) release(which func(Lease) bool) error {
 	s.evicting.Lock()
 	defer s.evicting.Unlock()
-	path := filepath.Join(s.folder("leases"), root.String())
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("release %s: %w", root, err)
+	for _, root := range s.keptRoots() {
+		list := s.leasesOf(root)
+		if !slices.ContainsFunc(list, which) {
+			continue
+		}
+		if err := s.setLeases(root, slices.DeleteFunc(list, which)); err != nil {
+			return fmt.Errorf("release %s: %w", root, err)
+		}
+		s.open.forget()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.leases, root)
-	s.dirty[path] = true // its folder is to be synced
 	return nil
 }
 
-// Leases returns the reason for each root that is kept.
-func (s *Store) Leases() (map[cid.Cid]string, error) {
+// Leases lists the leases, ordered by root, reason and whom they are for.
+func (s *Store) Leases() (list []Lease) {
+	for _, root := range s.keptRoots() {
+		list = append(list, s.leasesOf(root)...)
+	}
+	slices.SortFunc(list, func(a, b Lease) int {
+		return cmp.Or(cmp.Compare(a.Root.KeyString(), b.Root.KeyString()), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.For, b.For))
+	})
+	return list
+}
+
+func (s *Store) keptRoots() []cid.Cid {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.leases), nil
+	return slices.Collect(maps.Keys(s.leases))
+}
+
+// leasesOf is a root's leases, for the caller to change.
+func (s *Store) leasesOf(root cid.Cid) []Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.leases[root])
+}
+
+// setLeases writes a root's leases down. The caller holds evicting.
+func (s *Store) setLeases(root cid.Cid, list []Lease) error {
+	path := filepath.Join(s.folder("leases"), root.String())
+	if len(list) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	} else {
+		text, err := json.Marshal(list)
+		if err != nil {
+			return err
+		}
+		tmp := filepath.Join(s.folder("tmp"), "lease")
+		if err := os.WriteFile(tmp, text, 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(tmp, path); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leases[root] = list
+	if len(list) == 0 {
+		delete(s.leases, root)
+	}
+	s.dirty[path] = true // if it is gone, its folder is to be synced
+	return nil
+}
+
+func (s *Store) loadLeases() error {
+	entries, err := os.ReadDir(s.folder("leases"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		root, err := cid.Decode(e.Name())
+		if err != nil {
+			continue // not a file of ours
+		}
+		text, err := os.ReadFile(filepath.Join(s.folder("leases"), e.Name()))
+		if err != nil {
+			return err
+		}
+		var list []Lease
+		if err := json.Unmarshal(text, &list); err != nil || len(list) == 0 {
+			list = []Lease{{Reason: unreadable, Withheld: true}}
+		}
+		for i := range list {
+			list[i].Root = root
+		}
+		s.leases[root] = list
+	}
+	return nil
 }
 
 // Hold covers a root and all below it, here or yet to come, while work with it
@@ -86,180 +197,4 @@ func (s *Store) unhold(holds map[cid.Cid]int, list ...cid.Cid) {
 			delete(holds, c)
 		}
 	}
-}
-
-// reserve takes room for n bytes before they are written.
-func (s *Store) reserve(ctx context.Context, n int64) error {
-	for {
-		s.mu.Lock()
-		if s.over(n) <= 0 {
-			s.used += n
-			s.mu.Unlock()
-			return nil
-		}
-		s.mu.Unlock()
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		if err := s.makeRoom(n); err != nil {
-			return err
-		}
-	}
-}
-
-// over is by how much n bytes more would break the quota. The lock is held.
-func (s *Store) over(n int64) int64 {
-	if s.cfg.Quota == 0 {
-		return 0
-	}
-	return s.used + n - s.cfg.Quota
-}
-
-// rounds is how often an eviction looks again because chunks were used while it
-// looked.
-const rounds = 4
-
-// makeRoom evicts what makes room for n bytes.
-func (s *Store) makeRoom(n int64) error {
-	s.evicting.Lock()
-	defer s.evicting.Unlock()
-	for range rounds {
-		s.mu.Lock()
-		start, enough := s.clock, s.over(n) <= 0
-		s.mu.Unlock()
-		if enough {
-			return nil // another caller made it
-		}
-		kept, err := s.covered()
-		if err != nil {
-			return err
-		}
-		done, quiet, err := s.evict(n, kept, start)
-		if done || err != nil {
-			return err
-		}
-		if quiet {
-			break
-		}
-	}
-	return fmt.Errorf("%d bytes are kept or in use of at most %d: raise the disk limit or remove content: %w",
-		s.Stat().Bytes, s.cfg.Quota, ErrFull)
-}
-
-// evict removes damaged chunks, then others that are not kept and were not used
-// since start, until n bytes have room and a little more, so that not every write
-// evicts. It removes nothing if that would not do. Quiet tells whether nothing
-// was used meanwhile.
-func (s *Store) evict(n int64, kept map[cid.Cid]bool, start int64) (done, quiet bool, err error) {
-	type candidate struct {
-		c cid.Cid
-		chunk
-	}
-	s.mu.Lock()
-	var list []candidate
-	var free int64
-	for c, k := range s.chunks {
-		if !kept[c] && s.held[c] == 0 && k.used <= start {
-			list = append(list, candidate{c, *k})
-			free += k.size
-		}
-	}
-	for _, size := range s.damaged {
-		free += size
-	}
-	quiet = s.clock == start
-	if s.over(n) > free {
-		s.mu.Unlock()
-		return false, quiet, nil
-	}
-	err = s.dropDamaged()
-	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(a.used, b.used) })
-	for _, k := range list {
-		if err != nil {
-			break
-		}
-		done, err = s.evictOne(k.c, n, start)
-		if done {
-			break
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.over(n) <= 0, quiet, err
-}
-
-// evictOne evicts one chunk, unless it was taken up meanwhile or there is room.
-func (s *Store) evictOne(c cid.Cid, n, start int64) (done bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over(n+s.cfg.Quota/32) <= 0 {
-		return true, nil
-	}
-	if k := s.chunks[c]; k == nil || k.used > start || s.held[c] > 0 {
-		return false, nil
-	}
-	return false, s.remove(c)
-}
-
-// dropDamaged removes what was set aside. The lock is held.
-func (s *Store) dropDamaged() error {
-	for name, size := range s.damaged {
-		if err := os.RemoveAll(filepath.Join(s.folder("damaged"), name)); err != nil {
-			return err
-		}
-		s.used -= size
-		delete(s.damaged, name)
-	}
-	return nil
-}
-
-// covered is what leases and running work cover of what is here.
-func (s *Store) covered() (map[cid.Cid]bool, error) {
-	s.mu.Lock()
-	todo := slices.AppendSeq(slices.Collect(maps.Keys(s.leases)), maps.Keys(s.roots))
-	s.mu.Unlock()
-	kept := map[cid.Cid]bool{}
-	for len(todo) > 0 {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if kept[c] {
-			continue
-		}
-		kept[c] = true
-		links, err := s.children(c)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range links {
-			if !kept[l] {
-				todo = append(todo, l)
-			}
-		}
-	}
-	return kept, nil
-}
-
-// children is what a chunk that is here refers to; none if it is malformed, for
-// then nothing can be reached through it.
-func (s *Store) children(c cid.Cid) ([]cid.Cid, error) {
-	if c.Prefix().Codec != cid.DagProtobuf {
-		return nil, nil
-	}
-	data, err := s.read(c)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	b, err := blocks.NewBlockWithCid(data, c)
-	if err != nil {
-		return nil, err
-	}
-	links, err := Links(b)
-	if errors.Is(err, ErrForeign) {
-		return nil, nil
-	}
-	return links, err
 }

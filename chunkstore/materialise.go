@@ -11,8 +11,9 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/ipfs/boxo/files"
-	unixfile "github.com/ipfs/boxo/ipld/unixfs/file"
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
+	uio "github.com/ipfs/boxo/ipld/unixfs/io"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
 )
@@ -22,11 +23,20 @@ import (
 // ErrNotFound if part of it is not here and ErrForeign if it is malformed, holds
 // links or names that are no plain names, or unpacks to more than the quota.
 func (s *Store) Materialise(ctx context.Context, root cid.Cid, dest string) error {
+	return s.materialise(ctx, root, dest, false)
+}
+
+// View is Materialise for those who only read: a file of one chunk is that
+// chunk's own file under another name where the disk allows it, which costs
+// neither time nor space. Nothing below dest may be written to. Remove dest before
+// its content is released, for until then the quota counts it once.
+func (s *Store) View(ctx context.Context, root cid.Cid, dest string) error {
+	return s.materialise(ctx, root, dest, true)
+}
+
+func (s *Store) materialise(ctx context.Context, root cid.Cid, dest string, share bool) error {
 	if _, err := os.Lstat(dest); err == nil {
 		return fmt.Errorf("%s: %w", dest, fs.ErrExist)
-	}
-	if codec := root.Prefix().Codec; codec != cid.Raw && codec != cid.DagProtobuf {
-		return fmt.Errorf("%s is neither a file nor a folder: %w", root, ErrForeign)
 	}
 	defer s.Hold(root)()
 	tmp, err := os.MkdirTemp(filepath.Dir(dest), ".talka-*")
@@ -35,7 +45,8 @@ func (s *Store) Materialise(ctx context.Context, root cid.Cid, dest string) erro
 	}
 	defer os.RemoveAll(tmp)
 	whole := filepath.Join(tmp, "root")
-	if err := s.unpack(ctx, root, whole); err != nil {
+	w := &writer{store: s, ctx: ctx, share: share, dag: &limited{DAGService: s.dag()}, room: s.cfg.Quota, endless: s.cfg.Quota == 0}
+	if err := w.write(whole, root, 0); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
@@ -44,20 +55,7 @@ func (s *Store) Materialise(ctx context.Context, root cid.Cid, dest string) erro
 	return os.Rename(whole, dest)
 }
 
-func (s *Store) unpack(ctx context.Context, root cid.Cid, path string) error {
-	ctx, cancel := context.WithCancel(ctx) // ends the readers of folders left early
-	defer cancel()
-	w := &writer{dag: &limited{DAGService: s.dag()}, room: s.cfg.Quota, endless: s.cfg.Quota == 0}
-	node, err := w.dag.Get(ctx, root)
-	if err != nil {
-		return w.kind(err)
-	}
-	file, err := unixfile.NewUnixfsFile(ctx, w.dag, node)
-	if err != nil {
-		return w.kind(err)
-	}
-	return w.write(path, file, 0)
-}
+var errVisits = fmt.Errorf("more than %d chunks to read: %w", maxVisits, ErrForeign)
 
 // limited reads so many nodes and no more: small DAGs can refer to their nodes
 // over and over.
@@ -68,7 +66,7 @@ type limited struct {
 
 func (l *limited) Get(ctx context.Context, c cid.Cid) (ipld.Node, error) {
 	if l.visits.Add(1) > maxVisits {
-		return nil, fmt.Errorf("more than %d chunks to read: %w", maxVisits, ErrForeign)
+		return nil, errVisits
 	}
 	return l.DAGService.Get(ctx, c)
 }
@@ -93,6 +91,9 @@ func (l *limited) GetMany(ctx context.Context, list []cid.Cid) <-chan *ipld.Node
 
 // writer writes nodes to files and folders within the limits.
 type writer struct {
+	store   *Store
+	ctx     context.Context
+	share   bool
 	dag     *limited
 	room    int64 // bytes of files that may be written still
 	endless bool  // no limit on them
@@ -113,32 +114,88 @@ func (*writer) kind(err error) error {
 	return fmt.Errorf("neither a file nor a folder: %w: %w", ErrForeign, err)
 }
 
-func (w *writer) write(path string, node files.Node, depth int) error {
-	defer node.Close()
+func (w *writer) write(path string, c cid.Cid, depth int) error {
 	if w.entries++; w.entries > maxEntries || depth > maxDepth {
 		return fmt.Errorf("more than %d entries or %d levels: %w", maxEntries, maxDepth, ErrForeign)
 	}
-	switch node := node.(type) {
-	case *files.Symlink:
-		return fmt.Errorf("%.40q is a link: %w", filepath.Base(path), ErrForeign)
-	case files.File:
-		return w.file(path, node)
-	case files.Directory:
-		return w.folder(path, node, depth)
+	if err := w.ctx.Err(); err != nil {
+		return err
 	}
-	return ErrForeign
+	switch c.Prefix().Codec {
+	case cid.Raw:
+		return w.leaf(path, c)
+	case cid.DagProtobuf:
+	default:
+		return fmt.Errorf("%s is neither a file nor a folder: %w", c, ErrForeign)
+	}
+	node, err := w.dag.Get(w.ctx, c)
+	if err != nil {
+		return w.kind(err)
+	}
+	proto, ok := node.(*merkledag.ProtoNode)
+	if !ok {
+		return fmt.Errorf("%s is neither a file nor a folder: %w", c, ErrForeign)
+	}
+	shape, err := unixfs.FSNodeFromBytes(proto.Data())
+	if err != nil {
+		return w.kind(err)
+	}
+	switch shape.Type() {
+	case unixfs.TDirectory, unixfs.THAMTShard:
+		return w.folder(path, node, depth)
+	case unixfs.TFile, unixfs.TRaw:
+		return w.file(path, node)
+	case unixfs.TSymlink:
+		return fmt.Errorf("%.40q is a link: %w", filepath.Base(path), ErrForeign)
+	}
+	return fmt.Errorf("%s is neither a file nor a folder: %w", c, ErrForeign)
 }
 
-func (w *writer) file(path string, node files.File) error {
+// leaf writes a file of one chunk.
+func (w *writer) leaf(path string, c cid.Cid) error {
+	if w.dag.visits.Add(1) > maxVisits {
+		return errVisits
+	}
+	b, err := w.store.Get(w.ctx, c) // verified here, whether it is copied or not
+	if err != nil {
+		return w.kind(err)
+	}
+	if err := w.take(len(b.RawData())); err != nil {
+		return err
+	}
+	if w.share && os.Link(w.store.path(c), path) == nil {
+		return nil
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return w.taken(path, err)
 	}
-	_, err = io.Copy(&bounded{f, w}, node)
+	_, err = f.Write(b.RawData())
+	return errors.Join(err, f.Close())
+}
+
+func (w *writer) file(path string, node ipld.Node) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return w.taken(path, err)
+	}
+	r, err := uio.NewDagReader(w.ctx, node, w.dag)
+	if err == nil {
+		_, err = io.Copy(&bounded{f, w}, r)
+		_ = r.Close() // nothing was written through it
+	}
 	if err != nil {
 		err = w.kind(err)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// take takes room for so many bytes.
+func (w *writer) take(n int) error {
+	if w.room -= int64(n); w.room < 0 && !w.endless {
+		return fmt.Errorf("it unpacks to more bytes than the disk limit: %w", ErrForeign)
+	}
+	return nil
 }
 
 // bounded writes what the writer has room for.
@@ -148,31 +205,35 @@ type bounded struct {
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if !b.w.endless {
-		if b.w.room -= int64(len(p)); b.w.room < 0 {
-			return 0, fmt.Errorf("it unpacks to more bytes than the disk limit: %w", ErrForeign)
-		}
+	if err := b.w.take(len(p)); err != nil {
+		return 0, err
 	}
 	return b.f.Write(p)
 }
 
-func (w *writer) folder(path string, node files.Directory, depth int) error {
+func (w *writer) folder(path string, node ipld.Node, depth int) error {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return w.taken(path, err)
 	}
-	it := node.Entries()
-	for it.Next() {
-		if !plain(it.Name()) {
-			return fmt.Errorf("entry %.40q is no plain name: %w", it.Name(), ErrForeign)
-		}
-		if err := w.write(filepath.Join(path, it.Name()), it.Node(), depth+1); err != nil {
-			return err
-		}
-	}
-	if err := it.Err(); err != nil {
+	ctx, cancel := context.WithCancel(w.ctx) // ends the readers of shards left early
+	defer cancel()
+	dir, err := uio.NewDirectoryFromNode(w.dag, node)
+	if err != nil {
 		return w.kind(err)
 	}
-	return nil
+	var own error
+	err = dir.ForEachLink(ctx, func(l *ipld.Link) error {
+		if !plain(l.Name) {
+			own = fmt.Errorf("entry %.40q is no plain name: %w", l.Name, ErrForeign)
+		} else {
+			own = w.write(filepath.Join(path, l.Name), l.Cid, depth+1)
+		}
+		return own
+	})
+	if own != nil || err == nil {
+		return own
+	}
+	return w.kind(err)
 }
 
 // plain reports whether a name names an entry of its folder and nothing else.

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipfs/boxo/files"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	mh "github.com/multiformats/go-multihash"
@@ -178,12 +177,13 @@ func TestMaterialiseLimits(t *testing.T) {
 	if !slices.Equal(refused, []bool{false, true}) {
 		t.Errorf("of two visits, one too many: refused %v", refused)
 	}
-	w := &writer{dag: l, endless: true, entries: maxEntries - 1}
+	l.visits.Store(0)
+	w := &writer{store: s, ctx: t.Context(), dag: l, endless: true, entries: maxEntries - 1}
 	dir := t.TempDir()
-	if err := w.write(filepath.Join(dir, "last"), files.NewBytesFile([]byte("x")), 1); err != nil {
+	if err := w.write(filepath.Join(dir, "last"), a.Cid(), 1); err != nil {
 		t.Error(err)
 	}
-	if err := w.write(filepath.Join(dir, "more"), files.NewBytesFile([]byte("x")), 1); !errors.Is(err, ErrForeign) {
+	if err := w.write(filepath.Join(dir, "more"), a.Cid(), 1); !errors.Is(err, ErrForeign) {
 		t.Errorf("entry too many: %v", err)
 	}
 }
@@ -244,7 +244,7 @@ func FuzzMaterialise(f *testing.F) {
 	s := open(f, f.TempDir(), 1<<20)
 	put(f, s, leaf, folder)
 	for _, b := range []blocks.Block{leaf, folder} {
-		if err := s.Keep(b.Cid(), "fuzz"); err != nil {
+		if err := s.Keep(Lease{Root: b.Cid(), Reason: "fuzz"}); err != nil {
 			f.Fatal(err)
 		}
 	}

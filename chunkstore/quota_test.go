@@ -79,12 +79,13 @@ func TestQuotaLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, s, a, b, parent(t, a), root)
-	if err := s.Keep(root.Cid(), "input"); err != nil {
+	if err := s.Keep(Lease{Root: root.Cid(), Reason: "input"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(20) {
 		put(t, s, chunkOf(t, 100+i))
 		if i == 10 {
+			closed(t, s)
 			s = open(t, dir, 5*64*kib)
 		}
 	}
@@ -93,7 +94,7 @@ func TestQuotaLeases(t *testing.T) {
 			t.Errorf("%s is leased and went", c)
 		}
 	}
-	if err := s.Release(root.Cid()); err != nil {
+	if err := s.Release(Lease{Root: root.Cid(), Reason: "input"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(5) {
@@ -109,14 +110,14 @@ func TestQuotaFull(t *testing.T) {
 	s := open(t, t.TempDir(), 2*64*kib)
 	a, b, c := chunkOf(t, 1), chunkOf(t, 2), chunkOf(t, 3)
 	put(t, s, a, b)
-	if err := errors.Join(s.Keep(a.Cid(), "own"), s.Keep(b.Cid(), "result")); err != nil {
+	if err := errors.Join(s.Keep(Lease{Root: a.Cid(), Reason: "own"}), s.Keep(Lease{Root: b.Cid(), Reason: "result"})); err != nil {
 		t.Fatal(err)
 	}
 	err := s.Put(t.Context(), c)
 	if !errors.Is(err, ErrFull) {
 		t.Fatalf("%v, want ErrFull", err)
 	}
-	for _, want := range []string{"131072 bytes are kept", "at most 131072", "raise the disk limit", "the store is full"} {
+	for _, want := range []string{"131072 bytes in 2 files are kept", "at most 131072", "raise the disk limit", "the store is full"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
@@ -124,7 +125,7 @@ func TestQuotaFull(t *testing.T) {
 	if !has(t, s, a.Cid()) || !has(t, s, b.Cid()) || has(t, s, c.Cid()) {
 		t.Error("what is leased went")
 	}
-	if err := s.Release(a.Cid()); err != nil {
+	if err := s.Release(Lease{Root: a.Cid(), Reason: "own"}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, c)
@@ -155,7 +156,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	s := open(t, t.TempDir(), quota)
 	pinned := chunkOf(t, 1<<40)
 	put(t, s, pinned)
-	if err := s.Keep(pinned.Cid(), "own"); err != nil {
+	if err := s.Keep(Lease{Root: pinned.Cid(), Reason: "own"}); err != nil {
 		t.Fatal(err)
 	}
 	var group sync.WaitGroup
@@ -176,7 +177,7 @@ func TestQuotaConcurrent(t *testing.T) {
 				}
 				s.mu.Unlock()
 				if i%8 == 0 {
-					if err := errors.Join(s.Keep(b.Cid(), "job"), s.Release(b.Cid())); err != nil {
+					if err := errors.Join(s.Keep(Lease{Root: b.Cid(), Reason: "job"}), s.Release(Lease{Root: b.Cid(), Reason: "job"})); err != nil {
 						t.Error(err)
 					}
 				}
@@ -196,6 +197,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	if stored.Load() < 8*20*9/10 {
 		t.Errorf("only %d of 160 puts found room although next to nothing is leased", stored.Load())
 	}
+	closed(t, s)
 	if again := open(t, s.dir, quota); again.Stat() != s.Stat() {
 		t.Errorf("%+v after opening, %+v before", again.Stat(), s.Stat())
 	}
@@ -264,7 +266,7 @@ func TestQuotaDamaged(t *testing.T) {
 	s := open(t, t.TempDir(), 3*64*kib)
 	a, b, c, d := chunkOf(t, 1), chunkOf(t, 2), chunkOf(t, 3), chunkOf(t, 4)
 	put(t, s, a, b, c)
-	if err := os.WriteFile(s.path(b.Cid()), noise(9, 64*kib), 0o600); err != nil {
+	if err := rewrite(s.path(b.Cid()), noise(9, 64*kib)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), b.Cid()); !errors.Is(err, ErrNotFound) {
@@ -292,7 +294,7 @@ func TestQuotaMalformedRoot(t *testing.T) {
 		t.Errorf("links of a malformed node: %v", err)
 	}
 	put(t, s, bad, chunkOf(t, 1))
-	if err := s.Keep(bad.Cid(), "job"); err != nil {
+	if err := s.Keep(Lease{Root: bad.Cid(), Reason: "job"}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, chunkOf(t, 2), chunkOf(t, 3))
@@ -303,7 +305,7 @@ func TestQuotaMalformedRoot(t *testing.T) {
 
 func TestKeepUndefined(t *testing.T) {
 	t.Parallel()
-	if err := open(t, t.TempDir(), 0).Keep(cid.Undef, "own"); !errors.Is(err, ErrForeign) {
+	if err := open(t, t.TempDir(), 0).Keep(Lease{Root: cid.Undef, Reason: "own"}); !errors.Is(err, ErrForeign) {
 		t.Error(err)
 	}
 }

@@ -8,12 +8,15 @@
 // crash leaves no half of one and a damaged file costs only itself. [Store.Sync]
 // is the commit point: what was put before it survives a power cut.
 //
-// A lease with a reason keeps a root and all below it. The quota is checked
+// A lease with a reason keeps a root and all below it, and says whether peers may
+// have it: what no lease covers, and what only withheld leases do, is served to
+// nobody, as if it were not here. The quota, in bytes and in files, is checked
 // before a write and always holds; when it presses, damaged chunks go first, then
 // what neither a lease nor running work covers, the least recently used first.
 //
-// A Store is safe for concurrent use. One process has a directory open. Reading
-// never waits for writing or eviction; Keep and Hold wait for a running eviction.
+// A Store is safe for concurrent use. One process has a directory open, and a
+// second is told so. Reading never waits for writing or eviction; Keep, Release
+// and Hold wait for a running eviction.
 package chunkstore
 
 import (
@@ -25,6 +28,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +49,7 @@ var (
 	ErrFull     = errors.New("the store is full")
 	ErrDamaged  = errors.New("content does not match its CID")
 	ErrForeign  = errors.New("content of a kind that is not stored")
+	ErrInUse    = errors.New("the store is open already")
 )
 
 // notFound is an ErrNotFound that IPFS libraries understand as well.
@@ -55,26 +60,33 @@ type Config struct {
 	// Quota is the most bytes of chunks on disk, and the most that one Materialise
 	// writes; 0 for no limit.
 	Quota int64
+	// Files is the most files that chunks take; 0 for no limit. Leases come on top,
+	// one file for each root that is kept.
+	Files int64
 }
 
 // Store is a directory of chunks. Make it with Open.
 type Store struct {
-	dir string
-	cfg Config
+	dir  string
+	cfg  Config
+	lock *os.File
 
 	evicting sync.Mutex // held by an eviction, and by what it must not miss
 	syncing  sync.Mutex // held by Sync
+	open     opened
 
 	mu      sync.Mutex
 	chunks  map[cid.Cid]*chunk        // wholly here
 	writing map[cid.Cid]chan struct{} // on the way; closed when written or given up
 	damaged map[string]int64          // bytes of what was set aside, by file name
 	used    int64                     // bytes of chunks, of those being written, of damaged ones
+	files   int64                     // files of these
+	temps   int64                     // counts temporary files
 	clock   int64                     // counts uses
-	leases  map[cid.Cid]string
-	roots   map[cid.Cid]int // what running work covers, with all below
-	held    map[cid.Cid]int // single chunks that running adds cover
-	dirty   map[string]bool // files not synced yet, some of them gone
+	leases  map[cid.Cid][]Lease       // none is empty
+	roots   map[cid.Cid]int           // what running work covers, with all below
+	held    map[cid.Cid]int           // single chunks that running adds cover
+	dirty   map[string]bool           // files not synced yet, some of them gone
 }
 
 // chunk is what is known of a chunk that is here.
@@ -83,13 +95,22 @@ type chunk struct {
 	used int64 // the clock when it was last put or read
 }
 
-// Open opens or makes a store.
-func Open(dir string, cfg Config) (*Store, error) {
+// Open opens or makes a store. The error wraps ErrInUse if it is open elsewhere.
+// Close it.
+func Open(dir string, cfg Config) (_ *Store, err error) {
 	s := &Store{
 		dir: dir, cfg: cfg,
 		chunks: map[cid.Cid]*chunk{}, writing: map[cid.Cid]chan struct{}{}, damaged: map[string]int64{},
-		leases: map[cid.Cid]string{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
+		leases: map[cid.Cid][]Lease{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
 	}
+	if s.lock, err = lockDir(dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
+	}()
 	if err := os.RemoveAll(s.folder("tmp")); err != nil { // unfinished writes
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -103,6 +124,28 @@ func Open(dir string, cfg Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// lockDir makes a store's folder this process's own until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: end the node that uses %s, or use another directory", ErrInUse, dir)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Close makes what was put and kept durable and lets others open the store. Call
+// it once, when nothing uses the store any more.
+func (s *Store) Close() error { return errors.Join(s.Sync(), s.lock.Close()) }
 
 func (s *Store) folder(name string) string { return filepath.Join(s.dir, name) }
 
@@ -136,6 +179,7 @@ func (s *Store) loadChunks() error {
 		s.clock++
 		s.chunks[f.c] = &chunk{size: f.info.Size(), used: s.clock}
 		s.used += f.info.Size()
+		s.files++
 	}
 	return nil
 }
@@ -152,25 +196,7 @@ func (s *Store) loadDamaged() error {
 		}
 		s.damaged[e.Name()] = info.Size()
 		s.used += info.Size()
-	}
-	return nil
-}
-
-func (s *Store) loadLeases() error {
-	entries, err := os.ReadDir(s.folder("leases"))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		c, err := cid.Decode(e.Name())
-		if err != nil {
-			continue // not a file of ours
-		}
-		reason, err := os.ReadFile(filepath.Join(s.folder("leases"), e.Name()))
-		if err != nil {
-			return err
-		}
-		s.leases[c] = strings.TrimSpace(string(reason))
+		s.files++
 	}
 	return nil
 }
@@ -269,7 +295,12 @@ func (s *Store) setAside(c cid.Cid) ([]byte, error) {
 		if err := os.Rename(path, filepath.Join(s.folder("damaged"), name)); err != nil {
 			return nil, fmt.Errorf("set damaged chunk aside: %w", err)
 		}
-		s.used += int64(len(data)) - s.damaged[name]
+		if old, again := s.damaged[name]; again {
+			s.used -= old
+			s.files--
+		}
+		s.used += int64(len(data))
+		s.files++
 		s.damaged[name] = int64(len(data))
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read chunk: %w", err)
@@ -281,6 +312,7 @@ func (s *Store) setAside(c cid.Cid) ([]byte, error) {
 // forget drops a chunk from the books. The lock is held.
 func (s *Store) forget(c cid.Cid) {
 	s.used -= s.chunks[c].size
+	s.files--
 	delete(s.chunks, c)
 	delete(s.dirty, s.path(c))
 }
@@ -295,13 +327,16 @@ func (s *Store) Put(ctx context.Context, b blocks.Block) error {
 	}
 	err = s.put(ctx, c, data)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	close(s.writing[c])
 	delete(s.writing, c)
 	if err == nil {
 		s.clock++
 		s.chunks[c] = &chunk{size: int64(len(data)), used: s.clock}
 		s.dirty[s.path(c)] = true
+	}
+	s.mu.Unlock()
+	if err == nil {
+		s.open.came(s, c)
 	}
 	return err
 }
@@ -345,6 +380,7 @@ func (s *Store) put(ctx context.Context, c cid.Cid, data []byte) error {
 	}
 	s.mu.Lock()
 	s.used -= int64(len(data))
+	s.files--
 	s.mu.Unlock()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("the disk of %s has no room: %w: %w", s.dir, ErrFull, err)
@@ -352,23 +388,28 @@ func (s *Store) put(ctx context.Context, c cid.Cid, data []byte) error {
 	return fmt.Errorf("write chunk: %w", err)
 }
 
+// write writes a chunk, which is never to be changed.
 func (s *Store) write(c cid.Cid, data []byte) error {
-	f, err := os.CreateTemp(s.folder("tmp"), "chunk")
+	s.mu.Lock()
+	s.temps++
+	tmp := filepath.Join(s.dir, "tmp", strconv.FormatInt(s.temps, 10))
+	s.mu.Unlock()
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o400)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
 		path := s.path(c)
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(tmp, path)
 		if errors.Is(err, fs.ErrNotExist) { // the first chunk of its folder
 			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-				err = os.Rename(f.Name(), path)
+				err = os.Rename(tmp, path)
 			}
 		}
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(tmp))
 	}
 	return nil
 }
@@ -424,56 +465,11 @@ func (s *Store) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
 	return out, nil
 }
 
-// Sync makes everything put and kept so far survive a power cut.
-func (s *Store) Sync() error {
-	s.syncing.Lock() // a second caller's chunks may be in the first one's hands
-	defer s.syncing.Unlock()
-	s.mu.Lock()
-	dirty := s.dirty
-	s.dirty = map[string]bool{}
-	s.mu.Unlock()
-	if err := s.syncFiles(dirty); err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for path := range dirty {
-			s.dirty[path] = true
-		}
-		return fmt.Errorf("sync: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) syncFiles(files map[string]bool) error {
-	folders := map[string]bool{s.dir: true, s.folder("chunks"): true}
-	for path := range files {
-		folders[filepath.Dir(path)] = true
-		if err := syncFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if len(files) == 0 {
-		return nil
-	}
-	for folder := range folders {
-		if err := syncFile(folder); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // Stat tells what a store holds.
 type Stat struct {
 	Chunks int
 	Bytes  int64 // on disk, or about to be
+	Files  int64 // that they take
 	Quota  int64
 }
 
@@ -481,5 +477,5 @@ type Stat struct {
 func (s *Store) Stat() Stat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stat{Chunks: len(s.chunks), Bytes: s.used, Quota: s.cfg.Quota}
+	return Stat{Chunks: len(s.chunks), Bytes: s.used, Files: s.files, Quota: s.cfg.Quota}
 }

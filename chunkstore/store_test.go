@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,18 @@ func open(t testing.TB, dir string, quota int64) *Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func closed(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewrite changes a file, as a disk that goes bad does.
+func rewrite(path string, data []byte) error {
+	return errors.Join(os.Remove(path), os.WriteFile(path, data, 0o600))
 }
 
 // noise is n bytes that depend on the seed alone.
@@ -176,7 +189,7 @@ func TestRecords(t *testing.T) {
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(path string) error{
-		"bit":    func(path string) error { return os.WriteFile(path, []byte("chunk 1 is here, changed"), 0o600) },
+		"bit":    func(path string) error { return rewrite(path, []byte("chunk 1 is here, changed")) },
 		"short":  func(path string) error { return os.Truncate(path, 3) },
 		"empty":  func(path string) error { return os.Truncate(path, 0) },
 		"longer": func(path string) error { return os.Truncate(path, MaxBlock+1) },
@@ -225,7 +238,7 @@ func TestOpenAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = s.Get(t.Context(), bad.Cid()) // sets it aside
-	if err := s.Keep(b.Cid(), "own"); err != nil {
+	if err := s.Keep(Lease{Root: b.Cid(), Reason: "own"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Sync(); err != nil {
@@ -240,6 +253,7 @@ func TestOpenAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	closed(t, s)
 	s = open(t, dir, 0)
 	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(left) > 0 {
 		t.Errorf("tmp holds %v, %v", left, err)
@@ -250,9 +264,8 @@ func TestOpenAfterCrash(t *testing.T) {
 	if has(t, s, bad.Cid()) {
 		t.Error("a damaged chunk is back")
 	}
-	leases, err := s.Leases()
-	if err != nil || len(leases) != 1 || leases[b.Cid()] != "own" {
-		t.Errorf("leases %v, %v", leases, err)
+	if got := s.Leases(); !slices.Equal(got, []Lease{{Root: b.Cid(), Reason: "own"}}) {
+		t.Errorf("leases %v", got)
 	}
 	if got := s.Stat(); got.Chunks != 1 || got.Bytes != int64(len("whole")+2) {
 		t.Errorf("%+v", got)
@@ -339,11 +352,11 @@ func TestSync(t *testing.T) {
 	for i := range 8 {
 		group.Go(func() {
 			b := raw(t, fmt.Append(nil, i))
-			if err := errors.Join(s.Put(t.Context(), b), s.Keep(b.Cid(), "own"), s.Sync()); err != nil {
+			if err := errors.Join(s.Put(t.Context(), b), s.Keep(Lease{Root: b.Cid(), Reason: "own"}), s.Sync()); err != nil {
 				t.Error(err)
 			}
 			if i%2 == 0 {
-				if err := errors.Join(s.DeleteBlock(t.Context(), b.Cid()), s.Release(b.Cid()), s.Sync()); err != nil {
+				if err := errors.Join(s.DeleteBlock(t.Context(), b.Cid()), s.Release(Lease{Root: b.Cid(), Reason: "own"}), s.Sync()); err != nil {
 					t.Error(err)
 				}
 			}

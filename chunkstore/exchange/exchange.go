@@ -1,5 +1,5 @@
 // Package exchange fetches content from peers into a chunkstore and serves what
-// the store holds.
+// the store lets peers have.
 //
 // A stream named Protocol carries requests and answers, one after the other. A
 // request is the number of chunks wanted (1 to MaxBatch) and their CIDs, each
@@ -11,7 +11,7 @@
 // that keeps a chunk too long loses it to one that has nothing left to do, so that
 // nobody waits for the slow and the silent. Every chunk is verified by the store
 // before it counts; a source that sends a wrong one is not asked again. What is
-// in the store is not fetched again, and is served at once to others.
+// in the store is not fetched again; what is kept is served as it arrives.
 //
 // All methods are safe for concurrent use. Memory does not grow with content, but
 // by one CID for each chunk of a level.
@@ -144,14 +144,14 @@ func (x *Exchange) serve(s Stream) error {
 }
 
 func (x *Exchange) answer(w *bufio.Writer, c cid.Cid) error {
-	b, err := x.cfg.Store.Get(context.Background(), c)
+	data, err := x.cfg.Store.Serve(c)
 	if err != nil {
 		return writeUvarint(w, 0)
 	}
-	if err := writeUvarint(w, uint64(len(b.RawData()))+1); err != nil {
+	if err := writeUvarint(w, uint64(len(data))+1); err != nil {
 		return err
 	}
-	_, err = w.Write(b.RawData())
+	_, err = w.Write(data)
 	return err
 }
 

@@ -240,6 +240,7 @@ func TestHostileDags(t *testing.T) {
 	}{
 		"chain": {chain.Cid(), chunkstore.ErrForeign}, "ladder": {two.Cid(), nil}, "malformed": {malformed.Cid(), chunkstore.ErrForeign},
 	} {
+		keep(t, from, test.root)
 		x := New(Config{Self: id(2), Store: store(t, 0), Streams: w})
 		if err := x.Fetch(t.Context(), test.root, hints, nil); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)

@@ -79,6 +79,7 @@ func TestFetchRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := workunits.Sum(record)
+	keep(t, from, workunits.RecordCid(d))
 	if err := x.Fetch(t.Context(), workunits.RecordCid(d), []workunits.NodeID{id(1)}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +240,8 @@ func TestResume(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	keep(t, half, a.Cid)
+	keep(t, to, a.Cid)
 	err = x.Fetch(t.Context(), a.Cid, []workunits.NodeID{id(1)}, nil)
 	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), a.Cid.String()) {
 		t.Fatalf("%v", err)
@@ -285,7 +288,7 @@ func TestDamagedIsFetchedAgain(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
-	if err := os.WriteFile(found[0], []byte("rotten"), 0o600); err != nil {
+	if err := errors.Join(os.Remove(found[0]), os.WriteFile(found[0], []byte("rotten"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if err := to.Materialise(t.Context(), a.Cid, filepath.Join(t.TempDir(), "x")); !errors.Is(err, chunkstore.ErrNotFound) {
@@ -295,6 +298,36 @@ func TestDamagedIsFetchedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole(t, to, a.Cid, path)
+}
+
+// TestWithheld asks for content that no lease covers, that a withheld one does,
+// and that is served from then on.
+func TestWithheld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, from := w.node(t, 1)
+	a, err := from.Add(t.Context(), file(t, 1, 3*mib), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, lease := range map[string]*chunkstore.Lease{
+		"cache": nil, "withheld": {Root: a.Cid, Reason: "result", Withheld: true}, "opened": {Root: a.Cid, Reason: "result"},
+	} {
+		if lease == nil {
+			err = from.Release(chunkstore.Lease{Root: a.Cid, Reason: "result"})
+		} else {
+			err = from.Keep(*lease)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := store(t, 0)
+		x := New(Config{Self: id(2), Store: s, Streams: w})
+		err := x.Fetch(t.Context(), a.Cid, []workunits.NodeID{id(1)}, nil)
+		if served := err == nil; served != (name == "opened") || !served && (!errors.Is(err, ErrNotFound) || s.Stat().Chunks > 0) {
+			t.Errorf("%s: %v, %+v", name, err, s.Stat())
+		}
+	}
 }
 
 // TestManyFetches runs fetches of one root at once, each from the last.

@@ -170,7 +170,16 @@ func add(t testing.TB, s *chunkstore.Store, path string) chunkstore.Added {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keep(t, s, a.Cid)
 	return a
+}
+
+// keep lets peers have content.
+func keep(t testing.TB, s *chunkstore.Store, root cid.Cid) {
+	t.Helper()
+	if err := s.Keep(chunkstore.Lease{Root: root, Reason: "own"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // whole fails unless the content is in the store and equals the file.

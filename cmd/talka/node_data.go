@@ -21,19 +21,23 @@ import (
 // chunksDir is the folder of the store in a data directory.
 const chunksDir = "chunks"
 
+// bytesPerFile bounds the files of a store by its quota, as file systems do with
+// theirs. Source trees have some 10 KiB a file.
+const bytesPerFile = 4096
+
 // openData opens the store of a data directory and its exchange with peers. The
 // function that it returns closes both.
 func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, _ *slog.Logger) (grid.Data, func() error, error) {
-	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{Quota: int64(cfg.Disk)})
+	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{Quota: int64(cfg.Disk), Files: int64(cfg.Disk) / bytesPerFile})
 	if err != nil {
 		return nil, nil, err
 	}
-	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), store)
+	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), cfg.Network, store)
 	x := exchange.New(exchange.Config{
 		Self: host.ID(), Store: store, Streams: streams{host}, Finder: network{host}, Fallback: swap,
 	})
 	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
-	return data{store, x}, swap.Close, nil
+	return data{store, x}, func() error { return errors.Join(swap.Close(), store.Close()) }, nil
 }
 
 // streams is what the exchange needs of p2p.

@@ -1,6 +1,7 @@
 // Package bitswap speaks the IPFS-compatible exchange over a node's libp2p host:
-// it serves the chunks of the node's store to any peer of the network and fetches
-// single chunks that the faster exchange did not find.
+// it serves what the node's store lets peers have, and fetches single chunks that
+// the faster exchange did not find. Its protocol ids carry the network's prefix, so
+// that peers of other networks have no word to ask with.
 package bitswap
 
 import (
@@ -14,6 +15,8 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/talka-grid/talka/chunkstore"
 )
@@ -27,9 +30,11 @@ const (
 // Exchange is a running bitswap. It is safe for concurrent use.
 type Exchange struct{ bs *bitswap.Bitswap }
 
-// New starts bitswap on a host, before the host dials. Close ends it.
-func New(ctx context.Context, h host.Host, store *chunkstore.Store) *Exchange {
-	bs := bitswap.New(ctx, bsnet.NewFromIpfsHost(h), nil, store,
+// New starts bitswap on a host of a network, before the host dials. Close ends it.
+func New(ctx context.Context, h host.Host, network string, store *chunkstore.Store) *Exchange {
+	net := bsnet.NewFromIpfsHost(h, bsnet.Prefix(protocol.ID("/talka/"+network)))
+	bs := bitswap.New(ctx, net, nil, store,
+		bitswap.WithPeerBlockRequestFilter(func(_ peer.ID, c cid.Cid) bool { return store.Served(c) }),
 		bitswap.MaxOutstandingBytesPerPeer(outstanding),
 		bitswap.TaskWorkerCount(workers),
 		bitswap.EngineTaskWorkerCount(workers),

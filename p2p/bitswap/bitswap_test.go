@@ -30,7 +30,9 @@ type node struct {
 	*Exchange
 }
 
-func newNode(t *testing.T) node {
+func newNode(t *testing.T) node { return newNodeOf(t, "test") }
+
+func newNodeOf(t *testing.T, network string) node {
 	t.Helper()
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(), libp2p.DisableRelay())
 	if err != nil {
@@ -41,13 +43,23 @@ func newNode(t *testing.T) node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := node{h, s, dir, New(context.WithoutCancel(t.Context()), h, s)}
+	n := node{h, s, dir, New(context.WithoutCancel(t.Context()), h, network, s)}
 	t.Cleanup(func() {
 		if err := errors.Join(n.Close(), h.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	return n
+}
+
+// keep lets peers have chunks.
+func (n node) keep(t *testing.T, list ...cid.Cid) {
+	t.Helper()
+	for _, c := range list {
+		if err := n.store.Keep(chunkstore.Lease{Root: c, Reason: "own"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (n node) connect(t *testing.T, to node) {
@@ -90,6 +102,9 @@ func TestBlock(t *testing.T) {
 	if err := a.store.PutMany(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
+	for _, b := range list {
+		a.keep(t, b.Cid())
+	}
 	b.connect(t, a)
 	var group sync.WaitGroup
 	for _, want := range list {
@@ -117,6 +132,7 @@ func TestFallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.keep(t, added.Cid)
 	b.connect(t, a)
 	x := exchange.New(exchange.Config{Store: b.store, Fallback: b})
 	if err := x.Fetch(limit(t), added.Cid, nil, nil); err != nil {
@@ -131,15 +147,21 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// TestServesTheStoreOnly asks a node for chunks that it lacks, deleted or holds
-// damaged, then for one that it has. They are asked in order on one connection,
+// TestServesTheStoreOnly asks a node for chunks that it lacks, deleted, holds
+// damaged, withholds or keeps for no reason, then for one that it serves. They are asked in order on one connection,
 // so the answers to the others are known when the last one came.
 func TestServesTheStoreOnly(t *testing.T) {
 	t.Parallel()
 	a, b, c := newNode(t), newNode(t), newNode(t)
 	elsewhere, deleted, damaged, here := chunk(t, mh.BLAKE3, []byte("elsewhere")), chunk(t, mh.BLAKE3, []byte("deleted")),
 		chunk(t, mh.BLAKE3, []byte("damaged")), chunk(t, mh.BLAKE3, []byte("here"))
-	if err := a.store.PutMany(t.Context(), []blocks.Block{deleted, damaged, here}); err != nil {
+	withheld, cache := chunk(t, mh.BLAKE3, []byte("withheld")), chunk(t, mh.BLAKE3, []byte("cache"))
+	if err := a.store.PutMany(t.Context(), []blocks.Block{deleted, damaged, withheld, cache, here}); err != nil {
+		t.Fatal(err)
+	}
+	a.keep(t, deleted.Cid(), damaged.Cid(), here.Cid())
+	c.keep(t, elsewhere.Cid())
+	if err := a.store.Keep(chunkstore.Lease{Root: withheld.Cid(), Reason: "result", Withheld: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(c.store.Put(t.Context(), elsewhere), a.store.DeleteBlock(t.Context(), deleted.Cid())); err != nil {
@@ -149,7 +171,7 @@ func TestServesTheStoreOnly(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
-	if err := os.WriteFile(found[0], []byte("rotten!"), 0o600); err != nil {
+	if err := errors.Join(os.Remove(found[0]), os.WriteFile(found[0], []byte("rotten!"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	a.connect(t, c) // a could fetch it for b, and must not
@@ -157,7 +179,7 @@ func TestServesTheStoreOnly(t *testing.T) {
 	enough := errors.New("here came")
 	ctx, cancel := context.WithCancelCause(limit(t))
 	var group sync.WaitGroup
-	for _, want := range []blocks.Block{elsewhere, deleted, damaged} {
+	for _, want := range []blocks.Block{elsewhere, deleted, damaged, withheld, cache} {
 		group.Go(func() {
 			if got, err := b.Block(ctx, want.Cid()); err == nil {
 				t.Errorf("%q was served", got.RawData())
@@ -176,6 +198,37 @@ func TestServesTheStoreOnly(t *testing.T) {
 	}
 }
 
+// TestOtherNetwork asks over a connection between nodes of two networks.
+func TestOtherNetwork(t *testing.T) {
+	t.Parallel()
+	a, stranger := newNode(t), newNodeOf(t, "other")
+	here := chunk(t, mh.BLAKE3, []byte("here"))
+	if err := a.store.Put(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	a.keep(t, here.Cid())
+	stranger.connect(t, a)
+	common, err := a.host.Peerstore().SupportsProtocols(stranger.host.ID(), a.host.Mux().Protocols()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range common {
+		if bytes.Contains([]byte(p), []byte("bitswap")) {
+			t.Errorf("both networks speak %s", p)
+		}
+	}
+	for _, p := range a.host.Mux().Protocols() {
+		if bytes.Contains([]byte(p), []byte("bitswap")) && !bytes.HasPrefix([]byte(p), []byte("/talka/test/")) {
+			t.Errorf("%s is not of the network", p)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got, err := stranger.Block(ctx, here.Cid()); err == nil {
+		t.Errorf("a stranger got %q", got.RawData())
+	}
+}
+
 // TestGarbage sends what is no message on every protocol that bitswap speaks, and
 // is served afterwards.
 func TestGarbage(t *testing.T) {
@@ -185,6 +238,7 @@ func TestGarbage(t *testing.T) {
 	if err := a.store.Put(t.Context(), here); err != nil {
 		t.Fatal(err)
 	}
+	a.keep(t, here.Cid())
 	b.connect(t, a)
 	var protocols int
 	for _, p := range a.host.Mux().Protocols() {
