@@ -36,9 +36,10 @@ func (l Lease) same(o Lease) bool {
 	return l.Root == o.Root && l.Reason == o.Reason && l.For == o.For
 }
 
-// Keep takes a lease, or changes the one of the same root, reason and For. What is
-// missing of the content is covered as soon as it is put, so that it may be kept
-// before it is fetched.
+// Keep takes a lease. One of the same root, reason and For is there once; it is
+// withheld until it is first kept unwithheld, and never again before its release.
+// What is missing of the content is covered as soon as it is put, so that it may
+// be kept before it is fetched.
 func (s *Store) Keep(l Lease) error {
 	if !l.Root.Defined() || l.Reason == "" || len(l.Reason) > maxWord || len(l.For) > maxWord {
 		return fmt.Errorf("keep %s for %.40q: a lease needs a root and a reason: %w", l.Root, l.Reason, ErrForeign)
@@ -46,22 +47,18 @@ func (s *Store) Keep(l Lease) error {
 	s.evicting.Lock()
 	defer s.evicting.Unlock()
 	list := s.leasesOf(l.Root)
-	was, narrowed := slices.Clone(list), false
-	if i := slices.IndexFunc(list, l.same); i >= 0 {
-		narrowed = l.Withheld && !list[i].Withheld
-		list[i] = l
-	} else {
+	switch i := slices.IndexFunc(list, l.same); {
+	case i < 0:
 		list = append(list, l)
-	}
-	if slices.Equal(was, list) {
+	case list[i].Withheld && !l.Withheld:
+		list[i] = l
+	default:
 		return nil
 	}
 	if err := s.setLeases(l.Root, list); err != nil {
 		return fmt.Errorf("keep %s: %w", l.Root, err)
 	}
-	if narrowed {
-		s.open.forget()
-	} else if !l.Withheld {
+	if !l.Withheld {
 		s.open.add(s, l.Root)
 	}
 	return nil

@@ -14,21 +14,6 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// roots lists the content that a job's units need.
-func roots(m workunits.Manifest) []cid.Cid {
-	list := []cid.Cid{m.Program.Cid}
-	if m.Table != nil {
-		list = append(list, m.Table.Cid)
-	}
-	if m.Reduce != nil {
-		list = append(list, m.Reduce.Program.Cid)
-	}
-	for _, in := range m.Inputs {
-		list = append(list, in.Cid.Cid)
-	}
-	return list
-}
-
 // fetcher brings content into the node's working directory, each root once.
 // It is safe for concurrent use.
 type fetcher struct {
@@ -44,6 +29,8 @@ type fetching struct {
 	err  error
 }
 
+func (f *fetcher) path(root cid.Cid) string { return filepath.Join(f.dir, "content", root.String()) }
+
 func newFetcher(d Data, dir string) *fetcher {
 	return &fetcher{data: d, dir: dir, busy: map[cid.Cid]*fetching{}}
 }
@@ -51,7 +38,7 @@ func newFetcher(d Data, dir string) *fetcher {
 // file returns the path of a root's content, a file or a folder that must not
 // be changed, after fetching it if need be. Callers of one root wait together.
 func (f *fetcher) file(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
-	path := filepath.Join(f.dir, "content", root.String())
+	path := f.path(root)
 	f.mu.Lock()
 	b := f.busy[root]
 	if b == nil {
@@ -86,7 +73,7 @@ func (f *fetcher) bring(ctx context.Context, root cid.Cid, hints []workunits.Nod
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return f.data.Materialise(ctx, root, path)
+	return f.data.View(ctx, root, path)
 }
 
 // rows reads a parameter table: a header, then one row a unit.
@@ -115,17 +102,17 @@ func rows(path string, units uint32) ([]map[string]string, error) {
 
 // goFetch brings what a steward machine asked for and tells it.
 func (n *Node) goFetch(j *job, f steward.Fetch) {
+	if j.expired(now()) {
+		return // nobody is to keep it any more
+	}
 	n.goDo(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
 		defer cancel()
 		var err error
 		if f.Job {
-			err = n.fetchJob(ctx, j.manifest, f.Hints)
+			err = n.fetchJob(ctx, j.id, j.manifest, f.Hints)
 		} else {
-			_, err = n.outcome(ctx, f.Result, f.Hints)
-			if err == nil {
-				err = n.cfg.Data.Sync()
-			}
+			err = n.fetchResult(ctx, j.id, f)
 		}
 		if err != nil {
 			n.log.Debug("fetch for a job", "job", j.id, "err", err)
@@ -134,11 +121,24 @@ func (n *Node) goFetch(j *job, f steward.Fetch) {
 	})
 }
 
-func (n *Node) fetchJob(ctx context.Context, m workunits.Manifest, hints []workunits.NodeID) error {
-	for _, root := range roots(m) {
-		if err := n.cfg.Data.Fetch(ctx, root, hints, nil); err != nil {
+func (n *Node) fetchJob(ctx context.Context, id workunits.JobID, m workunits.Manifest, hints []workunits.NodeID) error {
+	if err := n.keepInputs(id, m); err != nil {
+		return err
+	}
+	for _, l := range inputs(id, m) {
+		if err := n.cfg.Data.Fetch(ctx, l.Root, hints, nil); err != nil {
 			return err
 		}
 	}
-	return n.keepContent(m, "job")
+	return n.cfg.Data.Sync()
+}
+
+func (n *Node) fetchResult(ctx context.Context, id workunits.JobID, f steward.Fetch) error {
+	if _, err := n.outcome(ctx, f.Result, f.Hints); err != nil {
+		return err
+	}
+	if err := n.serve(ctx, id, f.Result.Digest); err != nil {
+		return err
+	}
+	return n.cfg.Data.Sync()
 }

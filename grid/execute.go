@@ -57,7 +57,7 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 	report, err := n.cfg.Exec.Run(ctx, task, nil)
 	if err == nil {
 		f.Millis = uint64(report.CPU.Milliseconds())
-		f.Result, f.Block, err = n.pack(ctx, report)
+		f.Result, f.Block, err = n.pack(ctx, r.Job, report)
 	}
 	if err != nil {
 		f.Void = voidReason(ctx, err)
@@ -95,7 +95,10 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		},
 		Seed: workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
 	}
-	var err error
+	err := n.keepInputs(r.Job, m)
+	if err != nil {
+		return t, err
+	}
 	if t.Program, err = n.fetch.file(ctx, program, r.Hints); err != nil {
 		return t, err
 	}
@@ -132,11 +135,11 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 
 // pack turns what a run left on disk into its outcome's record. Files that do not
 // fit into the record go to the store, durably, before the result is reported.
-func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Result, []byte, error) {
+func (n *Node) pack(ctx context.Context, id workunits.JobID, report sandbox.Report) (workunits.Result, []byte, error) {
 	o := workunits.Outcome{How: report.Kind, Code: report.Code, Trap: report.Trap}
 	stored := false
 	file := func(path, name string) (workunits.OutFile, error) {
-		f, err := n.packFile(ctx, path, name)
+		f, err := n.packFile(ctx, id, path, name)
 		stored = stored || f.Cid != nil
 		return f, err
 	}
@@ -168,7 +171,7 @@ func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Resul
 	}
 	result := workunits.Result{Digest: digest}
 	if len(block) > workunits.MaxInline || stored {
-		err := errors.Join(n.cfg.Data.PutRecord(ctx, block), n.cfg.Data.Keep(workunits.RecordCid(digest), "result"), n.cfg.Data.Sync())
+		err := errors.Join(n.cfg.Data.PutRecord(ctx, block), n.withhold(id, workunits.RecordCid(digest)), n.cfg.Data.Sync())
 		if len(block) > workunits.MaxInline {
 			block = nil
 		}
@@ -177,7 +180,7 @@ func (n *Node) pack(ctx context.Context, report sandbox.Report) (workunits.Resul
 	return result, block, nil
 }
 
-func (n *Node) packFile(ctx context.Context, path, name string) (workunits.OutFile, error) {
+func (n *Node) packFile(ctx context.Context, id workunits.JobID, path, name string) (workunits.OutFile, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return workunits.OutFile{}, err
@@ -192,7 +195,7 @@ func (n *Node) packFile(ctx context.Context, path, name string) (workunits.OutFi
 		return f, err
 	}
 	f.Cid = &workunits.Link{Cid: root}
-	return f, n.cfg.Data.Keep(root, "result")
+	return f, n.withhold(id, root)
 }
 
 // sortFiles orders files by path, as the record wants it.

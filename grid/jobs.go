@@ -35,7 +35,9 @@ type job struct {
 	steward  *steward.Machine // nil unless this node is on the list
 	joined   bool             // the volunteer machine knows it
 	ended    bool
-	credit   int // own copies in accepted units, as stewards say
+	endedAt  uint64 // milliseconds since 1970
+	released bool   // nothing is kept for it any more
+	credit   int    // own copies in accepted units, as stewards say
 }
 
 func (n *Node) sortedJobs() []*job {
@@ -63,7 +65,7 @@ func (n *Node) load() error {
 		if err != nil {
 			return fmt.Errorf("stored job: %w", err)
 		}
-		j.ended, j.credit = s.ended, s.credit
+		j.ended, j.endedAt, j.credit = s.ended > 0, s.ended, s.credit
 		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
 			if _, err := j.ledger.Load(raw); err != nil {
 				n.log.Warn("stored segment", "job", j.id, "err", err)
@@ -129,9 +131,12 @@ func (n *Node) refresh(j *job) {
 
 // end records that a job wants nothing more, or that it does again.
 func (n *Node) end(j *job, over bool) {
+	if over && !j.ended {
+		j.endedAt = now()
+	}
 	j.ended = over
 	if over {
-		if err := n.db.endJob(j.id, j.credit); err != nil {
+		if err := n.db.endJob(j.id, j.endedAt, j.credit); err != nil {
 			n.log.Warn("record the end of a job", "job", j.id, "err", err)
 		}
 	}
@@ -299,12 +304,17 @@ func (n *Node) learnJob(from workunits.NodeID, r wire.JobReply) {
 	n.learnList(j, r.Segments)
 }
 
-// learnList adds the publisher's segments to a job that this node only knows.
+// learnList adds the publisher's segments to a job that this node only knows, and
+// serves what stewards have opened.
 func (n *Node) learnList(j *job, segments [][]byte) {
 	added := false
 	for _, raw := range segments {
 		s, err := workunits.ParseSegment(raw)
-		if err != nil || s.Author != j.manifest.Publisher {
+		if err != nil {
+			continue
+		}
+		n.learnOpenings(j, s)
+		if s.Author != j.manifest.Publisher {
 			continue
 		}
 		if entries, err := j.ledger.Add(raw); err == nil && len(entries) > 0 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
@@ -101,6 +102,7 @@ type memData struct {
 	host *memHost
 	mu   sync.Mutex
 	all  map[cid.Cid][]byte
+	kept []chunkstore.Lease // in order
 }
 
 func (d *memData) Add(_ context.Context, path string, _ Progress) (cid.Cid, int64, int, error) {
@@ -148,7 +150,7 @@ func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeI
 		if p == nil {
 			continue
 		}
-		if b := p.data.get(root); b != nil {
+		if b := p.data.get(root); b != nil && p.data.served(root) {
 			d.mu.Lock()
 			d.all[root] = b
 			d.mu.Unlock()
@@ -161,9 +163,37 @@ func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeI
 func (d *memData) Materialise(_ context.Context, root cid.Cid, dest string) error {
 	return os.WriteFile(dest, d.get(root), 0o600)
 }
-func (d *memData) Keep(cid.Cid, string) error { return nil }
-func (d *memData) Sync() error                { return nil }
-func (d *memData) Bytes() int64               { return 0 }
+
+func (d *memData) View(ctx context.Context, root cid.Cid, dest string) error {
+	return d.Materialise(ctx, root, dest)
+}
+
+func (d *memData) Keep(l chunkstore.Lease) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept = append(d.kept, l)
+	return nil
+}
+
+func (d *memData) ReleaseFor(who string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept = slices.DeleteFunc(d.kept, func(l chunkstore.Lease) bool { return l.For == who })
+	return nil
+}
+
+func (d *memData) leases() []chunkstore.Lease {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.kept)
+}
+
+func (d *memData) served(root cid.Cid) bool {
+	return slices.ContainsFunc(d.leases(), func(l chunkstore.Lease) bool { return l.Root == root && !l.Withheld })
+}
+
+func (d *memData) Sync() error  { return nil }
+func (d *memData) Bytes() int64 { return 0 }
 
 // goProgram executes units in this process: it prints the arguments.
 type goProgram struct{ lie bool }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/wire"
@@ -46,14 +47,17 @@ type Network interface {
 type Progress func(done, total int64)
 
 // Data is what a node needs of its chunks. Its methods are safe for concurrent
-// use. What PutRecord and Add return is durable after Sync.
+// use. What was put, added and kept is durable after Sync. View is Materialise for
+// what is only read. Peers may have what a lease covers that is not withheld.
 type Data interface {
 	Add(ctx context.Context, path string, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
 	PutRecord(ctx context.Context, record []byte) error
 	Record(ctx context.Context, d workunits.Digest) ([]byte, error)
 	Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) error
 	Materialise(ctx context.Context, root cid.Cid, dest string) error
-	Keep(root cid.Cid, reason string) error
+	View(ctx context.Context, root cid.Cid, dest string) error
+	Keep(l chunkstore.Lease) error
+	ReleaseFor(who string) error
 	Sync() error
 	Bytes() int64
 }
@@ -285,6 +289,7 @@ func (n *Node) tick() {
 	}
 	n.stepVolunteer(volunteer.Tick{})
 	n.forget()
+	n.releaseExpired()
 }
 
 func (n *Node) unreachable(peer workunits.NodeID) {
@@ -307,7 +312,10 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 	for _, raw := range fx.Segments {
 		n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
 	}
-	n.keep(fx.Blocks)
+	n.pending.records = append(n.pending.records, fx.Blocks...)
+	for _, b := range fx.Blocks {
+		n.after = append(n.after, func() { n.goServe(j.id, workunits.Sum(b)) })
+	}
 	for _, o := range fx.Send {
 		n.send(o.To, o.Msg)
 	}
@@ -317,6 +325,9 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 		n.after = append(n.after, func() { n.goDo(func(ctx context.Context) { _ = n.cfg.Net.Announce(ctx, data) }) })
 	}
 	for _, f := range fx.Fetch {
+		if !f.Job {
+			n.sayOpened(j, f.Unit)
+		}
 		n.after = append(n.after, func() { n.goFetch(j, f) })
 	}
 	for _, e := range fx.Events {
@@ -334,9 +345,12 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 // stepVolunteer steps the volunteer machine and performs its effects.
 func (n *Node) stepVolunteer(in volunteer.Input) {
 	fx := n.volunteer.Step(now(), in)
-	n.keep(fx.Blocks)
+	n.pending.records = append(n.pending.records, fx.Blocks...)
 	for _, s := range fx.Said {
 		n.pending.segments = append(n.pending.segments, jobSegment{s.Job, s.Raw})
+		for _, e := range s.Entries {
+			n.readOpening(s.Job, e.Body)
+		}
 	}
 	for _, s := range fx.Said {
 		if j := n.jobs[s.Job]; j != nil && j.steward != nil {
@@ -357,20 +371,6 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		} else if j := n.jobs[o.Msg.JobID()]; j != nil && j.steward != nil {
 			n.stepSteward(j, steward.Received{From: n.self, Msg: o.Msg})
 		}
-	}
-}
-
-// keep makes small results durable, and lets peers fetch them.
-func (n *Node) keep(blocks [][]byte) {
-	n.pending.records = append(n.pending.records, blocks...)
-	for _, b := range blocks {
-		n.after = append(n.after, func() {
-			n.goDo(func(ctx context.Context) {
-				if err := n.cfg.Data.PutRecord(ctx, b); err != nil {
-					n.log.Warn("keep a result", "err", err)
-				}
-			})
-		})
 	}
 }
 

@@ -32,7 +32,7 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	if err != nil {
 		return id, err
 	}
-	if err := n.keepContent(m, "job"); err != nil {
+	if err := errors.Join(n.keepInputs(id, m), n.cfg.Data.Sync()); err != nil {
 		return id, err
 	}
 	progress("asking peers to look after the job")
@@ -50,16 +50,6 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	need := min(3, len(list))
 	progress(fmt.Sprintf("handing the job over to %d stewards", len(list)-1))
 	return id, n.waitKeepers(ctx, id, need)
-}
-
-// keepContent makes the store hold a job's program and inputs, durably.
-func (n *Node) keepContent(m workunits.Manifest, reason string) error {
-	for _, root := range roots(m) {
-		if err := n.cfg.Data.Keep(root, reason); err != nil {
-			return fmt.Errorf("keep %s: %w", root, err)
-		}
-	}
-	return n.cfg.Data.Sync()
 }
 
 // recruit asks connected peers to be stewards and returns the succession list,

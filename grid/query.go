@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -394,7 +395,7 @@ func (n *Node) AddData(ctx context.Context, path string, p func(done, total int6
 	if err != nil {
 		return root, 0, 0, err
 	}
-	return root, bytes, chunks, errors.Join(n.cfg.Data.Keep(root, "own"), n.cfg.Data.Sync())
+	return root, bytes, chunks, errors.Join(n.cfg.Data.Keep(chunkstore.Lease{Root: root, Reason: ownData}), n.cfg.Data.Sync())
 }
 
 // GetData writes content to dest, fetching what is not here from peers.

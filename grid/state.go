@@ -134,8 +134,8 @@ func (s *stateDB) addJob(id workunits.JobID, manifest []byte) error {
 	return err
 }
 
-func (s *stateDB) endJob(id workunits.JobID, credit int) error {
-	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = 1, credit = ? WHERE job = ?", credit, id[:])
+func (s *stateDB) endJob(id workunits.JobID, at uint64, credit int) error {
+	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = ?, credit = ? WHERE job = ?", int64(at), credit, id[:])
 	return err
 }
 
@@ -143,7 +143,7 @@ func (s *stateDB) endJob(id workunits.JobID, credit int) error {
 // of its end.
 type storedJob struct {
 	manifest []byte // signed
-	ended    bool
+	ended    uint64 // milliseconds since 1970, 0 if it has not
 	credit   int
 }
 

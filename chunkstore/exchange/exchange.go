@@ -56,6 +56,9 @@ const (
 	maxLevels  = 512
 )
 
+// pauses are the waits before hinted sources are asked again for what they lack.
+var pauses = [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second}
+
 // Errors of Fetch.
 var (
 	ErrNotFound = errors.New("no peer that was asked has the content")

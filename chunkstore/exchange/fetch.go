@@ -42,6 +42,7 @@ type fetch struct {
 	root     cid.Cid
 	sources  []workunits.NodeID
 	searched bool
+	pauses   int // taken
 	progress Progress
 
 	mu   sync.Mutex
@@ -130,6 +131,11 @@ func (f *fetch) bring(list []cid.Cid) error {
 		if len(left) < len(missing) {
 			continue // a stream that broke is not the end of its source
 		}
+		if again, err := f.pause(); err != nil {
+			return err
+		} else if again {
+			continue
+		}
 		if f.searched || f.x.cfg.Finder == nil {
 			return f.others(missing)
 		}
@@ -145,6 +151,24 @@ func (f *fetch) bring(list []cid.Cid) error {
 		if err != nil || len(f.sources) <= before {
 			return f.others(missing)
 		}
+	}
+}
+
+// pause waits before the hinted sources that answer are asked again, a few times
+// for a fetch: they may be about to have, or about to be allowed to serve, what
+// they were named for.
+func (f *fetch) pause() (again bool, err error) {
+	if f.searched || f.pauses == len(pauses) || len(f.usable(f.sources)) == 0 {
+		return false, nil
+	}
+	timer := time.NewTimer(pauses[f.pauses])
+	defer timer.Stop()
+	f.pauses++
+	select {
+	case <-timer.C:
+		return true, nil
+	case <-f.ctx.Done():
+		return false, context.Cause(f.ctx)
 	}
 }
 

@@ -319,6 +319,14 @@ func (l *Ledger) Log(a workunits.NodeID) (raw [][]byte) {
 	return raw
 }
 
+// Segment returns the segment that holds a statement, nil if it is not here.
+func (l *Ledger) Segment(r workunits.Ref) []byte {
+	if r.Seq >= l.Len(r.Author) {
+		return nil
+	}
+	return l.logs[r.Author].covering(r.Seq)
+}
+
 // Walk calls f for every statement up to the given heads, each log in order,
 // authors ascending. It reports whether the ledger holds all of it.
 func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {

@@ -1,0 +1,169 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// Reasons for which a node keeps content. What it keeps for a job it keeps until
+// the job's time is over.
+const (
+	ownData   = "own data"
+	program   = "program"
+	jobInput  = "job input"
+	jobResult = "result" // withheld until an opening names it
+)
+
+// inputs lists the content that a job's units need, as what a node keeps.
+func inputs(id workunits.JobID, m workunits.Manifest) []chunkstore.Lease {
+	list := []chunkstore.Lease{{Root: m.Program.Cid, Reason: program, For: id.String()}}
+	if m.Table != nil {
+		list = append(list, chunkstore.Lease{Root: m.Table.Cid, Reason: jobInput, For: id.String()})
+	}
+	if m.Reduce != nil {
+		list = append(list, chunkstore.Lease{Root: m.Reduce.Program.Cid, Reason: program, For: id.String()})
+	}
+	for _, in := range m.Inputs {
+		list = append(list, chunkstore.Lease{Root: in.Cid.Cid, Reason: jobInput, For: id.String()})
+	}
+	return list
+}
+
+// keepInputs keeps a job's program and inputs, here or yet to come.
+func (n *Node) keepInputs(id workunits.JobID, m workunits.Manifest) error {
+	for _, l := range inputs(id, m) {
+		if err := n.cfg.Data.Keep(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withhold keeps a part of a result that nobody may have yet.
+func (n *Node) withhold(id workunits.JobID, root cid.Cid) error {
+	return n.cfg.Data.Keep(chunkstore.Lease{Root: root, Reason: jobResult, For: id.String(), Withheld: true})
+}
+
+// sayOpened shows those who hold an agreed result of a unit that it is opened, so
+// that they serve it.
+func (n *Node) sayOpened(j *job, unit uint32) {
+	v := j.steward.Book().Unit(unit)
+	raw := j.ledger.Segment(v.Opening)
+	if raw == nil {
+		return
+	}
+	for _, to := range v.Volunteers {
+		if to != n.self {
+			n.send(to, wire.Push{Job: j.id, Segments: [][]byte{raw}})
+		}
+	}
+}
+
+// readOpening serves the results that an opening names, as far as they are here.
+// Its author is this node or one of the job's stewards.
+func (n *Node) readOpening(id workunits.JobID, body workunits.Body) {
+	o, ok := body.(workunits.Opening)
+	if !ok {
+		return
+	}
+	for _, u := range o.Units {
+		n.after = append(n.after, func() { n.goServe(id, u.Result.Digest) })
+	}
+}
+
+// learnOpenings reads the openings of a segment that a steward said.
+func (n *Node) learnOpenings(j *job, s workunits.Segment) {
+	if !j.listed(s.Author) || s.Job != j.id || s.Network != n.cfg.Network {
+		return
+	}
+	for _, st := range s.Statements {
+		if st.Kind != workunits.KindOpening {
+			continue
+		}
+		if body, err := st.Decode(); err == nil {
+			n.readOpening(j.id, body)
+		}
+	}
+}
+
+func (n *Node) goServe(id workunits.JobID, d workunits.Digest) {
+	n.goDo(func(ctx context.Context) {
+		if err := n.serve(ctx, id, d); err != nil {
+			n.log.Warn("serve a result", "job", id, "err", err)
+		}
+	})
+}
+
+// serve lets peers have a record and the files that it names, if it is here.
+func (n *Node) serve(ctx context.Context, id workunits.JobID, d workunits.Digest) error {
+	raw := n.db.record(d)
+	if raw == nil {
+		var err error
+		if raw, err = n.cfg.Data.Record(ctx, d); err != nil {
+			return nil //nolint:nilerr // others hold it
+		}
+	} else if err := n.cfg.Data.PutRecord(ctx, raw); err != nil {
+		return err
+	}
+	list := []cid.Cid{workunits.RecordCid(d)}
+	if o, err := workunits.ParseOutcome(raw); err == nil { // not so for a table of stakes
+		for _, l := range o.Links() {
+			list = append(list, l.Cid)
+		}
+	}
+	var errs []error
+	for _, root := range list {
+		errs = append(errs, n.cfg.Data.Keep(chunkstore.Lease{Root: root, Reason: jobResult, For: id.String()}))
+	}
+	return errors.Join(errs...)
+}
+
+// expired reports whether a job's time is over: it ended, and the days passed for
+// which its data is kept.
+func (j *job) expired(t uint64) bool {
+	return j.ended && t >= j.endedAt+uint64(j.manifest.Days)*uint64(24*time.Hour/time.Millisecond)
+}
+
+// releaseExpired lets go of what is kept for jobs whose time is over.
+func (n *Node) releaseExpired() {
+	t := now()
+	for _, j := range n.sortedJobs() {
+		if j.released = j.released && j.ended; j.released || !j.expired(t) {
+			continue
+		}
+		j.released = true
+		inUse := map[cid.Cid]bool{}
+		for _, other := range n.jobs {
+			for _, l := range inputs(other.id, other.manifest) {
+				inUse[l.Root] = inUse[l.Root] || !other.expired(t)
+			}
+		}
+		n.goDo(func(context.Context) {
+			var errs []error
+			for _, l := range inputs(j.id, j.manifest) {
+				if !inUse[l.Root] {
+					errs = append(errs, n.fetch.drop(l.Root))
+				}
+			}
+			if err := errors.Join(append(errs, n.cfg.Data.ReleaseFor(j.id.String()))...); err != nil {
+				n.log.Warn("release a job's data", "job", j.id, "err", err)
+			}
+		})
+	}
+}
+
+// drop removes a root's content from the working directory.
+func (f *fetcher) drop(root cid.Cid) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.busy, root)
+	return os.RemoveAll(f.path(root))
+}
