@@ -1,10 +1,11 @@
 // Package exchange fetches content from peers into a chunkstore and serves what
 // the store lets peers have.
 //
-// A stream named Protocol carries requests and answers, one after the other. A
-// request is the number of chunks wanted (1 to MaxBatch) and their CIDs, each
-// behind its length; the answer has for each of them, in order, its size plus one
-// and its bytes, or 0 where it is not served here. All numbers are uvarints.
+// A stream named Protocol carries requests and their answers, in order. A request is
+// the number of chunks wanted (1 to MaxBatch) and their CIDs, each behind its
+// length; the answer has for each of them, in order, its size plus one and its
+// bytes, or 0 where it is not served here. All numbers are uvarints. One request may
+// wait while another is answered, and is made then, so that the sender never waits.
 //
 // Fetch walks a DAG level by level, so that the leaves of a large file are asked
 // for in wide batches, from several sources at once out of one queue. A source
@@ -49,7 +50,7 @@ const (
 	stealAfter = 2 * time.Second  // a chunk may be asked of another source as well
 	maxSources = 8                // that are asked at a time
 	maxHints   = 64               // sources of a fetch
-	perSource  = 2                // streams
+	perSource  = 3                // streams
 	others     = 8                // chunks that the fallback fetches at a time
 	window     = 4096             // chunks in a queue
 	maxFetched = 1 << 22
@@ -112,25 +113,55 @@ func New(cfg Config) *Exchange {
 
 // Serve answers a peer's requests until the stream ends or falls silent.
 func (x *Exchange) Serve(_ workunits.NodeID, s Stream) {
-	if err := x.serve(s); err != nil {
-		_ = s.Reset() // it failed already
-		return
+	requests, stop := make(chan []cid.Cid), make(chan struct{})
+	var group sync.WaitGroup
+	var ended error
+	group.Go(func() {
+		defer close(requests)
+		ended = receive(s, requests, stop)
+	})
+	err := x.serve(s, requests)
+	close(stop)
+	if err == nil {
+		group.Wait() // the requests have ended
+		err = ended
 	}
-	_ = s.Close()
+	if err != nil {
+		_ = s.Reset() // it failed already
+	} else {
+		_ = s.Close()
+	}
+	group.Wait()
 }
 
-func (x *Exchange) serve(s Stream) error {
-	r, w := bufio.NewReader(s), bufio.NewWriterSize(s, 64<<10)
+// receive reads requests until the stream ends.
+func receive(s Stream, requests chan<- []cid.Cid, stop <-chan struct{}) error {
+	r := bufio.NewReader(s)
 	for {
-		if err := s.SetDeadline(time.Now().Add(idleTime)); err != nil {
-			return err
-		}
 		wanted, err := readRequest(r)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		select {
+		case requests <- wanted:
+		case <-stop:
+			return nil
+		}
+	}
+}
+
+func (x *Exchange) serve(s Stream, requests <-chan []cid.Cid) error {
+	w := bufio.NewWriterSize(s, 64<<10)
+	for {
+		if err := s.SetDeadline(time.Now().Add(idleTime)); err != nil {
+			return err
+		}
+		wanted, ok := <-requests
+		if !ok {
+			return nil
 		}
 		for _, c := range wanted {
 			if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
@@ -235,8 +266,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// readAnswer reads one chunk of an answer; nil if the peer does not serve it.
-func readAnswer(r *bufio.Reader) ([]byte, error) {
+// readAnswer reads one chunk of an answer into buf, which grows as need be; nil if
+// the peer does not serve it.
+func readAnswer(r *bufio.Reader, buf *[]byte) ([]byte, error) {
 	n, err := readUvarint(r)
 	if err != nil {
 		return nil, noEOF(err)
@@ -247,7 +279,13 @@ func readAnswer(r *bufio.Reader) ([]byte, error) {
 	if n-1 > chunkstore.MaxBlock {
 		return nil, fmt.Errorf("chunk of %d bytes: %w", n-1, errProtocol)
 	}
-	data := make([]byte, n-1)
+	if uint64(cap(*buf)) < n-1 {
+		*buf = make([]byte, n-1)
+	}
+	data := (*buf)[: n-1 : n-1]
+	if data == nil {
+		data = []byte{} // an empty chunk is no missing one
+	}
 	_, err = io.ReadFull(r, data)
 	return data, noEOF(err)
 }

@@ -283,6 +283,8 @@ func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 }
 
 // source fetches batches from one peer over one stream until it has nothing more.
+// The next batch is asked for before the one before it is read, so that the peer
+// always has something to send.
 func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
 	batch := q.take(ctx, n)
 	if len(batch) == 0 {
@@ -299,22 +301,37 @@ func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	r, w := bufio.NewReaderSize(s, 64<<10), bufio.NewWriter(s)
-	for len(batch) > 0 {
+	l := &line{f: f, n: n, q: q, s: s, r: bufio.NewReaderSize(s, 64<<10), w: bufio.NewWriter(s)}
+	err = l.ask(batch)
+	for err == nil && len(batch) > 0 {
 		asked = time.Now()
-		left, err := f.batch(ctx, s, r, w, n, q, batch)
+		next := q.more(n)
+		if len(next) > 0 {
+			err = l.ask(next)
+		}
+		var left []cid.Cid
+		if err == nil {
+			left, err = l.read(ctx, batch)
+		} else {
+			left = batch
+		}
 		q.giveBack(n, left)
 		if err != nil {
 			if len(left) == len(batch) {
 				f.lose(ctx, n, asked)
 			}
-			_ = s.Reset()
-			return
-		}
-		if f.x.isBanned(n) {
+			q.giveBack(n, next)
 			break
 		}
-		batch = q.take(ctx, n)
+		if batch = next; len(batch) == 0 && !f.x.isBanned(n) {
+			if batch = q.take(ctx, n); len(batch) > 0 {
+				err = l.ask(batch)
+			}
+		}
+	}
+	if err != nil {
+		_ = s.Reset()
+		return
 	}
 	_ = s.Close()
 }
@@ -330,23 +347,34 @@ func (f *fetch) lose(ctx context.Context, n workunits.NodeID, asked time.Time) {
 	f.gone[n] = true
 }
 
-// batch asks for chunks and stores the answer. It returns those that did not come.
-func (f *fetch) batch(
-	ctx context.Context, s Stream, r *bufio.Reader, w *bufio.Writer, n workunits.NodeID, q *queue, list []cid.Cid,
-) (left []cid.Cid, err error) {
-	if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
-		return list, err
+// line is one stream to a source.
+type line struct {
+	f   *fetch
+	n   workunits.NodeID
+	q   *queue
+	s   Stream
+	r   *bufio.Reader
+	w   *bufio.Writer
+	buf []byte // of the chunk that is read now
+}
+
+// ask requests chunks.
+func (l *line) ask(list []cid.Cid) error {
+	if err := l.s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+		return err
 	}
-	if err := writeRequest(w, list); err != nil {
-		return list, err
-	}
+	return writeRequest(l.w, list)
+}
+
+// read stores the answer to a request. It returns the chunks that did not come.
+func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err error) {
 	for i, c := range list {
-		if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+		if err := l.s.SetDeadline(time.Now().Add(blockTime)); err != nil {
 			return append(left, list[i:]...), err
 		}
-		data, err := readAnswer(r)
+		data, err := readAnswer(l.r, &l.buf)
 		if errors.Is(err, errProtocol) {
-			f.x.ban(n)
+			l.f.x.ban(l.n)
 		}
 		if err != nil {
 			return append(left, list[i:]...), err
@@ -355,7 +383,7 @@ func (f *fetch) batch(
 			left = append(left, c)
 			continue
 		}
-		if err := f.arrived(ctx, n, q, c, data); err != nil {
+		if err := l.f.arrived(ctx, l.n, l.q, c, data); err != nil {
 			return append(left, list[i:]...), err
 		}
 	}

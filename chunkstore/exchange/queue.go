@@ -70,6 +70,17 @@ func (q *queue) take(ctx context.Context, n workunits.NodeID) []cid.Cid {
 	}
 }
 
+// more is take without waiting, and without what others are asked for.
+func (q *queue) more(n workunits.NodeID) []cid.Cid {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.todo) <= q.workers {
+		return nil // the end is shared out as the sources come to it
+	}
+	batch, _ := q.next(n, time.Now())
+	return batch
+}
+
 // next is the next batch for a source, else how long it may wait for one. The
 // lock is held.
 func (q *queue) next(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait time.Duration) {
