@@ -192,6 +192,10 @@ func TestTwoLevels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Kubo 0.41.0's, as in testdata/cids.txt but for --chunker size-16.
+	if want := "bafyb4ichhwinepzojf4lgv3o7eo3vavzomydss76le6hcssvoxdcer2vey"; root.Cid().String() != want {
+		t.Errorf("%s, want %s", root.Cid(), want)
+	}
 	var widths []int
 	for _, l := range root.Links() {
 		b, err := s.Get(t.Context(), l.Cid)
