@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -372,11 +373,17 @@ func (d *demo) countLies(accepted map[string]bool) (told, believed int, err erro
 // clean ends every process and removes the directory.
 func (d *demo) clean() error {
 	var err error
+	var group sync.WaitGroup // a tree of ten thousand files a node takes a while to remove
 	for _, n := range append([]*demoNode{d.publisher}, d.volunteers...) {
-		if n != nil {
-			err = errors.Join(err, n.stop())
+		if n == nil {
+			continue
+		}
+		err = errors.Join(err, n.stop())
+		if !d.keep {
+			group.Go(func() { _ = os.RemoveAll(n.dir) }) // tried again below
 		}
 	}
+	group.Wait()
 	if d.keep {
 		fmt.Fprintln(d.app.err, "left behind:", d.dir)
 		return err
