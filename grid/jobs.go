@@ -229,6 +229,9 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 	}
 	if j.steward != nil {
 		n.stepSteward(j, steward.Received{From: from, Msg: m})
+		if p, ok := m.(wire.Push); ok {
+			n.learnOwnOpenings(j, p.Segments)
+		}
 	} else {
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
 	}
@@ -313,7 +316,7 @@ func (n *Node) learnList(j *job, segments [][]byte) {
 		if err != nil {
 			continue
 		}
-		n.learnOpenings(j, s)
+		n.learnOpenings(j, s, false)
 		if s.Author != j.manifest.Publisher {
 			continue
 		}

@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -79,8 +80,9 @@ func (n *Node) readOpening(id workunits.JobID, body workunits.Body) {
 	}
 }
 
-// learnOpenings reads the openings of a segment that a steward said.
-func (n *Node) learnOpenings(j *job, s workunits.Segment) {
+// learnOpenings reads the openings of a segment that a steward said; with own set,
+// those of this node's commits alone.
+func (n *Node) learnOpenings(j *job, s workunits.Segment, own bool) {
 	if !j.listed(s.Author) || s.Job != j.id || s.Network != n.cfg.Network {
 		return
 	}
@@ -88,8 +90,20 @@ func (n *Node) learnOpenings(j *job, s workunits.Segment) {
 		if st.Kind != workunits.KindOpening {
 			continue
 		}
-		if body, err := st.Decode(); err == nil {
-			n.readOpening(j.id, body)
+		body, err := st.Decode()
+		if o, ok := body.(workunits.Opening); err == nil && ok && (!own || o.Commit.Author == n.self) {
+			n.readOpening(j.id, o)
+		}
+	}
+}
+
+// learnOwnOpenings reads what the steward machine has just taken into the ledger.
+// That checked the signatures.
+func (n *Node) learnOwnOpenings(j *job, segments [][]byte) {
+	for _, raw := range segments {
+		s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+		if err == nil && bytes.Equal(j.ledger.Segment(workunits.Ref{Author: s.Author, Seq: s.Seq}), raw) {
+			n.learnOpenings(j, s, true)
 		}
 	}
 }
