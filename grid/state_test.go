@@ -55,11 +55,11 @@ func TestMigrations(t *testing.T) {
 				if err := s.addJob(id, []byte("m")); err != nil {
 					t.Error(err)
 				}
-				if err := s.endJob(id, 7); err != nil {
+				if err := s.endJob(id, 5, 7); err != nil {
 					t.Error(err)
 				}
 				list, err := s.jobs()
-				if err != nil || len(list) != 1 || list[0].credit != 7 || !list[0].ended {
+				if err != nil || len(list) != 1 || list[0].credit != 7 || list[0].ended != 5 {
 					t.Errorf("jobs %+v, %v", list, err)
 				}
 				if err := s.close(); err != nil {
