@@ -134,9 +134,9 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = fmt.Errorf("%w: end the node that uses %s, or use another directory", ErrInUse, dir)
+	if err := lockFile(f); err != nil {
+		if errors.Is(err, ErrInUse) {
+			err = fmt.Errorf("%w: end the node that uses %s, or use another directory", err, dir)
 		}
 		return nil, errors.Join(err, f.Close())
 	}
