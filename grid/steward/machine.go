@@ -36,6 +36,8 @@ const (
 	leaseGrace   = 10_000 // beyond the time that the units should take
 	announceTime = 15_000
 	announceLife = 120_000
+
+	headEvery = 16 // accepted units, at least, from head to head
 )
 
 type (
@@ -161,7 +163,7 @@ type Machine struct {
 	accepted map[uint32]bool // as told in events
 	failed   map[uint32]bool
 	heads    map[workunits.Digest]*headSeen
-	topHead  workunits.Digest // set root of the last co-signed head
+	topHead  workunits.Digest // id of the last co-signed head
 	headAt   int              // accepted units at the last own head
 	sealing  bool
 

@@ -103,16 +103,14 @@ func (m *Machine) readHead(author node, h workunits.Head) {
 	if !m.book.Listed(author) {
 		return
 	}
-	seen := m.heads[h.Set]
+	seen := m.heads[h.ID()]
 	if seen == nil {
 		seen = &headSeen{head: h, by: map[node]bool{}}
-		m.heads[h.Set] = seen
+		m.heads[h.ID()] = seen
 	}
-	if seen.head.Stakes == h.Stakes {
-		seen.by[author] = true
-	}
-	if seen.by[m.self] && len(seen.by) > 1 {
-		m.topHead = h.Set
+	seen.by[author] = true
+	if seen.by[m.self] && (len(seen.by) > 1 || m.publisher()) {
+		m.topHead = h.ID()
 	}
 	if author == m.self {
 		m.headAt = m.book.Counts()[verdict.Accepted]
@@ -427,7 +425,7 @@ func (m *Machine) cosign() {
 			continue // not here yet
 		}
 		h.checked = true
-		if b.Head(h.head.Logs).Stakes == h.head.Stakes {
+		if slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
 			m.say = append(m.say, h.head)
 		}
 	}
@@ -435,7 +433,8 @@ func (m *Machine) cosign() {
 		return
 	}
 	n := m.book.Counts()[verdict.Accepted]
-	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(int(m.Manifest.Units)/8, m.headAt/8, 1)) {
+	// Each head costs as much as what it is over: let them grow together.
+	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(m.headAt/4, headEvery)) {
 		m.headAt = n
 		m.say = append(m.say, m.book.Head(m.ledger.Heads()))
 	}

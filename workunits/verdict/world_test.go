@@ -204,7 +204,7 @@ func (w *world) shuffled(r *rand.Rand) *verdict.Book {
 
 // fingerprint is all that a book says.
 func (w *world) fingerprint(b *verdict.Book) string {
-	s := fmt.Sprintf("%v\n%v\n%v\n%v %d %d", b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
+	s := fmt.Sprintf("%v %v\n%v\n%v\n%v %d %d", b.Digest(), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
 	for u := range w.manifest.Units {
 		s += fmt.Sprintf("\n%+v", b.Unit(u))
 	}
