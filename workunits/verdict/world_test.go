@@ -19,6 +19,7 @@ type world struct {
 	ledger   *ledger.Ledger
 	nodes    map[string]*author
 	entries  []ledger.Entry
+	chainLen uint32
 }
 
 type author struct {
@@ -54,7 +55,7 @@ func newWorld(change func(*workunits.Manifest)) *world {
 	if err != nil {
 		panic(err)
 	}
-	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{}}
+	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{}, chainLen: chainLen}
 	var list []workunits.Steward
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		list = append(list, workunits.Steward{Node: idOf(name)})
@@ -65,9 +66,9 @@ func newWorld(change func(*workunits.Manifest)) *world {
 
 func (w *world) node(who string) *author {
 	if w.nodes[who] == nil {
-		n := &author{ledger.NewAuthor(keyOf(who), w.ledger), workunits.NewChain(seedOf(who), chainLen), map[workunits.Ref]uint32{}}
+		n := &author{ledger.NewAuthor(keyOf(who), w.ledger), workunits.NewChain(seedOf(who), w.chainLen), map[workunits.Ref]uint32{}}
 		w.nodes[who] = n
-		w.say(who, workunits.Identity{Arch: "amd64", Anchor: n.chain.Value(0), Length: chainLen})
+		w.say(who, workunits.Identity{Arch: "amd64", Anchor: n.chain.Value(0), Length: w.chainLen})
 	}
 	return w.nodes[who]
 }
