@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/compare"
 	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -45,9 +46,13 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 	case workunits.Head:
 		m.readHead(e.Author, b)
 	case workunits.Fault:
-		m.accused[b.Against] = m.accused[b.Against] || own
+		m.accused[b.Against] = m.accused[b.Against] || own && b.Name != workunits.FaultWrong
 	case workunits.Comparison:
 		m.compared[b.Unit] = true
+		if own {
+			b.Equal = false
+			m.answers[b] = true
+		}
 	case workunits.StorageReceipt:
 		if own && b.Job {
 			m.content = contentHere
@@ -174,6 +179,7 @@ func (m *Machine) unit(u uint32) {
 			m.event("disputed", node{}, u, "")
 		}
 	}
+	m.compare(u, v)
 	if v.Agreed() {
 		m.store(u, v)
 	}
@@ -187,6 +193,25 @@ func (m *Machine) unit(u uint32) {
 	if v.State == verdict.Failed && !m.failed[u] {
 		m.failed[u] = true
 		m.event("failed", node{}, u, "")
+	}
+}
+
+// compare answers whether results that differ agree within the job's tolerance.
+// Only results that came beside statements can be compared.
+func (m *Machine) compare(u uint32, v verdict.Unit) {
+	if !m.isActive() {
+		return
+	}
+	for _, p := range v.Compare {
+		c := workunits.Comparison{Program: m.Manifest.Policy.Compare.ID(), Unit: u, A: p[0], B: p[1]}
+		a, b := m.blocks[c.A], m.blocks[c.B]
+		if m.answers[c] || a == nil || b == nil {
+			continue
+		}
+		m.answers[c] = true
+		equal, err := compare.Outcomes(a, b, m.Manifest.Policy.Compare)
+		c.Equal = equal && err == nil
+		m.say = append(m.say, c)
 	}
 }
 
@@ -398,7 +423,11 @@ func (m *Machine) reveal() {
 // blame states the faults that the verdicts imply.
 func (m *Machine) blame() {
 	for _, n := range m.book.BurnedNodes() {
-		if m.accused[n] || !m.isActive() {
+		said := slices.ContainsFunc(m.say, func(b workunits.Body) bool {
+			f, ok := b.(workunits.Fault)
+			return ok && f.Against == n && f.Name == workunits.FaultWrong
+		})
+		if said || n == m.self || !m.isActive() || !m.book.Stale(n, m.self) {
 			continue
 		}
 		f := workunits.Fault{Name: workunits.FaultWrong, Against: n}
@@ -407,7 +436,7 @@ func (m *Machine) blame() {
 				f.Unit = known.Units[0]
 			}
 		}
-		m.accuse(f)
+		m.say = append(m.say, f)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
@@ -32,9 +33,15 @@ const chainLen = 64
 
 func seedOf(name string) [32]byte { return workunits.Sum([]byte("verdict test " + name)) }
 
+var keys sync.Map // by name; making one takes long
+
 func keyOf(name string) ed25519.PrivateKey {
-	seed := seedOf(name)
-	return ed25519.NewKeyFromSeed(seed[:])
+	k, ok := keys.Load(name)
+	if !ok {
+		seed := seedOf(name)
+		k, _ = keys.LoadOrStore(name, ed25519.NewKeyFromSeed(seed[:]))
+	}
+	return k.(ed25519.PrivateKey)
 }
 
 func idOf(name string) workunits.NodeID { return workunits.NodeIDOf(keyOf(name)) }
