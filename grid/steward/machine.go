@@ -216,9 +216,19 @@ func New(c Config) *Machine {
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
 	m.book = verdict.New(c.Job, c.Manifest)
-	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) { m.read(e) })
+	// Verdicts are worked out once, when all is read.
+	named := map[uint32]bool{}
+	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) {
+		for _, u := range m.book.Learn(e) {
+			named[u] = true
+		}
+		m.derive(e)
+	})
 	for _, f := range m.ledger.Forks() {
 		m.book.Forked(f.Author)
+	}
+	for u := range named {
+		m.want(u)
 	}
 	return m
 }

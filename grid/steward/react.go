@@ -15,6 +15,19 @@ import (
 // ledger. It says nothing, so that a restart can replay history through it.
 func (m *Machine) read(e ledger.Entry) []uint32 {
 	units := m.book.Apply(e)
+	m.derive(e)
+	for _, u := range units {
+		if e.Kind == workunits.KindCommit { // things move: wait from here
+			delete(m.wanting, u)
+			delete(m.lacking, u)
+		}
+		m.want(u)
+	}
+	return units
+}
+
+// derive keeps what the machine knows beside the book. It asks for no verdict.
+func (m *Machine) derive(e ledger.Entry) {
 	own := e.Author == m.self
 	switch b := e.Body.(type) {
 	case workunits.Amendment:
@@ -58,14 +71,6 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 			m.content = contentHere
 		}
 	}
-	for _, u := range units {
-		if e.Kind == workunits.KindCommit { // things move: wait from here
-			delete(m.wanting, u)
-			delete(m.lacking, u)
-		}
-		m.want(u)
-	}
-	return units
 }
 
 // want keeps the list of units that want a further copy.

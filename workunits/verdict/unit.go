@@ -117,15 +117,15 @@ func (b *Book) judge(u uint32) {
 	}
 }
 
-// all lists every valid copy of a unit in a fixed order, one for a volunteer and
-// way to execute: its first in its log that is not lost. Burned and forked volunteers' copies are
-// among them.
+// all lists every valid copy of a unit in a fixed order, one for each life of a
+// volunteer and way to execute: its first in its log that is not lost. Copies of
+// burned lives and forked volunteers are among them.
 func (b *Book) all(u uint32) []copyOf {
 	list := make([]copyOf, 0, 4)
 	for _, c := range b.look(u).commits {
 		k, ok := b.copy(u, c)
 		if ok && !slices.ContainsFunc(list, func(o copyOf) bool {
-			return o.by == c.by && o.grant.body.Canonical == c.grant.body.Canonical
+			return o.life == c.life && o.grant.body.Canonical == c.grant.body.Canonical
 		}) {
 			list = append(list, k)
 		}
@@ -243,7 +243,8 @@ func (b *Book) counting(all []copyOf, round int) (list []copyOf, canonical bool)
 	}
 	list = make([]copyOf, 0, len(all))
 	for _, k := range all {
-		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && k.grant.body.Canonical == canonical {
+		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && k.grant.body.Canonical == canonical &&
+			!slices.ContainsFunc(list, func(o copyOf) bool { return o.by == k.by }) {
 			list = append(list, k)
 		}
 	}
