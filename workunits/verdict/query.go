@@ -125,7 +125,7 @@ func (c *commit) givenUp() bool {
 // opensUnit reports whether the commit's copy of a unit is open.
 func (c *commit) opensUnit(u uint32) bool {
 	i, named := slices.BinarySearch(c.body.Units, u)
-	return named && c.opened != nil && c.opened[i].first != nil
+	return named && i < len(c.opened) && c.opened[i].first != nil
 }
 
 // Supporters lists the commits with open copies that agree on the unit's result.
@@ -170,10 +170,10 @@ func (b *Book) Digest() workunits.Digest {
 	h := blake3.New(len(digest{}), nil)
 	for u := range b.manifest.Units {
 		if b.look(u).named {
-			fmt.Fprintf(h, "%d %+v\n", u, b.Unit(u).shown())
+			_, _ = fmt.Fprintf(h, "%d %+v\n", u, b.Unit(u).shown())
 		}
 	}
-	fmt.Fprintf(h, "%x %v %v %v %d %d", workunits.Encode(b.Stakes()), b.Faults(), b.list, b.Counts(), b.copies, b.Expired())
+	_, _ = fmt.Fprintf(h, "%x %v %v %v %d %d", workunits.Encode(b.Stakes()), b.Faults(), b.list, b.Counts(), b.copies, b.Expired())
 	return digest(h.Sum(nil))
 }
 

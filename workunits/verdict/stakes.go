@@ -249,7 +249,7 @@ func (b *Book) Bound() Bound {
 	var units, copies int
 	bound := Bound{Conditional: true}
 	for _, a := range b.authors {
-		bound.Conditional = bound.Conditional && !(len(a.lives) > 0 && (a.trusted || a.history > 0))
+		bound.Conditional = bound.Conditional && (len(a.lives) == 0 || !a.trusted && a.history == 0)
 	}
 	for u := range b.manifest.Units {
 		if b.look(u).state != Accepted {

@@ -1,7 +1,6 @@
 package verdict_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -169,7 +168,7 @@ func TestLives(t *testing.T) {
 			t.Fatalf("a stale copy counts: %+v", v)
 		}
 		w.say("s1", workunits.Fault{Name: workunits.FaultWrong, Against: idOf("v1")})
-		w.keep(w.execute("s1", "v1", 7, fmt.Sprint("x")))
+		w.keep(w.execute("s1", "v1", 7, "x"))
 		if v := w.book().Unit(7); (v.Copies == 1) != (life < 2) {
 			t.Fatalf("life %d: %+v", life+1, v)
 		}

@@ -147,7 +147,7 @@ func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 		return k, false
 	}
 	k.commit = c
-	if c.opened != nil && c.opened[i].first != nil {
+	if i < len(c.opened) && c.opened[i].first != nil {
 		o := &c.opened[i]
 		k.open, k.digest, k.first, k.class = true, o.digest, o.first, o.digest
 	}
@@ -394,7 +394,7 @@ func (b *Book) result(u uint32, k copyOf) workunits.Result {
 // opens reports whether the opening fits the commit's copy of the unit.
 func (c *commit) opens(u uint32, at *ref) bool {
 	i, named := slices.BinarySearch(c.body.Units, u)
-	return named && c.opened != nil && (c.opened[i].first == at || slices.Contains(c.opened[i].more, at))
+	return named && i < len(c.opened) && (c.opened[i].first == at || slices.Contains(c.opened[i].more, at))
 }
 
 func (b *Book) failing(v Unit) Unit {
