@@ -36,6 +36,12 @@ bin/apps/search.wasm:
 	@mkdir -p $(@D)
 	GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o $@ ./workunits/apps/search
 
+# Without cgo the engine is wazero. Compiling is all that is checked here.
+.PHONY: cross
+cross: ## bin/talka compiles for macOS and Windows, too
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/talka
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/talka
+
 .PHONY: apps
 apps: ## Rebuild the committed .wasm files of the C programs (clang, lld, wasi-libc)
 	bash workunits/apps/build.sh

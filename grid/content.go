@@ -20,6 +20,9 @@ func roots(m workunits.Manifest) []cid.Cid {
 	if m.Table != nil {
 		list = append(list, m.Table.Cid)
 	}
+	if m.Reduce != nil {
+		list = append(list, m.Reduce.Program.Cid)
+	}
 	for _, in := range m.Inputs {
 		list = append(list, in.Cid.Cid)
 	}

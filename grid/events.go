@@ -19,7 +19,11 @@ type eventLog struct {
 	closed bool
 }
 
-func newEventLog() *eventLog { return &eventLog{first: 1, wake: make(chan struct{})} }
+// newEventLog makes an empty log. Its numbers begin with the time, so that they
+// ascend over the node's lives and whoever resumes misses nothing.
+func newEventLog(now time.Time) *eventLog {
+	return &eventLog{first: uint64(now.UnixMicro()), wake: make(chan struct{})}
+}
 
 func (l *eventLog) add(e Event) {
 	e.Time = time.Now()
@@ -47,11 +51,16 @@ func (l *eventLog) close() {
 }
 
 // after returns the events numbered above seq, and what to wait for if there are
-// none.
+// none. A number that this log has not reached is of a life with another clock:
+// all events are above it.
 func (l *eventLog) after(seq uint64) (events []Event, wake <-chan struct{}, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if from := max(seq+1, l.first); from < l.first+uint64(len(l.ring)) {
+	next := l.first + uint64(len(l.ring))
+	if seq >= next {
+		seq = 0
+	}
+	if from := max(seq+1, l.first); from < next {
 		events = append(events, l.ring[from-l.first:]...)
 	}
 	return events, l.wake, l.closed

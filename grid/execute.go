@@ -16,8 +16,12 @@ import (
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
-// inputTime bounds the wait for a unit's program and inputs.
-const inputTime = 5 * time.Minute
+// inputTime bounds the wait for a unit's program and inputs; those of a second
+// stage are as many as its job has units.
+const (
+	inputTime = 5 * time.Minute
+	stageTime = 50 * time.Millisecond // more for each
+)
 
 // execute starts a copy; the volunteer machine hears how it ended.
 func (n *Node) execute(r volunteer.Run) {
@@ -77,10 +81,14 @@ func voidReason(ctx context.Context, err error) workunits.VoidReason {
 
 // task gathers what the sandbox needs for a copy.
 func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, dir string) (sandbox.Task, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	program, wait := m.Program.Cid, inputTime
+	if m.Reduces(r.Unit) {
+		program, wait = m.Reduce.Program.Cid, wait+time.Duration(m.Units)*stageTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrTimeout)
 	defer cancel()
 	t := sandbox.Task{
-		ProgramID: workunits.Sum(m.Program.Cid.Bytes()), Dir: dir, Env: m.Env, Canonical: r.Canonical,
+		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, "run"), Env: m.Env, Canonical: r.Canonical,
 		Limits: sandbox.Limits{
 			Memory: m.Limits.Memory, Output: m.Limits.Output, Files: m.Limits.Files, Log: m.Limits.Log,
 			Wall: time.Duration(m.Limits.Wall) * time.Millisecond, CPU: time.Duration(m.Limits.CPU) * time.Millisecond,
@@ -88,7 +96,12 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		Seed: workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
 	}
 	var err error
-	if t.Program, err = n.fetch.file(ctx, m.Program.Cid, r.Hints); err != nil {
+	if t.Program, err = n.fetch.file(ctx, program, r.Hints); err != nil {
+		return t, err
+	}
+	if m.Reduces(r.Unit) {
+		t.Args = m.UnitArgs(r.Unit, nil)
+		t.Inputs, err = n.stageInputs(ctx, m, r, dir)
 		return t, err
 	}
 	var row map[string]string
@@ -103,7 +116,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		}
 		row = table[r.Unit]
 	}
-	t.Args = m.UnitArgs(r.Unit, row)
+	t.Args, t.Stdin = m.UnitArgs(r.Unit, row), m.Stdin
 	for _, in := range m.Inputs {
 		path, err := n.fetch.file(ctx, in.Cid.Cid, r.Hints)
 		if err != nil {
@@ -114,7 +127,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		}
 		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: path})
 	}
-	return t, os.MkdirAll(dir, 0o700)
+	return t, nil
 }
 
 // pack turns what a run left on disk into its outcome's record. Files that do not

@@ -40,7 +40,7 @@ const (
 	JobCancelled JobState = "cancelled"
 )
 
-// UnitCounts counts a job's units; Open, Running, Accepted and Failed add up to
+// UnitCounts counts a job's units without its second stage; Open, Running, Accepted and Failed add up to
 // Total. A running unit has a copy granted or under verification.
 type UnitCounts struct {
 	Total    int `json:"total"`
@@ -50,6 +50,18 @@ type UnitCounts struct {
 	Failed   int `json:"failed"`
 }
 
+// StageState is how far the second stage of a job is.
+type StageState string
+
+// The states of a second stage. It waits until all units are accepted, and fails
+// with them.
+const (
+	StageWaiting  StageState = "waiting"
+	StageRunning  StageState = "running"
+	StageAccepted StageState = "accepted"
+	StageFailed   StageState = "failed"
+)
+
 // JobInfo is what a node knows of a job.
 type JobInfo struct {
 	Job               workunits.JobID     `json:"job"`
@@ -57,7 +69,8 @@ type JobInfo struct {
 	Project           workunits.ProjectID `json:"project"`
 	State             JobState            `json:"state"`
 	Units             UnitCounts          `json:"units"`
-	Copies            int                 `json:"copies"` // committed
+	Reduce            StageState          `json:"reduce,omitempty"` // empty without a second stage
+	Copies            int                 `json:"copies"`           // committed
 	CopiesPerAccepted float64             `json:"copies_per_accepted"`
 	Stewards          []workunits.NodeID  `json:"stewards"`   // the succession list
 	Volunteers        int                 `json:"volunteers"` // that committed
@@ -74,9 +87,11 @@ type FaultInfo struct {
 	Units int                 `json:"units"` // wrong copies
 }
 
-// UnitResult is an accepted result, or the reason why there is none.
+// UnitResult is an accepted result, or the reason why there is none. The second
+// stage is the unit after the last.
 type UnitResult struct {
 	Unit    uint32
+	Reduce  bool // the second stage
 	Failed  bool
 	Outcome workunits.Outcome // decoded; files by CID are in the node's store
 }
@@ -98,7 +113,7 @@ type ProjectInfo struct {
 
 // Event is something that happened on this node, for people to follow.
 type Event struct {
-	Seq  uint64           `json:"seq"` // ascending from 1 while the node runs
+	Seq  uint64           `json:"seq"` // ascending, over restarts of the node too
 	Time time.Time        `json:"time"`
 	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "burned", "expired", "voided", "joined", ...
 	Job  workunits.JobID  `json:"job,omitzero"`

@@ -77,6 +77,7 @@ type Config struct {
 	Arch      string // what executes here, as "amd64"
 	Canonical bool   // the executor can make NaNs canonical
 	Slots     int    // units at a time
+	Percent   int    // of its time that each may work; 0: all
 	Memory    uint64 // bytes for one unit
 	Steward   bool   // look after others' jobs when asked
 	Trust     []workunits.ProjectID
@@ -123,7 +124,8 @@ type answer struct {
 	wire.Answer
 }
 
-// New opens the node's state and brings its jobs back.
+// New opens the node's state and brings its jobs back. Run gives back what it
+// opened; without Run, Close does.
 func New(cfg Config) (*Node, error) {
 	db, err := openState(filepath.Join(cfg.Dir, "state.db"))
 	if err != nil {
@@ -135,7 +137,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
 		inbox: make(chan func(), 1024), done: make(chan struct{}),
-		events: newEventLog(), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
+		events: newEventLog(time.Now()), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
 		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{},
 		runs: map[volunteer.Task]context.CancelFunc{}, watchers: map[chan struct{}]bool{},
 		answers: map[workunits.JobID]chan answer{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
@@ -186,6 +188,14 @@ func (n *Node) Run(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, cerr)
+}
+
+// Close gives back what New opened. It is for a node that does not run, and does
+// nothing after Run.
+func (n *Node) Close() error {
+	n.stop()
+	n.wait.Wait()
+	return n.db.close()
 }
 
 // maxDrain bounds how many inputs share one transaction.

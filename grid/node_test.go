@@ -2,10 +2,16 @@ package grid
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
 func testManifest(program workunits.Link, units uint32) workunits.Manifest {
@@ -157,5 +163,89 @@ func BenchmarkEmptyUnits(b *testing.B) {
 				b.ReportMetric(1000/time.Since(begun).Seconds(), "units/s")
 			}
 		})
+	}
+}
+
+// TestCloseWithoutRun: what New opened can be given back, and opened again.
+func TestCloseWithoutRun(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	m := c.start(Config{})
+	m.stop()
+	cfg := m.cfg
+	for range 2 {
+		n, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := n.db.db.PingContext(testContext(t)); err == nil {
+			t.Error("the database is open after Close")
+		}
+	}
+}
+
+// tree reports what a unit sees, so that tests can compare it.
+type treeProgram struct{}
+
+func (treeProgram) Run(ctx context.Context, t sandbox.Task, f func(int)) (sandbox.Report, error) {
+	r, err := goProgram{}.Run(ctx, t, f)
+	if err != nil || len(t.Inputs) == 0 {
+		return r, err
+	}
+	text := fmt.Sprintln(t.Args)
+	err = filepath.WalkDir(t.Inputs[0].Host, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		name, _ := filepath.Rel(t.Inputs[0].Host, path)
+		text += fmt.Sprintf("%s: %q\n", filepath.ToSlash(name), b)
+		return err
+	})
+	return r, errors.Join(err, os.WriteFile(r.Stdout, []byte(text), 0o600))
+}
+func (treeProgram) Pause()  {}
+func (treeProgram) Resume() {}
+
+// TestSecondStage runs one on nodes that share no data: its volunteers fetch the
+// results of all units, and all see the same tree.
+func TestSecondStage(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub := c.start(Config{})
+	project, err := pub.NewProject("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		c.start(Config{Slots: 1, Steward: i < 2, Trust: []workunits.ProjectID{project}, Exec: treeProgram{}})
+	}
+	m := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 12)
+	m.Args = []string{"unit", "{unit}"}
+	m.Reduce = &workunits.Stage{Program: workunits.Link{Cid: pub.host.data.put([]byte("second program"))}, Args: []string{"all", "{unit}"}}
+	id, err := pub.Submit(ctx, m, progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := pub.WaitJob(ctx, id)
+	if err != nil {
+		t.Fatalf("%v: %+v", err, pub.Jobs())
+	}
+	if info.State != JobDone || info.Units.Total != 12 || info.Units.Accepted != 12 || info.Reduce != StageAccepted || info.CopiesPerAccepted != 2 {
+		t.Errorf("job ended as %+v", info)
+	}
+	var last UnitResult
+	if err := pub.Results(ctx, id, func(r UnitResult) error { last = r; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := "[all {unit}]\n"
+	for u := range 12 {
+		want += fmt.Sprintf("%06d/status: \"exit 0\\n\"\n%06d/stdout: \"[unit %d]\"\n", u, u, u)
+	}
+	if got := string(last.Outcome.Out.Data); !last.Reduce || last.Unit != 12 || got != want {
+		t.Errorf("the second stage, unit %d, saw\n%s\nwant\n%s", last.Unit, got, want)
 	}
 }

@@ -100,7 +100,7 @@ func (n *Node) resume() {
 }
 
 func (n *Node) setPolicy() {
-	p := volunteer.Policy{Slots: n.cfg.Slots, Memory: n.cfg.Memory}
+	p := volunteer.Policy{Slots: n.cfg.Slots, Percent: n.cfg.Percent, Memory: n.cfg.Memory}
 	if n.paused {
 		p.Slots = 0
 	}
@@ -220,17 +220,29 @@ func (n *Node) info(j *job) JobInfo {
 		info.Stewards = append(info.Stewards, s.Node)
 	}
 	info.Bound = bound(j.manifest)
+	if j.manifest.Reduce != nil {
+		info.Reduce = StageWaiting
+	}
 	if j.steward == nil {
 		info.Units.Open = int(n.seen[j.id].Open)
 		info.Units.Running = info.Units.Total - info.Units.Open
 		if j.ended {
 			info.State = JobDone
+			if info.Reduce != "" {
+				info.Reduce = StageAccepted
+			}
 			info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
 		}
 		return info
 	}
 	b := j.steward.Book()
 	c := b.Counts()
+	accepted := c[verdict.Accepted]
+	if info.Reduce != "" {
+		v := b.Unit(j.manifest.Units)
+		c[v.State]--
+		info.Reduce = stageState(b, v)
+	}
 	info.Units.Accepted, info.Units.Failed, info.Units.Running = c[verdict.Accepted], c[verdict.Failed], c[verdict.Pending]
 	info.Units.Open = c[verdict.Open]
 	if out := min(len(j.steward.Leases()), info.Units.Open); out > 0 {
@@ -244,8 +256,8 @@ func (n *Node) info(j *job) JobInfo {
 		info.Units.Running += granted
 	}
 	info.Copies, info.Volunteers, info.Expired = b.Copies(), len(b.Volunteers()), b.Expired()
-	if info.Units.Accepted > 0 {
-		info.CopiesPerAccepted = float64(info.Copies) / float64(info.Units.Accepted)
+	if accepted > 0 {
+		info.CopiesPerAccepted = float64(info.Copies) / float64(accepted)
 	}
 	for _, f := range b.Faults() {
 		info.Faults = append(info.Faults, FaultInfo{Node: f.Node, Name: f.Name, Units: len(f.Units)})
@@ -254,12 +266,25 @@ func (n *Node) info(j *job) JobInfo {
 	switch {
 	case b.Cancelled() != nil:
 		info.State = JobCancelled
-	case b.Done() && info.Units.Failed > 0:
+	case b.Done() && (info.Units.Failed > 0 || info.Reduce == StageFailed):
 		info.State = JobFailed
 	case b.Done():
 		info.State = JobDone
 	}
 	return info
+}
+
+func stageState(b *verdict.Book, v verdict.Unit) StageState {
+	_, ready := b.StageInputs()
+	switch {
+	case v.State == verdict.Accepted:
+		return StageAccepted
+	case v.State == verdict.Failed:
+		return StageFailed
+	case ready:
+		return StageRunning
+	}
+	return StageWaiting
 }
 
 // bound states the error bound that the job's verdicts vouch for.
@@ -287,9 +312,10 @@ func (n *Node) WaitJob(ctx context.Context, id workunits.JobID) (info JobInfo, e
 // the files of the result in the store. An error of yield ends it.
 func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitResult) error) error {
 	var total uint32
+	var reduces func(uint32) bool
 	if err := n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil && j.steward != nil {
-			total = j.manifest.Units
+			total, reduces = j.manifest.Total(), j.manifest.Reduces
 		}
 	}); err != nil {
 		return err
@@ -302,7 +328,7 @@ func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitR
 		if err := n.do(ctx, func() { v = n.jobs[id].steward.Book().Unit(u) }); err != nil {
 			return err
 		}
-		r := UnitResult{Unit: u, Failed: v.State == verdict.Failed}
+		r := UnitResult{Unit: u, Reduce: reduces(u), Failed: v.State == verdict.Failed}
 		if v.State == verdict.Accepted {
 			o, err := n.outcome(ctx, v.Result, v.Volunteers)
 			if err != nil {
@@ -335,15 +361,9 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (manifest []byte,
 
 // outcome brings a result with its files here and returns its record.
 func (n *Node) outcome(ctx context.Context, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
-	raw := n.db.record(r.Digest)
-	if raw == nil {
-		if err := n.cfg.Data.Fetch(ctx, r.Cid().Cid, hints, nil); err != nil {
-			return workunits.Outcome{}, err
-		}
-		var err error
-		if raw, err = n.cfg.Data.Record(ctx, r.Digest); err != nil {
-			return workunits.Outcome{}, err
-		}
+	raw, err := n.record(ctx, r.Digest, r.Cid().Cid, hints)
+	if err != nil {
+		return workunits.Outcome{}, err
 	}
 	o, err := workunits.ParseOutcome(raw)
 	if err != nil {
@@ -355,6 +375,17 @@ func (n *Node) outcome(ctx context.Context, r workunits.Result, hints []workunit
 		}
 	}
 	return o, nil
+}
+
+// record returns a record from the disk, or from those who have it under root.
+func (n *Node) record(ctx context.Context, d workunits.Digest, root cid.Cid, hints []workunits.NodeID) ([]byte, error) {
+	if raw := n.db.record(d); raw != nil {
+		return raw, nil
+	}
+	if err := n.cfg.Data.Fetch(ctx, root, hints, nil); err != nil {
+		return nil, err
+	}
+	return n.cfg.Data.Record(ctx, d)
 }
 
 // AddData adds a file or folder to the store and keeps it.

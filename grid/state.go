@@ -11,16 +11,22 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// schemaVersion is the version of the tables below.
-const schemaVersion = 1
+// migration brings the tables from one version to the next. Databases of version
+// 1 exist with and without the column that version 2 adds: where unless finds
+// a row there is nothing to change.
+type migration struct{ change, unless string }
 
-const schema = `
-CREATE TABLE jobs (job BLOB PRIMARY KEY, manifest BLOB NOT NULL, ended INTEGER NOT NULL DEFAULT 0, credit INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+// migrations are never edited; the version of a database is how many it has had.
+var migrations = []migration{
+	{change: `
+CREATE TABLE jobs (job BLOB PRIMARY KEY, manifest BLOB NOT NULL, ended INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE segments (id INTEGER PRIMARY KEY, job BLOB NOT NULL, raw BLOB NOT NULL);
 CREATE INDEX segments_job ON segments (job, id);
 CREATE TABLE records (digest BLOB PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE projects (project TEXT PRIMARY KEY, own INTEGER NOT NULL, trusted INTEGER NOT NULL) WITHOUT ROWID;
-`
+CREATE TABLE projects (project TEXT PRIMARY KEY, own INTEGER NOT NULL, trusted INTEGER NOT NULL) WITHOUT ROWID;`},
+	{change: `ALTER TABLE jobs ADD COLUMN credit INTEGER NOT NULL DEFAULT 0`,
+		unless: `SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'credit'`},
+}
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
 // their ledgers, small results, and its owner's projects. A write has reached
@@ -47,14 +53,37 @@ func (s *stateDB) migrate() error {
 	if err := s.db.QueryRowContext(context.Background(), "PRAGMA user_version").Scan(&v); err != nil {
 		return err
 	}
-	switch {
-	case v > schemaVersion:
-		return fmt.Errorf("written by a newer Talka (schema %d, this one knows %d): update Talka", v, schemaVersion)
-	case v == schemaVersion:
-		return nil
+	if v > len(migrations) {
+		return fmt.Errorf("written by a newer Talka (schema %d, this one knows %d): update Talka", v, len(migrations))
 	}
-	_, err := s.db.ExecContext(context.Background(), fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
-	return err
+	for ; v < len(migrations); v++ {
+		if err := s.migrateTo(v+1, migrations[v]); err != nil {
+			return fmt.Errorf("schema %d: %w", v+1, err)
+		}
+	}
+	return nil
+}
+
+// migrateTo makes one change and notes it, or does neither.
+func (s *stateDB) migrateTo(v int, m migration) error {
+	tx, err := s.db.BeginTx(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	there := 0
+	if m.unless != "" {
+		err = tx.QueryRowContext(context.Background(), "SELECT count(*) FROM ("+m.unless+")").Scan(&there)
+	}
+	if err == nil && there == 0 {
+		_, err = tx.ExecContext(context.Background(), m.change)
+	}
+	if err == nil {
+		_, err = tx.ExecContext(context.Background(), fmt.Sprintf("PRAGMA user_version = %d", v))
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
 }
 
 func (s *stateDB) close() error { return s.db.Close() }

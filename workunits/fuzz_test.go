@@ -143,6 +143,19 @@ func FuzzParseOutcome(f *testing.F) {
 	})
 }
 
+func FuzzParseStageInputs(f *testing.F) {
+	seed(f, "stage-inputs")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in, err := ParseStageInputs(b, 2)
+		if err != nil {
+			return
+		}
+		if again, _ := in.Encode(); !bytes.Equal(again, b) || len(in.Results) != 2 {
+			t.Errorf("%x becomes %x", b, again)
+		}
+	})
+}
+
 func FuzzStatement(f *testing.F) {
 	for _, b := range sampleBodies() {
 		f.Add(uint16(b.Kind()), Encode(b))

@@ -24,7 +24,7 @@ func genBody(kind Kind) *rapid.Generator[Body] {
 		case KindGrant:
 			return Grant{
 				To: genNode().Draw(t, "to"), Units: genUnits(1).Draw(t, "units"), Inputs: genDigest().Draw(t, "inputs"),
-				Lease: rapid.Uint64().Draw(t, "lease"), Custodians: rapid.SliceOfN(genNode(), 0, MaxCustodians).Draw(t, "custodians"),
+				Lease: rapid.Uint64Max(MaxLease).Draw(t, "lease"), Custodians: rapid.SliceOfN(genNode(), 0, MaxCustodians).Draw(t, "custodians"),
 				Arch: genWord().Draw(t, "arch"), Canonical: rapid.Bool().Draw(t, "canonical"),
 			}
 		case KindExpiry:

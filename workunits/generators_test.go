@@ -1,6 +1,7 @@
 package workunits
 
 import (
+	"fmt"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -47,7 +48,17 @@ func genUnits(low int) *rapid.Generator[[]uint32] {
 }
 
 func genPath() *rapid.Generator[string] {
-	return rapid.StringMatching(`[a-z.]{1,6}(/[a-zä ]{1,6}){0,3}`).Filter(ValidPath)
+	return rapid.StringMatching(`[a-z.]{1,6}(/[a-zä ]{1,6}){0,3}`).Filter(func(p string) bool {
+		return ValidPath(p) && !within(p, "out")
+	})
+}
+
+// genPaths makes up to 6 paths that stand beside each other.
+func genPaths() *rapid.Generator[[]string] {
+	return rapid.SliceOfNDistinct(genPath(), 0, 6, rapid.ID[string]).Filter(func(paths []string) bool {
+		_, _, found := overlap(paths)
+		return !found
+	})
 }
 
 func genResult() *rapid.Generator[Result] {
@@ -86,12 +97,18 @@ func genOutFile(path string) *rapid.Generator[OutFile] {
 func genOutcome() *rapid.Generator[Outcome] {
 	return rapid.Custom(func(t *rapid.T) Outcome {
 		o := Outcome{
-			How:  rapid.SampledFrom([]OutcomeKind{Exited, Trapped, OutputLimit}).Draw(t, "how"),
-			Code: rapid.Uint32().Draw(t, "code"),
-			Trap: rapid.StringN(0, -1, maxTrapLen).Draw(t, "trap"),
-			Out:  genOutFile("").Draw(t, "out"),
+			How: rapid.SampledFrom([]OutcomeKind{Exited, Trapped, OutputLimit}).Draw(t, "how"),
 		}
-		paths := rapid.SliceOfNDistinct(genPath(), 0, 6, rapid.ID[string]).Draw(t, "paths")
+		switch o.How {
+		case Exited:
+			o.Code = rapid.Uint32().Draw(t, "code")
+		case Trapped:
+			o.Trap = rapid.StringN(0, -1, maxTrapLen).Draw(t, "trap")
+		case OutputLimit:
+			return o
+		}
+		o.Out = genOutFile("").Draw(t, "out")
+		paths := genPaths().Draw(t, "paths")
 		slices.Sort(paths)
 		for _, p := range paths {
 			o.Files = append(o.Files, genOutFile(p).Draw(t, "file"))
@@ -122,16 +139,25 @@ func genManifest() *rapid.Generator[Manifest] {
 		m.Program = genLink().Draw(t, "program")
 		m.Units = rapid.Uint32Range(1, MaxUnits).Draw(t, "units")
 		m.Args = rapid.SliceOfN(word, 0, 5).Draw(t, "args")
-		m.Env = rapid.SliceOfN(word, 0, 5).Draw(t, "env")
+		m.Env = nil
+		for i := range rapid.IntRange(0, 5).Draw(t, "variables") {
+			m.Env = append(m.Env, fmt.Sprintf("V%d=%s", i, word.Draw(t, "value")))
+		}
 		m.Table = rapid.Ptr(genLink(), true).Draw(t, "table")
 		m.Inputs = nil
-		for _, p := range rapid.SliceOfNDistinct(genPath(), 0, 4, rapid.ID[string]).Draw(t, "paths") {
+		for _, p := range genPaths().Draw(t, "paths") {
 			m.Inputs = append(m.Inputs, Input{Path: p, Cid: genLink().Draw(t, "input"), PerUnit: rapid.Bool().Draw(t, "per unit")})
 		}
+		if len(m.Inputs) > 0 && rapid.Bool().Draw(t, "stdin") {
+			m.Stdin = m.Inputs[0].Path + "/part"
+		}
+		if m.Units <= MaxStageInputs && rapid.Bool().Draw(t, "two stages") {
+			m.Reduce = &Stage{Program: genLink().Draw(t, "second program"), Args: rapid.SliceOfN(word, 0, 3).Draw(t, "second arguments")}
+		}
 		m.Limits = Limits{
-			Memory: rapid.Uint64Range(1, MaxMemory).Draw(t, "memory"), Output: rapid.Uint64Min(1).Draw(t, "output"),
-			Files: rapid.Uint32().Draw(t, "files"), Log: rapid.Uint64().Draw(t, "log"), Wall: rapid.Uint64Min(1).Draw(t, "wall"),
-			CPU: rapid.Uint64().Draw(t, "cpu"), Tries: rapid.Uint32Min(1).Draw(t, "tries"),
+			Memory: rapid.Uint64Range(1, MaxMemory).Draw(t, "memory"), Output: rapid.Uint64Range(1, MaxOutput).Draw(t, "output"),
+			Files: rapid.Uint32Max(MaxFiles).Draw(t, "files"), Log: rapid.Uint64Max(MaxLog).Draw(t, "log"), Wall: rapid.Uint64Range(1, MaxTime).Draw(t, "wall"),
+			CPU: rapid.Uint64Max(MaxTime).Draw(t, "cpu"), Tries: rapid.Uint32Range(1, MaxTries).Draw(t, "tries"),
 		}
 		m.Policy.Mode = rapid.SampledFrom([]VerifyMode{VerifyAudit, VerifyNone}).Draw(t, "mode")
 		m.Policy.Error = rapid.Float64Range(1e-12, 0.99).Draw(t, "error")

@@ -74,6 +74,7 @@ func TestBodyLimits(t *testing.T) {
 		"receipt 0":     {set(receipt, func(b *Receipt) { b.Index = 1 }), set(receipt, func(b *Receipt) { b.Index = 0 })},
 		"draw index":    {set(draw, func(b *Draw) { b.Index = MaxChain }), set(draw, func(b *Draw) { b.Index = 1<<32 - 1 })},
 		"draw 0":        {set(draw, func(b *Draw) { b.Index = 1 }), set(draw, func(b *Draw) { b.Index = 0 })},
+		"lease":         {set(grant, func(b *Grant) { b.Lease = MaxLease }), set(grant, func(b *Grant) { b.Lease = MaxLease + 1 })},
 		"evidence": {
 			set(fault, func(b *Fault) { b.Evidence = make([][]byte, MaxEvidence) }),
 			set(fault, func(b *Fault) { b.Evidence = make([][]byte, MaxEvidence+1) }),
@@ -163,6 +164,7 @@ func TestOversize(t *testing.T) {
 		"manifest":     {MaxManifest, func(b []byte) error { _, _, err := ParseManifest(b); return err }},
 		"announcement": {MaxAnnouncement, func(b []byte) error { _, err := ParseAnnouncement(b); return err }},
 		"outcome":      {MaxOutcome, func(b []byte) error { _, err := ParseOutcome(b); return err }},
+		"stage inputs": {maxStageRecord, func(b []byte) error { _, err := ParseStageInputs(b, 1); return err }},
 		"body":         {MaxBody, func(b []byte) error { _, err := Statement{Kind: KindCancel, Body: b}.Decode(); return err }},
 		"opening": {MaxSealed, func(b []byte) error {
 			_, err := Unseal(sealRaw(t, b, public), public, private)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -21,8 +22,16 @@ const (
 	MaxArgLen   = 4096
 	MaxInputs   = 1024
 	MaxTrusted  = 1024
-	MaxDays     = 3650    // that a job's data is kept
-	MaxMemory   = 4 << 30 // bytes that a 32-bit WebAssembly memory can have
+	MaxDays     = 3650 // that a job's data is kept
+	MaxPath     = 1024 // bytes of a path in a unit's tree
+	MaxPathName = 255  // bytes of one name in it
+
+	MaxMemory = 4 << 30               // bytes that a 32-bit WebAssembly memory can have
+	MaxOutput = 64 << 30              // bytes
+	MaxFiles  = 1_000_000             // in /out
+	MaxLog    = 16 << 20              // bytes
+	MaxTime   = 30 * 24 * 3600 * 1000 // milliseconds of one copy
+	MaxTries  = 100
 )
 
 // VerifyMode tells how results are checked.
@@ -80,7 +89,8 @@ type Comparator struct {
 }
 
 // Stage is a second stage: one more unit, numbered after the others, whose
-// inputs are the accepted results of them all.
+// inputs are the accepted results of them all, see StageInputs. It has the job's
+// environment, limits and policy, and neither its inputs nor its standard input.
 type Stage struct {
 	Program Link     `cbor:"program"`
 	Args    []string `cbor:"args"`
@@ -106,7 +116,7 @@ type Manifest struct {
 	Program   Link     `cbor:"program"`
 	Units     uint32   `cbor:"units"`
 	Args      []string `cbor:"args"`  // {unit} and {column} stand for the unit's values
-	Env       []string `cbor:"env"`   // KEY=value
+	Env       []string `cbor:"env"`   // KEY=value, each KEY once
 	Stdin     string   `cbor:"stdin"` // path in the unit's tree, empty for none
 	Table     *Link    `cbor:"table"`
 	Inputs    []Input  `cbor:"inputs"`
@@ -179,7 +189,16 @@ func (m Manifest) Check() error {
 		checkCount("days", int(m.Days), 1, MaxDays),
 		checkCount("units of a shard", int(m.Shard), 1, MaxUnits),
 		m.Limits.check(), m.Policy.check())
-	for _, s := range append(append([]string(nil), m.Args...), m.Env...) {
+	args := slices.Concat(m.Args, m.Env)
+	if m.Reduce != nil {
+		args = append(args, m.Reduce.Args...)
+		err = errors.Join(err, checkCount("units below a second stage", int(m.Units), 1, MaxStageInputs),
+			checkCount("arguments of the second stage", len(m.Reduce.Args), 0, MaxArgs))
+		if !m.Reduce.Program.Cid.Defined() {
+			err = errors.Join(err, errors.New("no program of the second stage"))
+		}
+	}
+	for _, s := range args {
 		if len(s) > MaxArgLen || strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
 			err = errors.Join(err, fmt.Errorf("argument %.20q is too long, holds a zero byte or is not UTF-8", s))
 			break
@@ -188,37 +207,104 @@ func (m Manifest) Check() error {
 	if !m.Program.Cid.Defined() {
 		err = errors.Join(err, errors.New("no program"))
 	}
-	if m.Reduce != nil {
-		err = errors.Join(err, errors.New("a second stage: not yet supported"))
-	}
-	if m.Stdin != "" {
-		err = errors.Join(err, errors.New("standard input: not yet supported"))
-	}
-	for _, in := range m.Inputs {
-		if !ValidPath(in.Path) || !in.Cid.Cid.Defined() {
-			err = errors.Join(err, fmt.Errorf("input %.40q: want a clean relative path and a CID", in.Path))
-			break
-		}
-	}
-	if err != nil {
+	if err = errors.Join(err, checkEnv(m.Env), m.checkInputs()); err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return nil
 }
 
-// ValidPath reports whether p is a clean relative path, in UTF-8, inside a
-// unit's tree.
+func checkEnv(env []string) error {
+	seen := map[string]bool{}
+	for _, e := range env {
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || name == "" || seen[name] {
+			return fmt.Errorf("environment variable %.40q: want NAME=value, each name once", e)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// checkInputs checks that inputs stand beside each other in the unit's tree and
+// that the standard input is one of them or lies in one.
+func (m Manifest) checkInputs() error {
+	paths := make([]string, len(m.Inputs))
+	for i, in := range m.Inputs {
+		paths[i] = in.Path
+		first, _, _ := strings.Cut(in.Path, "/")
+		switch {
+		case !ValidPath(in.Path) || !in.Cid.Cid.Defined():
+			return fmt.Errorf("input %.40q: want a clean relative path and a CID", in.Path)
+		case slices.Contains(ownFolders, first):
+			return fmt.Errorf("input %.40q: want a path outside %s", in.Path, strings.Join(ownFolders, ", "))
+		}
+	}
+	if a, b, found := overlap(paths); found {
+		return fmt.Errorf("inputs %.40q and %.40q: want paths beside each other", a, b)
+	}
+	if m.Stdin != "" && (!ValidPath(m.Stdin) || !slices.ContainsFunc(paths, func(p string) bool { return within(m.Stdin, p) })) {
+		return fmt.Errorf("standard input %.40q is neither an input nor in one", m.Stdin)
+	}
+	return nil
+}
+
+// ownFolders are the folders of a unit's tree in which it writes.
+var ownFolders = []string{"checkpoint", "out", "scratch"}
+
+// within reports whether path p is folder or stands in it.
+func within(p, folder string) bool { return p == folder || strings.HasPrefix(p, folder+"/") }
+
+// overlap finds two paths of which one is the other or a folder above it.
+func overlap(paths []string) (a, b string, found bool) {
+	seen := map[string]bool{}
+	for _, p := range paths {
+		if seen[p] {
+			return p, p, true
+		}
+		seen[p] = true
+	}
+	for _, p := range paths {
+		for up := path.Dir(p); up != "." && up != "/"; up = path.Dir(up) {
+			if seen[up] {
+				return up, p, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// ValidPath reports whether p is a clean relative path inside a unit's tree: in
+// UTF-8, without control characters, of names that every disk can hold.
 func ValidPath(p string) bool {
-	return p != "" && len(p) <= MaxArgLen && p != "." && path.Clean(p) == p && p[0] != '/' &&
-		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsRune(p, 0) && utf8.ValidString(p)
+	if p == "" || len(p) > MaxPath || p == "." || path.Clean(p) != p || p[0] == '/' ||
+		p == ".." || strings.HasPrefix(p, "../") || !utf8.ValidString(p) || strings.ContainsFunc(p, unicode.IsControl) {
+		return false
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if len(name) > MaxPathName {
+			return false
+		}
+	}
+	return true
 }
 
 func (l Limits) check() error {
-	if l.Memory == 0 || l.Memory > MaxMemory {
-		return fmt.Errorf("memory of %d bytes, want 1 to %d", l.Memory, MaxMemory)
-	}
-	if l.Wall == 0 || l.Output == 0 || l.Tries == 0 {
-		return errors.New("limits of wall time, output and tries must be more than 0")
+	for _, x := range []struct {
+		what       string
+		n          uint64
+		least, max uint64
+	}{
+		{"bytes of memory", l.Memory, 1, MaxMemory},
+		{"bytes of output", l.Output, 1, MaxOutput},
+		{"files", uint64(l.Files), 0, MaxFiles},
+		{"bytes of log", l.Log, 0, MaxLog},
+		{"milliseconds of wall time", l.Wall, 1, MaxTime},
+		{"milliseconds of processor time", l.CPU, 0, MaxTime},
+		{"tries", uint64(l.Tries), 1, MaxTries},
+	} {
+		if x.n < x.least || x.n > x.max {
+			return fmt.Errorf("limit of %d %s, want %d to %d", x.n, x.what, x.least, x.max)
+		}
 	}
 	return nil
 }
@@ -270,14 +356,32 @@ func (m Manifest) Trusts(n NodeID) bool {
 }
 
 // Shards is the number of shards.
-func (m Manifest) Shards() uint32 { return (m.Units + m.Shard - 1) / m.Shard }
+func (m Manifest) Shards() uint32 {
+	shard := max(m.Shard, 1)
+	return m.Units/shard + min(m.Units%shard, 1)
+}
+
+// Total is the number of units with the second stage's.
+func (m Manifest) Total() uint32 {
+	if m.Reduce != nil {
+		return m.Units + 1
+	}
+	return m.Units
+}
+
+// Reduces reports whether the unit is the second stage.
+func (m Manifest) Reduces(unit uint32) bool { return m.Reduce != nil && unit == m.Units }
 
 // InputsDigest stands in grants for the inputs of their units, so that a copy
-// of other inputs is void and not wrong.
+// of other inputs is void and not wrong. Of the second stage see StageInputs.
 func (m Manifest) InputsDigest() Digest { return Sum(Encode(m.Inputs)) }
 
 // UnitArgs replaces {unit}, {units} and the {columns} of the unit's table row.
+// The arguments of the second stage stand for themselves.
 func (m Manifest) UnitArgs(unit uint32, row map[string]string) []string {
+	if m.Reduces(unit) {
+		return m.Reduce.Args
+	}
 	pairs := []string{"{unit}", strconv.FormatUint(uint64(unit), 10), "{units}", strconv.FormatUint(uint64(m.Units), 10)}
 	for _, k := range slices.Sorted(maps.Keys(row)) { // where names overlap, the first one counts
 		pairs = append(pairs, "{"+k+"}", row[k])

@@ -36,11 +36,25 @@ func TestManifestCheck(t *testing.T) {
 		"not UTF-8":           func(m *Manifest) { m.Args = []string{"\xff"} },
 		"no program":          func(m *Manifest) { m.Program = Link{} },
 		"no input":            func(m *Manifest) { m.Inputs[0].Cid = Link{} },
+		"variable":            func(m *Manifest) { m.Env = []string{"A"} },
+		"nameless variable":   func(m *Manifest) { m.Env = []string{"=b"} },
+		"variable twice":      func(m *Manifest) { m.Env = []string{"A=1", "B=", "A=2"} },
 		"environment":         func(m *Manifest) { m.Env = repeat(MaxArgs+1, "A=b") },
 		"zero in environment": func(m *Manifest) { m.Env = []string{"A=\x00"} },
 		"long variable":       func(m *Manifest) { m.Env = []string{"A=" + strings.Repeat("x", MaxArgLen)} },
 		"inputs":              func(m *Manifest) { m.Inputs = make([]Input, MaxInputs+1) },
 		"input's path":        func(m *Manifest) { m.Inputs[0].Path = "../x" },
+		"input twice":         func(m *Manifest) { m.Inputs[1].Path = m.Inputs[0].Path },
+		"input in an input":   func(m *Manifest) { m.Inputs[0].Path, m.Inputs[1].Path = "a/b/c", "a" },
+		"input in out":        func(m *Manifest) { m.Inputs[0].Path = "out/a" },
+		"input as scratch":    func(m *Manifest) { m.Inputs[0].Path = "scratch" },
+		"input on two lines":  func(m *Manifest) { m.Inputs[0].Path = "a\nb" },
+		"standard input":      func(m *Manifest) { m.Stdin = "elsewhere" },
+		"unclean input":       func(m *Manifest) { m.Stdin = "slice/../sky" },
+		"second stage":        func(m *Manifest) { m.Units, m.Reduce = 10, &Stage{} },
+		"its arguments":       func(m *Manifest) { m.Units, m.Reduce = 10, &Stage{rawLink("best"), []string{"\xff"}} },
+		"its many arguments":  func(m *Manifest) { m.Units, m.Reduce = 10, &Stage{rawLink("best"), repeat(MaxArgs+1, "x")} },
+		"its many units":      func(m *Manifest) { m.Units, m.Reduce = MaxStageInputs+1, &Stage{rawLink("best"), nil} },
 		"trusted":             func(m *Manifest) { m.Policy.Trusted = make([]NodeID, MaxTrusted+1) },
 		"no active stewards":  func(m *Manifest) { m.Active = 0 },
 		"active stewards":     func(m *Manifest) { m.Active = MaxStewards + 1 },
@@ -49,6 +63,12 @@ func TestManifestCheck(t *testing.T) {
 		"no memory":           func(m *Manifest) { m.Limits.Memory = 0 },
 		"memory":              func(m *Manifest) { m.Limits.Memory = MaxMemory + 1 },
 		"no output":           func(m *Manifest) { m.Limits.Output = 0 },
+		"output":              func(m *Manifest) { m.Limits.Output = MaxOutput + 1 },
+		"files":               func(m *Manifest) { m.Limits.Files = MaxFiles + 1 },
+		"log":                 func(m *Manifest) { m.Limits.Log = MaxLog + 1 },
+		"wall time":           func(m *Manifest) { m.Limits.Wall = MaxTime + 1 },
+		"processor time":      func(m *Manifest) { m.Limits.CPU = MaxTime + 1 },
+		"tries":               func(m *Manifest) { m.Limits.Tries = MaxTries + 1 },
 		"no wall time":        func(m *Manifest) { m.Limits.Wall = 0 },
 		"no tries":            func(m *Manifest) { m.Limits.Tries = 0 },
 		"mode":                func(m *Manifest) { m.Policy.Mode = "guess" },
@@ -73,6 +93,51 @@ func TestManifestCheck(t *testing.T) {
 		}
 		if _, _, err := m.Sign(testKey(1)); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s signed: got error %v, want %v", name, err, ErrManifest)
+		}
+	}
+}
+
+// TestStages checks what a manifest says of its units where there are two stages.
+func TestStages(t *testing.T) {
+	t.Parallel()
+	m := sampleManifest()
+	m.Units, m.Stdin = 7, "slice/part"
+	if err := m.Check(); err != nil || m.Total() != 7 || m.Reduces(7) {
+		t.Errorf("one stage: %v, %d units, reduces %t", err, m.Total(), m.Reduces(7))
+	}
+	m.Reduce = &Stage{rawLink("best"), []string{"--unit", "{unit}"}}
+	if err := m.Check(); err != nil || m.Total() != 8 || !m.Reduces(7) || m.Reduces(6) {
+		t.Errorf("two stages: %v, %d units", err, m.Total())
+	}
+	if diff := cmp.Diff(m.Reduce.Args, m.UnitArgs(7, map[string]string{"unit": "x"})); diff != "" {
+		t.Errorf("arguments of the second stage (-want +got):\n%s", diff)
+	}
+	if n := (Manifest{Units: 5}).Shards(); n != 5 {
+		t.Errorf("%d shards without a size, want one a unit", n)
+	}
+	if n := (Manifest{Units: math.MaxUint32, Shard: 2}).Shards(); n != 1<<31 {
+		t.Errorf("%d shards, want 2^31", n)
+	}
+}
+
+func TestStageInputs(t *testing.T) {
+	t.Parallel()
+	in := StageInputs{Results: []Digest{testDigest("0"), testDigest("1")}}
+	b, d := in.Encode()
+	if got, err := ParseStageInputs(b, 2); err != nil || d != Sum(b) || !cmp.Equal(got, in) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := ParseStageInputs(b, 3); err == nil {
+		t.Error("results of 2 units stand for 3")
+	}
+	if b, _ := (StageInputs{Results: make([]Digest, MaxStageInputs)}).Encode(); len(b) > maxStageRecord {
+		t.Errorf("the largest record has %d bytes, limit %d", len(b), maxStageRecord)
+	}
+	for want, o := range map[string]Outcome{
+		"exit 3\n": {How: Exited, Code: 3}, "trap unreachable\n": {How: Trapped, Trap: "unreachable"}, "output limit\n": {How: OutputLimit},
+	} {
+		if o.Status() != want {
+			t.Errorf("status %q, want %q", o.Status(), want)
 		}
 	}
 }
@@ -103,14 +168,15 @@ func TestManifestFromPeer(t *testing.T) {
 
 func TestValidPath(t *testing.T) {
 	t.Parallel()
-	for _, p := range []string{"a", "a/b", "a.b", "..a", "a..", ".hidden", "a/..b", "...", "a b", "ä", strings.Repeat("x", MaxArgLen)} {
+	for _, p := range []string{"a", "a/b", "a.b", "..a", "a..", ".hidden", "a/..b", "...", "a b", "ä",
+		strings.Repeat("x", MaxPathName), strings.Repeat("x/", MaxPath/2-1) + "xx"} {
 		if !ValidPath(p) {
 			t.Errorf("path %q is refused", p)
 		}
 	}
 	for _, p := range []string{
 		"", ".", "..", "/", "/a", "../a", "a/", "a//b", "a/./b", "./a", "a/../b", "a/..", "a/../../b", "a\x00", "\x00", "\xff", "a/\xc3",
-		"//a", strings.Repeat("x", MaxArgLen+1), "../" + strings.Repeat("../", 10) + "etc/passwd",
+		"//a", "a\nb", "a\x7f", "\u0085", strings.Repeat("x", MaxPathName+1), strings.Repeat("x/", MaxPath/2) + "x", "../" + strings.Repeat("../", 10) + "etc/passwd",
 	} {
 		if ValidPath(p) {
 			t.Errorf("path %q is accepted", p)

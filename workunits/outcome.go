@@ -83,13 +83,24 @@ func (o Outcome) check() error {
 	if o.How != Exited && o.How != Trapped && o.How != OutputLimit {
 		return fmt.Errorf("outcome %.20q is none that this version knows", o.How)
 	}
+	if o.How != Exited && o.Code != 0 || o.How != Trapped && o.Trap != "" {
+		return fmt.Errorf("outcome %q with exit code %d and trap %.40q", o.How, o.Code, o.Trap)
+	}
+	if o.How == OutputLimit && (o.Out.Size > 0 || len(o.Files) > 0) {
+		return errors.New("output over its limit is kept")
+	}
 	if o.Out.Path != "" {
 		return errors.New("standard output has a path")
 	}
+	paths := make([]string, len(o.Files))
 	for i, f := range o.Files {
+		paths[i] = f.Path
 		if !ValidPath(f.Path) || i > 0 && o.Files[i-1].Path >= f.Path {
 			return fmt.Errorf("file %.40q: want clean relative paths in ascending order", f.Path)
 		}
+	}
+	if a, b, found := overlap(paths); found {
+		return fmt.Errorf("file %.40q lies in file %.40q", b, a)
 	}
 	for _, f := range append([]OutFile{o.Out}, o.Files...) {
 		if inline := f.Cid == nil; inline != (f.Size <= InlineFile) || inline && uint64(len(f.Data)) != f.Size || !inline && len(f.Data) > 0 {

@@ -18,6 +18,9 @@ func TestOutcomeRules(t *testing.T) {
 			}
 		}
 	}
+	trap := func(words string) func(*Outcome) {
+		return func(o *Outcome) { o.How, o.Code, o.Trap = Trapped, 0, words }
+	}
 	numbered := func(n int) func(*Outcome) {
 		return func(o *Outcome) {
 			o.Files = nil
@@ -32,17 +35,25 @@ func TestOutcomeRules(t *testing.T) {
 		ok     bool
 	}{
 		"exit":                 {func(o *Outcome) { o.How = Exited }, true},
-		"trap":                 {func(o *Outcome) { o.How, o.Trap = Trapped, "unreachable" }, true},
-		"output limit":         {func(o *Outcome) { o.How = OutputLimit }, true},
+		"exit with a trap":     {func(o *Outcome) { o.Trap = "unreachable" }, false},
+		"trap":                 {trap("unreachable"), true},
+		"trap with a code":     {func(o *Outcome) { o.How, o.Trap = Trapped, "unreachable" }, false},
+		"output limit":         {func(o *Outcome) { *o = Outcome{How: OutputLimit} }, true},
+		"limit with a code":    {func(o *Outcome) { *o = Outcome{How: OutputLimit, Code: 1} }, false},
+		"limit with a trap":    {func(o *Outcome) { *o = Outcome{How: OutputLimit, Trap: "x"} }, false},
+		"limit with files":     {func(o *Outcome) { o.How, o.Code = OutputLimit, 0 }, false},
 		"another end":          {func(o *Outcome) { o.How = "exploded" }, false},
 		"no end":               {func(o *Outcome) { o.How = "" }, false},
-		"longest trap":         {func(o *Outcome) { o.Trap = strings.Repeat("x", maxTrapLen) }, true},
-		"trap too long":        {func(o *Outcome) { o.Trap = strings.Repeat("x", maxTrapLen+1) }, false},
+		"longest trap":         {trap(strings.Repeat("x", maxTrapLen)), true},
+		"trap too long":        {trap(strings.Repeat("x", maxTrapLen+1)), false},
 		"no files":             {func(o *Outcome) { o.Files = nil }, true},
 		"output with a path":   {func(o *Outcome) { o.Out.Path = "stdout" }, false},
 		"most files":           {numbered(MaxOutFiles), true},
 		"too many files":       {numbered(MaxOutFiles + 1), false},
-		"ascending":            {files("a", "a.b", "a/b", "b"), true},
+		"ascending":            {files("a", "a.b", "a.b.c", "b/c"), true},
+		"file in a file":       {files("a", "a.b", "a/b", "b"), false},
+		"line break in path":   {files("a\nb"), false},
+		"long name":            {files("a/" + strings.Repeat("x", MaxPathName+1)), false},
 		"byte order":           {files("B", "a", "ä"), true},
 		"descending":           {files("b", "a"), false},
 		"twice":                {files("a", "a"), false},

@@ -48,8 +48,9 @@ const (
 	MaxSealed     = 96 << 10 // bytes of one sealed box
 	MaxCustodians = 4
 	MaxEvidence   = 8
-	MaxAuthors    = 1 << 12 // entries of a head's vector
-	MaxWordLen    = 128     // an architecture, a reason
+	MaxAuthors    = 1 << 12     // entries of a head's vector
+	MaxWordLen    = 128         // an architecture, a reason
+	MaxLease      = 3 * MaxTime // milliseconds
 )
 
 // Body is the record of a statement of a known kind.
@@ -309,6 +310,9 @@ func (b Identity) check() error {
 func (b Amendment) check() error { return checkCount("stewards", len(b.Stewards), 1, MaxStewards) }
 
 func (b Grant) check() error {
+	if b.Lease > MaxLease {
+		return fmt.Errorf("lease of %d ms, limit %d: %w", b.Lease, uint64(MaxLease), ErrTooLarge)
+	}
 	return errors.Join(checkUnits(b.Units, 1), checkCount("custodians", len(b.Custodians), 0, MaxCustodians),
 		checkWord("architecture", b.Arch))
 }

@@ -50,7 +50,14 @@ func recordVectors() []vector {
 		hashes = append(hashes, [2]string{fmt.Sprintf("chain hash of statement %d", int(segment.Seq)+i), hex.EncodeToString(h[:])})
 	}
 	table := StakeTable{Stakes: []Stake{{Node: testNode(2), Millis: 1000}, {Node: testNode(1), Millis: 5, Strikes: 1}}}
+	inputs := StageInputs{Results: []Digest{outcomeDigest, testDigest("result 7")}}
+	inputsBytes, inputsDigest := inputs.Encode()
 	return append(statementVectors(),
+		vector{
+			name: "stage-inputs", about: "what a second stage over two units works on; its grants name the digest",
+			facts: [][2]string{{"digest", hexOf(inputsDigest)}}, value: inputs, bytes: inputsBytes,
+			decode: anyOf(func(b []byte) (StageInputs, error) { return ParseStageInputs(b, 2) }),
+		},
 		vector{
 			name: "manifest", about: "a job's manifest, the record inside of a job's block", value: manifest, bytes: Encode(manifest),
 			facts:  [][2]string{{"inputs digest", hexOf(manifest.InputsDigest())}},

@@ -31,11 +31,14 @@ type demoLJ struct {
 	atoms int
 	best  float64
 	unit  uint32
+	said  string // by the second stage
 }
 
 func (d *demoLJ) prepare(_ context.Context, dir string, units int) error {
-	if err := os.WriteFile(filepath.Join(dir, "lj.wasm"), apps.LJ(), 0o600); err != nil {
-		return err
+	for name, wasm := range map[string][]byte{"lj.wasm": apps.LJ(), "best.wasm": apps.Best()} {
+		if err := os.WriteFile(filepath.Join(dir, name), wasm, 0o600); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(dir, "job.toml"), fmt.Appendf(nil, `name    = "lj-%d"
 program = "lj.wasm"
@@ -51,11 +54,19 @@ output = "1MiB"
 
 [verify]
 error = 0.01
+
+[reduce]
+program = "best.wasm"
 `, d.atoms, units, d.atoms), 0o600)
 }
 
 func (d *demoLJ) add(r api.Result, _ func(api.File) ([]byte, error)) error {
-	text, ok := strings.CutPrefix(strings.TrimSpace(string(r.Stdout.Data)), "energy ")
+	line := strings.TrimSpace(string(r.Stdout.Data))
+	if r.Reduce {
+		d.said = line
+		return nil
+	}
+	text, ok := strings.CutPrefix(line, "energy ")
 	e, err := strconv.ParseFloat(text, 64)
 	if !ok || err != nil {
 		return fmt.Errorf("unit %d printed %q", r.Unit, r.Stdout.Data)
@@ -70,6 +81,9 @@ func (d *demoLJ) report() ([][2]string, map[string]any, error) {
 	published, known := apps.LJMinimum(d.atoms)
 	rows := [][2]string{{"best energy found", fmt.Sprintf("%.6f (unit %d)", d.best, d.unit)}}
 	fields := map[string]any{"best": d.best}
+	if want := fmt.Sprintf("energy %.6f unit %d", d.best, d.unit); d.said != want {
+		return rows, fields, fmt.Errorf("the second stage says %q, the units %q", d.said, want)
+	}
 	if !known {
 		return rows, fields, nil
 	}

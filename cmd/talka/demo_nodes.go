@@ -43,7 +43,7 @@ func (n *demoNode) start(ctx context.Context, exe string, env []string) (err err
 	// The node outlives ctx: stop and kill end it.
 	n.cmd = exec.CommandContext(context.WithoutCancel(ctx), exe, append([]string{"--dir", n.dir, "--json"}, n.args...)...)
 	n.cmd.Env, n.cmd.Stderr = env, n.log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	n.cmd.SysProcAttr = ownGroup()
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -38,13 +39,17 @@ func jobFields(w io.Writer, j grid.JobInfo) {
 	if j.Settled {
 		settled = ", settled"
 	}
+	units := fmt.Sprintf("%d: %d accepted, %d running, %d open, %d failed",
+		j.Units.Total, j.Units.Accepted, j.Units.Running, j.Units.Open, j.Units.Failed)
+	if j.Reduce != "" {
+		units += "; second stage " + string(j.Reduce)
+	}
 	fields(w,
 		"job", j.Job.String(),
 		"name", j.Name,
 		"project", j.Project.String(),
 		"state", string(j.State)+settled,
-		"units", fmt.Sprintf("%d: %d accepted, %d running, %d open, %d failed",
-			j.Units.Total, j.Units.Accepted, j.Units.Running, j.Units.Open, j.Units.Failed),
+		"units", units,
 		"copies", fmt.Sprintf("%d (%.2f for an accepted unit) by %s, %d leases expired",
 			j.Copies, j.CopiesPerAccepted, plural(j.Volunteers, "volunteer"), j.Expired),
 		"stewards", strings.Join(stewards, " "),
@@ -59,6 +64,9 @@ func jobFields(w io.Writer, j grid.JobInfo) {
 func ended(j grid.JobInfo) error {
 	switch j.State {
 	case grid.JobFailed:
+		if j.Units.Failed == 0 {
+			return &exitErr{exitFailedUnits, errors.New("the second stage failed")}
+		}
 		return &exitErr{exitFailedUnits, fmt.Errorf("%s of %d failed", plural(j.Units.Failed, "unit"), j.Units.Total)}
 	case grid.JobCancelled:
 		return fmt.Errorf("job %s was cancelled", j.Job)

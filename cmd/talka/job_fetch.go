@@ -25,6 +25,7 @@ import (
 const (
 	resultsName  = "results.json"
 	stdoutName   = "stdout"
+	reduceName   = "reduce"
 	fetchTimeout = time.Minute // for a result's file, without progress
 )
 
@@ -34,7 +35,8 @@ func (a *app) jobFetchCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "fetch JOB (-o DIR | --cat [-o FILE])", Short: "Fetch the accepted results of a job", Args: argCount(1, 1),
 		Long: "Fetch the accepted results of a job into a folder: DIR/<unit>/stdout, the unit's files\n" +
-			"beside it, and DIR/results.json; or the standard outputs one after another with --cat.\n" +
+			"beside it, those of a second stage in DIR/reduce, and DIR/results.json; or with --cat the\n" +
+			"standard outputs one after another, of a job with a second stage that stage's alone.\n" +
 			"Exit code 3 if units are still without result, 4 if units failed.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" && !cat {
@@ -63,10 +65,32 @@ func (a *app) jobFetchCmd() *cobra.Command {
 type fetched struct {
 	Job     workunits.JobID `json:"job"`
 	Path    string          `json:"path"`
-	Units   int             `json:"units"` // of the job
+	Units   int             `json:"units"` // of the job, without its second stage
 	Results int             `json:"results"`
 	Failed  int             `json:"failed"`
-	Missing int             `json:"missing"` // neither accepted nor failed yet
+	Missing int             `json:"missing"`          // neither accepted nor failed yet
+	Reduce  grid.StageState `json:"reduce,omitempty"` // of the second stage, accepted if it was fetched
+}
+
+// newFetched is what a fetch begins with.
+func newFetched(info grid.JobInfo, path string) fetched {
+	return fetched{Job: info.Job, Path: path, Units: info.Units.Total, Missing: info.Units.Total, Reduce: info.Reduce}
+}
+
+// count counts one result.
+func (s *fetched) count(r api.Result) {
+	switch {
+	case r.Reduce && r.Failed:
+		s.Reduce = grid.StageFailed
+	case r.Reduce:
+		s.Reduce = grid.StageAccepted
+	case r.Failed:
+		s.Missing--
+		s.Failed++
+	default:
+		s.Missing--
+		s.Results++
+	}
 }
 
 func (a *app) fetchDir(ctx context.Context, c *api.Client, id workunits.JobID, dir string) error {
@@ -103,6 +127,10 @@ func (s fetched) end() error {
 		return &exitErr{exitPartial, fmt.Errorf("%s of %d have no result yet: fetch again later", plural(s.Missing, "unit"), s.Units)}
 	case s.Failed > 0:
 		return &exitErr{exitFailedUnits, fmt.Errorf("%s of %d failed", plural(s.Failed, "unit"), s.Units)}
+	case s.Reduce == grid.StageFailed:
+		return &exitErr{exitFailedUnits, errors.New("the second stage failed")}
+	case s.Reduce != "" && s.Reduce != grid.StageAccepted:
+		return &exitErr{exitPartial, errors.New("the second stage has no result yet: fetch again later")}
 	}
 	return nil
 }
@@ -115,6 +143,7 @@ type fetch struct {
 	sum    fetched
 	list   *os.File // results.json before it has its name
 	json   *bufio.Writer
+	sep    string // before the next result in it
 }
 
 func newFetch(c *api.Client, info grid.JobInfo, dir string) (*fetch, error) {
@@ -133,8 +162,8 @@ func newFetch(c *api.Client, info grid.JobInfo, dir string) (*fetch, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	f := &fetch{client: c, root: root, list: list, json: bufio.NewWriter(list)}
-	f.sum = fetched{Job: info.Job, Path: dir, Units: info.Units.Total, Missing: info.Units.Total}
+	f := &fetch{client: c, root: root, list: list, json: bufio.NewWriter(list), sep: "\n"}
+	f.sum = newFetched(info, dir)
 	head, err := json.Marshal(map[string]any{"job": info.Job, "name": info.Name, "project": info.Project})
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
@@ -148,6 +177,7 @@ func newFetch(c *api.Client, info grid.JobInfo, dir string) (*fetch, error) {
 // instead of contents.
 type fetchedResult struct {
 	Unit   uint32        `json:"unit"`
+	Reduce bool          `json:"reduce,omitempty"` // the second stage
 	Failed bool          `json:"failed"`
 	How    string        `json:"how,omitempty"`
 	Code   uint32        `json:"code"`
@@ -163,13 +193,13 @@ type fetchedFile struct {
 
 // unit writes one result.
 func (f *fetch) unit(ctx context.Context, r api.Result) error {
-	out := fetchedResult{Unit: r.Unit, Failed: r.Failed, How: r.How, Code: r.Code, Trap: r.Trap, Files: []fetchedFile{}}
-	f.sum.Missing--
-	if r.Failed {
-		f.sum.Failed++
-	} else {
-		f.sum.Results++
+	out := fetchedResult{Unit: r.Unit, Reduce: r.Reduce, Failed: r.Failed, How: r.How, Code: r.Code, Trap: r.Trap, Files: []fetchedFile{}}
+	f.sum.count(r)
+	if !r.Failed {
 		folder := strconv.FormatUint(uint64(r.Unit), 10)
+		if r.Reduce {
+			folder = reduceName
+		}
 		for i, file := range append([]api.File{r.Stdout}, r.Files...) {
 			to := path.Join(folder, fileName(i == 0, file.Path))
 			if err := f.file(ctx, to, file); err != nil {
@@ -182,11 +212,8 @@ func (f *fetch) unit(ctx context.Context, r api.Result) error {
 	if err != nil {
 		return err
 	}
-	sep := ",\n"
-	if f.sum.Results+f.sum.Failed == 1 {
-		sep = "\n"
-	}
-	_, err = f.json.WriteString(sep + string(b))
+	_, err = f.json.WriteString(f.sep + string(b))
+	f.sep = ",\n"
 	return err
 }
 
@@ -256,14 +283,11 @@ func (a *app) fetchCat(ctx context.Context, c *api.Client, id workunits.JobID, f
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	sum := fetched{Job: id, Path: file, Units: info.Units.Total, Missing: info.Units.Total}
+	sum := newFetched(info, file)
 	err = c.Results(ctx, id, func(r api.Result) error {
-		sum.Missing--
-		if r.Failed {
-			sum.Failed++
+		if sum.count(r); r.Failed || r.Reduce != (info.Reduce != "") {
 			return nil
 		}
-		sum.Results++
 		return catFile(ctx, c, out, r.Stdout, filepath.Join(tmp, "stdout"))
 	})
 	if err != nil {

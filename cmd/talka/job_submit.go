@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -135,5 +134,3 @@ func ownProject(ctx context.Context, c *api.Client, name string) (string, error)
 	}
 	return own[0], nil
 }
-
-var errNotYet = errors.New("this version does not run it yet")

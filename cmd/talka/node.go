@@ -57,8 +57,8 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, closeData)
-	slots, _ := cfg.Compute(runtime.NumCPU())
-	pool, err := sandbox.New(sandbox.Config{CacheDir: filepath.Join(dir, cacheDir), Slots: slots, Nice: 19, Logger: log})
+	slots, percent := cfg.Compute(runtime.NumCPU())
+	pool, err := sandbox.New(sandbox.Config{CacheDir: filepath.Join(dir, cacheDir), Slots: slots, Percent: percent, Nice: 19, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +74,13 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	driver, err := grid.New(grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: exec,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: slots, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Trust: trust,
+		Slots: slots, Percent: percent, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Trust: trust,
 		Rand: rand.Reader, Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	closers = append(closers, driver.Close)
 	host.HandleFrames(func(_ context.Context, from workunits.NodeID, frame []byte) { driver.Frame(from, frame) })
 	host.Announcements(judge(driver), func(data []byte) {
 		if err := driver.Learn(data); err != nil {

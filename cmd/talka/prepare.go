@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -74,18 +77,18 @@ func (p *preparer) find(field, s string) (source, error) {
 
 // check finds what is wrong with a job without asking the node.
 func (p *preparer) check(f jobfile.File) error {
+	programs := map[string]string{"program": f.Program}
 	if f.Reduce != nil {
-		return p.at("reduce", usage("a second stage: %w; take the table out and combine what talka job fetch brings", errNotYet))
+		programs["reduce.program"] = f.Reduce.Program
 	}
-	if f.Units.Stdin != "" {
-		return p.at("units.stdin", usage("standard input: %w; let the program read the file", errNotYet))
-	}
-	program, err := p.find("program", f.Program)
-	if err == nil && program.path != "" {
-		err = p.at("program", checkProgram(program.path))
-	}
-	if err != nil {
-		return err
+	for _, field := range slices.Sorted(maps.Keys(programs)) {
+		program, err := p.find(field, programs[field])
+		if err == nil && program.path != "" {
+			err = p.at(field, checkProgram(program.path))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for field, s := range map[string]string{"units.table": f.Units.Table, "units.split": splitSource(f)} {
 		if s != "" {
@@ -95,9 +98,28 @@ func (p *preparer) check(f jobfile.File) error {
 		}
 	}
 	for _, in := range f.Inputs {
-		if _, err := p.find(inputField(in), in.Source); err != nil {
+		src, err := p.find(inputField(in), in.Source)
+		if err == nil {
+			err = p.at("units.stdin", checkStdin(f.Units.Stdin, in.Path, src))
+		}
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkStdin checks that the standard input is a file, if it is in the input and
+// the input is on this machine.
+func checkStdin(stdin, input string, src source) error {
+	rest, within := strings.CutPrefix(stdin, input)
+	if src.path == "" || !within || rest != "" && rest[0] != '/' {
+		return nil
+	}
+	file := filepath.Join(src.path, filepath.FromSlash(rest))
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return usage("%s is not a file", file)
 	}
 	return nil
 }
@@ -114,25 +136,19 @@ func splitSource(f jobfile.File) string {
 // manifest puts what the job needs into the store and describes the job.
 func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
 	m := workunits.Manifest{
-		Name: f.Name, Args: f.Units.Args, Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
+		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
 		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
 	}
 	if m.Policy.Price == 0 {
 		m.Policy.Price = identityPrice
 	}
-	program, err := p.find("program", f.Program)
-	if err != nil {
+	var err error
+	if m.Program, err = p.program(ctx, "program", f.Program); err != nil {
 		return m, err
 	}
-	if m.Program, err = p.add(ctx, "program", program); err != nil {
-		return m, err
-	}
-	if program.path == "" {
-		path, err := p.local(ctx, "program", program)
-		if err == nil {
-			err = p.at("program", checkProgram(path))
-		}
-		if err != nil {
+	if f.Reduce != nil {
+		m.Reduce = &workunits.Stage{Args: f.Reduce.Args}
+		if m.Reduce.Program, err = p.program(ctx, "reduce.program", f.Reduce.Program); err != nil {
 			return m, err
 		}
 	}
@@ -150,8 +166,29 @@ func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Mani
 	if err := p.units(ctx, f, &m); err != nil {
 		return m, err
 	}
+	if m.Reduce != nil && m.Units > workunits.MaxStageInputs {
+		return m, p.at("reduce", usage("a second stage works on the results of at most %d units; the job has %d", workunits.MaxStageInputs, m.Units))
+	}
 	m.Shard = min(max(m.Units/shardsWanted, 1), maxShard)
 	return m, nil
+}
+
+// program puts a program into the store. One that was not on this machine is
+// checked once it is.
+func (p *preparer) program(ctx context.Context, field, name string) (workunits.Link, error) {
+	src, err := p.find(field, name)
+	if err != nil {
+		return workunits.Link{}, err
+	}
+	link, err := p.add(ctx, field, src)
+	if err != nil || src.path != "" {
+		return link, err
+	}
+	path, err := p.local(ctx, field, src)
+	if err != nil {
+		return link, err
+	}
+	return link, p.at(field, checkProgram(path))
 }
 
 // units finds out how many units there are, from what tells them apart.

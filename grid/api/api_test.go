@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +88,18 @@ func wantKind(t *testing.T, err error, want Kind) {
 func TestSpecKeepsManifest(t *testing.T) {
 	t.Parallel()
 	want := manifest()
+	link := workunits.Link{Cid: workunits.RecordCid(workunits.Sum(nil))}
+	want.Stdin, want.Nominal, want.Standing = "in/a", 11, &link
+	want.Reduce = &workunits.Stage{Program: link, Args: []string{"--best"}}
+	want.Policy.Ringers = make([]byte, 32)
+	added := []string{"Network", "Publisher", "Created"} // by the node
+	for _, of := range []any{want, want.Limits, want.Policy} {
+		for f, v := range reflect.ValueOf(of).Fields() {
+			if v.IsZero() && !slices.Contains(added, f.Name) {
+				t.Errorf("field %s of %T is not set here: it could be lost", f.Name, of)
+			}
+		}
+	}
 	b, err := json.Marshal(SpecOf(want))
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,10 @@ type JobSpec struct {
 	Units     uint32      `json:"units"`
 	Args      []string    `json:"args,omitempty" doc:"{unit} and {column} stand for the unit's values"`
 	Env       []string    `json:"env,omitempty" doc:"KEY=value"`
+	Stdin     string      `json:"stdin,omitempty" doc:"Path of a file in the unit's tree"`
 	Table     string      `json:"table,omitempty" doc:"CID of a CSV file with one unit a row"`
 	Inputs    []InputSpec `json:"inputs,omitempty"`
+	Reduce    *StageSpec  `json:"reduce,omitempty" doc:"Second stage over the results of all units"`
 	Limits    LimitsSpec  `json:"limits"`
 	Policy    PolicySpec  `json:"policy"`
 	Canonical bool        `json:"canonical,omitempty" doc:"Canonical NaN bit patterns"`
@@ -29,6 +31,7 @@ type JobSpec struct {
 	Active    uint32      `json:"active" doc:"Stewards that act at a time"`
 	Listed    uint32      `json:"listed" doc:"Stewards of the succession list"`
 	Shard     uint32      `json:"shard" doc:"Units of a shard"`
+	Nominal   uint64      `json:"nominal,omitempty" doc:"Milliseconds that one copy takes"`
 	Standing  string      `json:"standing,omitempty" doc:"CID of the project's standing"`
 }
 
@@ -37,6 +40,12 @@ type InputSpec struct {
 	Path    string `json:"path"`
 	Cid     string `json:"cid"`
 	PerUnit bool   `json:"per_unit,omitempty" doc:"The CID is a folder; each unit sees the entry of its number"`
+}
+
+// StageSpec is a second stage; see workunits.Stage.
+type StageSpec struct {
+	Program string   `json:"program" doc:"CID of a WebAssembly module"`
+	Args    []string `json:"args,omitempty"`
 }
 
 // LimitsSpec bounds one copy; see workunits.Limits.
@@ -62,6 +71,7 @@ type PolicySpec struct {
 	Compare    string             `json:"compare" enum:"bytes,numbers"`
 	Rel        float64            `json:"rtol,omitempty" doc:"Relative tolerance of numbers"`
 	Abs        float64            `json:"atol,omitempty" doc:"Absolute tolerance of numbers"`
+	Ringers    []byte             `json:"ringers,omitempty" doc:"Digest that binds the publisher to the units whose answers it knows"`
 	Trusted    []workunits.NodeID `json:"trusted,omitempty"`
 }
 
@@ -69,13 +79,16 @@ type PolicySpec struct {
 func SpecOf(m workunits.Manifest) JobSpec {
 	s := JobSpec{
 		Project: m.Project, Name: m.Name, Program: m.Program.Cid.String(), Units: m.Units,
-		Args: m.Args, Env: m.Env, Limits: LimitsSpec(m.Limits),
+		Args: m.Args, Env: m.Env, Stdin: m.Stdin, Nominal: m.Nominal, Limits: LimitsSpec(m.Limits),
 		Policy: PolicySpec{
 			Mode: string(m.Policy.Mode), Error: m.Policy.Error, Share: m.Policy.Share, Price: m.Policy.Price,
 			MinCopies: m.Policy.MinCopies, MaxAgree: m.Policy.MaxAgree, HistoryCap: m.Policy.HistoryCap,
-			Compare: string(m.Policy.Compare.Kind), Rel: m.Policy.Compare.Rel, Abs: m.Policy.Compare.Abs, Trusted: m.Policy.Trusted,
+			Compare: string(m.Policy.Compare.Kind), Rel: m.Policy.Compare.Rel, Abs: m.Policy.Compare.Abs, Ringers: m.Policy.Ringers, Trusted: m.Policy.Trusted,
 		},
 		Canonical: m.Canonical, Replicas: m.Replicas, Days: m.Days, Active: m.Active, Listed: m.Listed, Shard: m.Shard,
+	}
+	if m.Reduce != nil {
+		s.Reduce = &StageSpec{m.Reduce.Program.Cid.String(), m.Reduce.Args}
 	}
 	if m.Table != nil {
 		s.Table = m.Table.Cid.String()
@@ -96,15 +109,20 @@ func (s JobSpec) Manifest() (workunits.Manifest, error) {
 	standing, err3 := optionalLink("standing", s.Standing)
 	m := workunits.Manifest{
 		Project: s.Project, Name: s.Name, Program: program, Units: s.Units,
-		Args: s.Args, Env: s.Env, Table: table, Limits: workunits.Limits(s.Limits),
+		Args: s.Args, Env: s.Env, Stdin: s.Stdin, Nominal: s.Nominal, Table: table, Limits: workunits.Limits(s.Limits),
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyMode(s.Policy.Mode), Error: s.Policy.Error, Share: s.Policy.Share, Price: s.Policy.Price,
 			MinCopies: s.Policy.MinCopies, MaxAgree: s.Policy.MaxAgree, HistoryCap: s.Policy.HistoryCap,
-			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs}, Trusted: s.Policy.Trusted,
+			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs}, Ringers: s.Policy.Ringers, Trusted: s.Policy.Trusted,
 		},
 		Canonical: s.Canonical, Replicas: s.Replicas, Days: s.Days, Active: s.Active, Listed: s.Listed, Shard: s.Shard, Standing: standing,
 	}
 	err := errors.Join(err1, err2, err3)
+	if s.Reduce != nil {
+		second, stageErr := parseLink("program of the second stage", s.Reduce.Program)
+		err = errors.Join(err, stageErr)
+		m.Reduce = &workunits.Stage{Program: second, Args: s.Reduce.Args}
+	}
 	for _, in := range s.Inputs {
 		link, inErr := parseLink("input "+in.Path, in.Cid)
 		err = errors.Join(err, inErr)
@@ -143,6 +161,7 @@ func parseCid(s string) (cid.Cid, error) {
 // Result is an accepted result, or a unit that failed.
 type Result struct {
 	Unit   uint32 `json:"unit"`
+	Reduce bool   `json:"reduce,omitempty" doc:"The second stage, numbered after the units"`
 	Failed bool   `json:"failed"`
 	How    string `json:"how,omitempty" doc:"How the program ended: exit, trap or output limit"`
 	Code   uint32 `json:"code" doc:"Exit code"`
@@ -162,7 +181,7 @@ type File struct {
 
 func resultOf(u grid.UnitResult) Result {
 	r := Result{
-		Unit: u.Unit, Failed: u.Failed, How: string(u.Outcome.How), Code: u.Outcome.Code, Trap: u.Outcome.Trap,
+		Unit: u.Unit, Reduce: u.Reduce, Failed: u.Failed, How: string(u.Outcome.How), Code: u.Outcome.Code, Trap: u.Outcome.Trap,
 		Stdout: fileOf(u.Outcome.Out), Files: make([]File, 0, len(u.Outcome.Files)),
 	}
 	for _, f := range u.Outcome.Files {

@@ -77,7 +77,7 @@ func (w *World) Union() *ledger.Ledger {
 // fingerprint is everything that a book says, as bytes.
 func fingerprint(b *verdict.Book, m workunits.Manifest) string {
 	var units []verdict.Unit
-	for u := range m.Units {
+	for u := range m.Total() {
 		v := b.Unit(u)
 		slices.SortFunc(v.Volunteers, workunits.NodeID.Compare)
 		units = append(units, v)
@@ -105,7 +105,7 @@ func (w *World) Check() error {
 			w.fail("another order of the same statements gives other verdicts:\n%s\n%s", got, want)
 		}
 	}
-	for u := range m.Units {
+	for u := range m.Total() {
 		w.checkUnit(b, u)
 	}
 	w.checkFrames(b)
@@ -117,7 +117,7 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 	if v.State != verdict.Accepted {
 		return
 	}
-	if !w.colluders() && !w.job.right(u, v.Result.Digest) {
+	if !w.colluders() && !w.job.right(b, u, v.Result.Digest) {
 		w.fail("unit %d is accepted with a wrong result", u)
 	}
 	kept := 0
@@ -179,11 +179,11 @@ func (w *World) Table(out io.Writer) {
 	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "unit\tstate\tresult\tsupport\tcopies\tvoids\tvolunteers")
-	for u := range w.job.Manifest.Units {
+	for u := range w.job.Manifest.Total() {
 		v := b.Unit(u)
 		result := "-"
 		if v.Agreed() {
-			if result = "wrong"; w.job.right(u, v.Result.Digest) {
+			if result = "wrong"; w.job.right(b, u, v.Result.Digest) {
 				result = "right"
 			}
 		}
@@ -204,7 +204,7 @@ func (w *World) Table(out io.Writer) {
 // Explain prints what each steward that is up sees of the units that are not
 // done, for runs that do not end.
 func (w *World) Explain(out io.Writer) {
-	for u := range w.job.Manifest.Units {
+	for u := range w.job.Manifest.Total() {
 		for _, n := range w.nodes {
 			if !n.up || n.steward == nil {
 				continue

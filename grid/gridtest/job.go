@@ -8,6 +8,7 @@ import (
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 // Job is the world's job and the truth about it, which no node knows.
@@ -99,19 +100,24 @@ func outcome(text string) ([]byte, workunits.Digest) {
 	return workunits.Outcome{How: workunits.Exited, Out: workunits.OutFile{Size: uint64(len(text)), Data: []byte(text)}}.Encode()
 }
 
-func (j *Job) honest(u uint32, arch string, canonical bool) ([]byte, workunits.Digest) {
+// honest is the right result of a unit, in the second stage of its inputs.
+func (j *Job) honest(u uint32, inputs workunits.Digest, arch string, canonical bool) ([]byte, workunits.Digest) {
 	text := fmt.Sprintf("result of unit %d", u)
+	if j.Manifest.Reduces(u) {
+		text = fmt.Sprintf("result of results %x", inputs)
+	}
 	if j.Split && !canonical {
 		text += " on " + arch
 	}
 	return outcome(text)
 }
 
-// right reports whether an honest copy gives the digest.
-func (j *Job) right(u uint32, d workunits.Digest) bool {
+// right reports whether an honest copy gives the digest, of a unit with the
+// inputs that the book says.
+func (j *Job) right(b *verdict.Book, u uint32, d workunits.Digest) bool {
 	for _, arch := range []string{"amd64", "arm64"} {
 		for _, canonical := range []bool{true, false} {
-			if _, h := j.honest(u, arch, canonical); h == d {
+			if _, h := j.honest(u, b.Inputs(u), arch, canonical); h == d {
 				return true
 			}
 		}
@@ -120,9 +126,9 @@ func (j *Job) right(u uint32, d workunits.Digest) bool {
 }
 
 // result is what the node's copy of a unit comes to.
-func (n *Node) result(t volunteer.Task) ([]byte, workunits.Digest) {
+func (n *Node) result(t volunteer.Run) ([]byte, workunits.Digest) {
 	if !n.lie(t.Unit) {
-		return n.w.job.honest(t.Unit, n.Arch, t.Canonical)
+		return n.w.job.honest(t.Unit, t.Inputs, n.Arch, t.Canonical)
 	}
 	n.w.obs.lies++
 	n.w.printf("%s lies about unit %d", n.Name, t.Unit)
@@ -132,8 +138,23 @@ func (n *Node) result(t volunteer.Task) ([]byte, workunits.Digest) {
 	return outcome(fmt.Sprintf("wrong result of unit %d by %s", t.Unit, n.Name))
 }
 
+// staged reports whether all that the second stage works on can be fetched: the
+// record that its grant names, and the results in it.
+func (n *Node) staged(r volunteer.Run) bool {
+	fetch := func(d workunits.Digest) []byte {
+		for _, id := range r.Hints {
+			if o := n.w.byID[id]; o != nil && n.w.reaches(n, o) && o.disk.blocks[d] != nil {
+				return o.disk.blocks[d]
+			}
+		}
+		return n.disk.blocks[d]
+	}
+	in, err := workunits.ParseStageInputs(fetch(r.Inputs), n.w.job.Manifest.Units)
+	return err == nil && !slices.ContainsFunc(in.Results, func(d workunits.Digest) bool { return fetch(d) == nil })
+}
+
 // run executes a copy.
-func (n *Node) run(t volunteer.Task) {
+func (n *Node) run(t volunteer.Run) {
 	j := n.w.job
 	if n.Ways.Hang {
 		return
@@ -146,15 +167,17 @@ func (n *Node) run(t volunteer.Task) {
 	var void workunits.VoidReason
 	if n.Ways.Void {
 		took, void = 10, workunits.VoidDisk
+	} else if j.Manifest.Reduces(t.Unit) && !n.staged(t) {
+		took, void = 10, workunits.VoidInput
 	} else if took > j.Manifest.Limits.Wall {
 		took, void = j.Manifest.Limits.Wall, workunits.VoidWall
 	}
 	n.finish(t, took, void, took)
 }
 
-func (n *Node) finish(t volunteer.Task, delay uint64, void workunits.VoidReason, millis uint64) {
+func (n *Node) finish(t volunteer.Run, delay uint64, void workunits.VoidReason, millis uint64) {
 	n.w.after(n, delay, func() {
-		in := volunteer.Finished{Task: t, Void: void, Millis: millis}
+		in := volunteer.Finished{Task: t.Task, Void: void, Millis: millis}
 		if void == "" {
 			block, d := n.result(t)
 			n.disk.blocks[d] = block

@@ -263,10 +263,10 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		n.send(o)
 	}
 	for _, r := range fx.Run {
-		n.run(r.Task)
+		n.run(r)
 	}
 	for _, t := range fx.Stop {
-		n.finish(t, 0, workunits.VoidCancelled, 0)
+		n.finish(volunteer.Run{Task: t}, 0, workunits.VoidCancelled, 0)
 	}
 	n.sprung(raw)
 }

@@ -120,7 +120,7 @@ func (n *Node) accepted(u uint32) {
 		return
 	}
 	v := n.steward.Book().Unit(u)
-	if v.State == verdict.Accepted && !n.w.job.right(u, v.Result.Digest) {
+	if v.State == verdict.Accepted && !n.w.job.right(n.steward.Book(), u, v.Result.Digest) {
 		n.w.fail("%s accepts a wrong result of unit %d", n.Name, u)
 	}
 }

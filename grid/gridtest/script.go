@@ -15,7 +15,7 @@ import (
 //
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
 //	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude]
-//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split]
+//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
 //	restart NODE [forget=SEGMENTS]
@@ -167,6 +167,9 @@ func (s *Script) job(a args) error {
 	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took,
 		Large: a.has("large"), Split: a.has("split")}
 	j.Manifest.Limits.Wall = wall
+	if a.has("reduce") {
+		j.Manifest.Reduce = &workunits.Stage{Program: j.Manifest.Program}
+	}
 	j.Manifest.Policy.MinCopies = uint32(copies)
 	if v, ok := a.named["verify"]; ok {
 		j.Manifest.Policy.Mode = workunits.VerifyMode(v)

@@ -96,6 +96,9 @@ func plan(r *rand.Rand, units int) (commands []string) {
 	if r.IntN(4) == 0 {
 		job += " large"
 	}
+	if r.IntN(3) == 0 {
+		job += " reduce"
+	}
 	if r.IntN(4) == 0 {
 		nodes += fmt.Sprintf(" arm64=v%d", n-1)
 		job += " split"

@@ -39,7 +39,8 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 		}
 	}
 	if len(units) > 0 {
-		g := workunits.Grant{To: from, Units: units, Inputs: m.Manifest.InputsDigest(), Lease: m.lease(len(units)),
+		m.stage(units[0])
+		g := workunits.Grant{To: from, Units: units, Inputs: m.book.Inputs(units[0]), Lease: m.lease(units),
 			Custodians: custodians, Arch: w.Arch, Canonical: m.canonical(units[0])}
 		reply.Grant = m.speak(g)
 		m.event("granted", from, units[0], fmt.Sprintf("%d units", len(units)))
@@ -68,7 +69,7 @@ func (m *Machine) call() {
 		if len(m.idle) == 0 {
 			break
 		}
-		if !m.primary(active, u/m.Manifest.Shard) {
+		if !m.primary(active, m.shard(u)) {
 			continue
 		}
 		volunteers, stewards := m.book.Touched(u)
@@ -119,12 +120,16 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 }
 
 // lease is the time for a batch: a few times what it should take, with grace.
-func (m *Machine) lease(units int) uint64 {
-	limit := m.Manifest.Limits.Wall * uint64(units)
-	if m.unitTime > 0 {
-		limit = min(limit, uint64(4*m.unitTime*float64(units)))
+// How long the second stage takes nobody knows, but that its many inputs have to
+// be fetched.
+func (m *Machine) lease(units []uint32) uint64 {
+	limit := m.Manifest.Limits.Wall * uint64(len(units))
+	if m.Manifest.Reduces(units[0]) {
+		limit += stageFetch * uint64(m.Manifest.Units)
+	} else if m.unitTime > 0 {
+		limit = min(limit, uint64(4*m.unitTime*float64(len(units))))
 	}
-	return leaseGrace + limit
+	return min(leaseGrace+limit, workunits.MaxLease)
 }
 
 func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
@@ -134,11 +139,11 @@ func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
 // over their first committers; then units that have none.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
 	active := m.active()
-	mine := func(u uint32) bool { return m.primary(active, u/m.Manifest.Shard) }
+	mine := func(u uint32) bool { return m.primary(active, m.shard(u)) }
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
-			len(m.book.Outstanding(u)) > 0 {
+			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || len(m.book.Outstanding(u)) > 0 {
 			return false
 		}
 		volunteers, stewards := m.book.Touched(u)
@@ -187,6 +192,9 @@ func (m *Machine) share(active []node, n int, mine func(uint32) bool) int {
 	maps.DeleteFunc(m.askers, func(_ node, at uint64) bool { return m.now > at+asking })
 	return min(n, left/max(len(m.askers), 1)+1)
 }
+
+// shard is the shard of a unit; the second stage belongs to the last one.
+func (m *Machine) shard(u uint32) uint32 { return min(u, m.Manifest.Units-1) / m.Manifest.Shard }
 
 // bounds are the first unit of a shard and the one after its last.
 func (m *Machine) bounds(shard uint32) (first, end uint32) {
@@ -295,6 +303,19 @@ func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool
 		list = []node{p}
 	}
 	return list, len(list) > 0
+}
+
+// stage keeps the record of what the second stage works on, for the volunteers
+// that are granted it.
+func (m *Machine) stage(u uint32) {
+	if !m.Manifest.Reduces(u) || m.staged == m.book.Inputs(u) {
+		return
+	}
+	if in, ok := m.book.StageInputs(); ok {
+		m.staged = m.book.Inputs(u)
+		b, _ := in.Encode()
+		m.fx.Blocks = append(m.fx.Blocks, b)
+	}
 }
 
 // Leases lists the outstanding grants, for those who want to look.

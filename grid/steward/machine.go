@@ -34,6 +34,7 @@ const (
 	givingUp     = 30_000 // on custodians that do not open, and results that nobody serves
 	linger       = 2_000  // until word of a result that enough others keep
 	leaseGrace   = 10_000 // beyond the time that the units should take
+	stageFetch   = 20     // for each result that a second stage works on
 	announceTime = 15_000
 	announceLife = 120_000
 
@@ -167,6 +168,7 @@ type Machine struct {
 	topHead  workunits.Digest // id of the last co-signed head
 	headAt   int              // accepted units at the last own head
 	sealing  bool
+	staged   workunits.Digest // the record of the second stage's inputs that is kept here
 
 	wanting           map[uint32]uint64 // open units that were granted before, since when
 	askedStaked       uint64            // when one with a stake did, and how many further copies went
@@ -293,7 +295,7 @@ func (m *Machine) wake(now uint64) {
 	for u := range m.wanting {
 		m.wanting[u] = now
 	}
-	for u := uint32(0); u < m.Manifest.Units; u++ {
+	for u := range m.Manifest.Total() {
 		if v := m.book.Unit(u); len(v.Unsealed) > 0 {
 			m.due[u] = now
 		} else if v.Agreed() && v.State != verdict.Accepted {
@@ -355,9 +357,10 @@ func (m *Machine) flush() {
 	if len(m.spoken) == 0 {
 		return
 	}
+	small := slices.DeleteFunc(slices.Clone(m.fx.Blocks), func(b []byte) bool { return len(b) > workunits.MaxInline })
 	for _, s := range m.book.Stewards() {
 		if s.Node != m.self && m.awake(s.Node) {
-			m.send(s.Node, wire.Push{Job: m.Job, Segments: m.spoken, Blocks: m.fx.Blocks})
+			m.send(s.Node, wire.Push{Job: m.Job, Segments: m.spoken, Blocks: small})
 		}
 	}
 }
@@ -480,7 +483,7 @@ func (m *Machine) forked(f ledger.Fork) {
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
 	m.book = verdict.Read(m.Job, m.Manifest, m.ledger, m.ledger.Heads())
 	clear(m.wanting)
-	for u := range m.Manifest.Units {
+	for u := range m.Manifest.Total() {
 		if m.book.Named(u) {
 			m.unit(u)
 			m.want(u)

@@ -90,7 +90,7 @@ func (m *Machine) want(u uint32) {
 // answered ends the lease of a grant once each of its units has a commit, and
 // learns how long units take.
 func (m *Machine) answered(c workunits.Commit) {
-	if n := len(c.Units); n > 0 {
+	if n := len(c.Units); n > 0 && !m.Manifest.Reduces(c.Units[0]) {
 		each := float64(c.Millis) / float64(n)
 		if m.unitTime == 0 {
 			m.unitTime = each
@@ -188,6 +188,7 @@ func (m *Machine) unit(u uint32) {
 	if v.Agreed() {
 		m.store(u, v)
 	}
+	m.stage(u)
 	if v.State == verdict.Accepted && !m.accepted[u] {
 		m.accepted[u] = true
 		m.event("accepted", v.Volunteers[0], u, "")

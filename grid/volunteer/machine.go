@@ -54,8 +54,9 @@ type Config struct {
 
 // Policy is what the owner allows now.
 type Policy struct {
-	Slots  int    // units at a time; 0 pauses
-	Memory uint64 // bytes for one unit
+	Slots   int    // units at a time; 0 pauses
+	Percent int    // of its time that each may work, 1 to 100; 0: all
+	Memory  uint64 // bytes for one unit
 }
 
 // Input is something that happened.
@@ -124,10 +125,13 @@ type Said struct {
 	Entries []ledger.Entry
 }
 
-// Run starts a copy; Hints are nodes that have its program and inputs.
+// Run starts a copy; Hints are nodes that have its program and inputs. Inputs is
+// the digest that its grant binds it to, in a second stage the one of the record
+// of what it works on.
 type Run struct {
 	Task
-	Hints []workunits.NodeID
+	Inputs workunits.Digest
+	Hints  []workunits.NodeID
 }
 
 // Effects is what a step asks for, see the package comment for the order.
@@ -305,7 +309,7 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	if len(w.Grant) == 0 {
 		j.turn++
 		if j.turn%max(1, len(j.candidates(m))) == 0 {
-			j.next = m.now + min(max(w.Retry, 100)<<min(j.refused, 8), max(w.Retry, patience), 60_000)
+			j.next = m.now + retryAfter(w.Retry, j.refused)
 			j.refused++
 		}
 		return
@@ -327,6 +331,13 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	j.grants[b.ref] = b
 }
 
+// retryAfter is how long to wait after the last of some refusals in a row that
+// named a time: ever longer, but no stranger decides how long.
+func retryAfter(retry uint64, refused int) uint64 {
+	retry = min(max(retry, 100), 60_000)
+	return min(retry<<min(refused, 8), max(retry, patience))
+}
+
 // called makes the job's next request go to a steward that has work now.
 func (j *job) called(m *Machine, from node) {
 	if i := slices.Index(j.candidates(m), from); i >= 0 {
@@ -345,8 +356,9 @@ func (m *Machine) acceptable(j *job, from node, g workunits.Grant) bool {
 			return false
 		}
 	}
-	return g.To == m.Self && listed(from) && g.Inputs == j.Manifest.InputsDigest() && g.Arch == m.Arch &&
-		(m.Canon || !g.Canonical) && g.Units[len(g.Units)-1] < j.Manifest.Units &&
+	last := g.Units[len(g.Units)-1]
+	fits := last < j.Manifest.Units && g.Inputs == j.Manifest.InputsDigest() || j.Manifest.Reduces(last) && len(g.Units) == 1
+	return g.To == m.Self && listed(from) && fits && g.Arch == m.Arch && (m.Canon || !g.Canonical) &&
 		(len(g.Custodians) > 0 || j.Manifest.Policy.Mode == workunits.VerifyNone)
 }
 
@@ -371,7 +383,7 @@ func (m *Machine) start() {
 				g.queue = g.queue[1:]
 				g.running[u] = true
 				running++
-				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.hints})
+				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.Inputs, g.hints})
 			}
 		}
 	}
@@ -396,12 +408,12 @@ func (m *Machine) ask() {
 			}
 			m.unreachable(j.asked)
 		}
-		want := j.room(m.policy.Slots, ahead) + m.policy.Slots - running - waiting
+		want := j.room(m.policy, ahead) + m.policy.Slots - running - waiting
 		list := j.candidates(m)
 		if j.mute() || want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
 			continue
 		}
-		if waiting > 0 && waiting >= j.room(m.policy.Slots, low) {
+		if waiting > 0 && waiting >= j.room(m.policy, low) {
 			continue // ask seldom, for more
 		}
 		m.last = j.Job
@@ -417,11 +429,15 @@ func (m *Machine) ask() {
 func (j *job) mute() bool { return j.Author.Ledger().Forked(j.Author.ID) }
 
 // room is how many units slots execute in a time.
-func (j *job) room(slots int, millis float64) int {
+func (j *job) room(p Policy, millis float64) int {
 	if j.unitTime == 0 {
 		return 0
 	}
-	return min(slots*int(millis/max(j.unitTime, 1)), maxAsk)
+	took := max(j.unitTime, 1)
+	if p.Percent > 0 {
+		took = took * 100 / float64(p.Percent)
+	}
+	return min(p.Slots*int(millis/took), maxAsk)
 }
 
 // candidates are the job's stewards that may be asked now, first ones first.
@@ -448,7 +464,7 @@ func (m *Machine) finished(f Finished) {
 		g.since = m.now
 	}
 	g.finished = append(g.finished, f)
-	if f.Void == "" {
+	if f.Void == "" && !j.Manifest.Reduces(f.Task.Unit) {
 		each := float64(f.Millis)
 		if j.unitTime == 0 {
 			j.unitTime = max(each, 1)

@@ -1,5 +1,5 @@
-// Package apps holds Talka's example programs: Lennard-Jones clusters (lj), an
-// index of words in text files (search), and three kernels that compare the
+// Package apps holds Talka's example programs: Lennard-Jones clusters (lj) with
+// their second stage (best), an index of words in text files (search), and three kernels that compare the
 // sandbox with native code (kernels).
 //
 // All are WASI preview 1 commands whose output depends on their arguments and
@@ -16,6 +16,8 @@ import (
 var (
 	//go:embed lj/lj.wasm
 	lj string
+	//go:embed best/best.wasm
+	best string
 
 	//go:embed kernels/matmul.wasm
 	matmul string
@@ -40,6 +42,10 @@ var (
 //
 // It prints "energy E" with six decimals, in reduced units, and writes best.xyz.
 func LJ() []byte { return []byte(lj) }
+
+// Best is the second stage of LJ. It takes no arguments, prints "energy E unit N"
+// of the lowest cluster and writes that unit's best.xyz.
+func Best() []byte { return []byte(best) }
 
 // LJMinimum is the lowest published energy of a Lennard-Jones cluster in reduced
 // units, and whether this table has one for so many atoms. Source: D. J. Wales

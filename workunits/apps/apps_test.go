@@ -70,6 +70,7 @@ func TestDigests(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintf("%x  lj/lj.wasm\n", cryptosha256.Sum256(LJ()))
+	got += fmt.Sprintf("%x  best/best.wasm\n", cryptosha256.Sum256(Best()))
 	for _, k := range Kernels() {
 		got += fmt.Sprintf("%x  kernels/%s.wasm\n", cryptosha256.Sum256(k.Wasm), k.Name)
 	}
@@ -171,6 +172,48 @@ func runLJ(t *testing.T, p program, atoms, steps, seed int) float64 {
 }
 
 // TestLJDigits holds the bytes of one result, which every machine must give.
+// TestBest lays out results as a second stage finds them.
+func TestBest(t *testing.T) {
+	t.Parallel()
+	p := compile(t, Best())
+	unit := func(status, stdout, xyz string) map[string]string {
+		return map[string]string{"status": status, "stdout": stdout, "out/best.xyz": xyz}
+	}
+	for _, tt := range []struct {
+		units map[string]map[string]string
+		want  string
+		xyz   string
+	}{
+		{map[string]map[string]string{
+			"000000": unit("exit 0\n", "energy -1.500000\n", "a"),
+			"000001": unit("trap unreachable\n", "energy -9.000000\n", "trapped"),
+			"000002": unit("exit 0\n", "energy -44.326801\n", strings.Repeat("b\n", 40_000)),
+			"000003": unit("exit 0\n", "energy -44.326801\n", "later"),
+			"000004": unit("exit 1\n", "", "failed"),
+			"000005": unit("exit 0\n", "energy -99 or so\n", "no number"),
+		}, "energy -44.326801 unit 2\n", strings.Repeat("b\n", 40_000)},
+		{map[string]map[string]string{"000000": unit("exit 0\n", "energy 3.000000\n", "a")}, "energy 3.000000 unit 0\n", "a"},
+		{map[string]map[string]string{"000000": unit("exit 1\n", "energy 3.000000\n", "a")}, "", ""},
+	} {
+		tree, out := t.TempDir(), t.TempDir()
+		for name, files := range tt.units {
+			for file, text := range files {
+				path := filepath.Join(tree, name, file)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		stdout, stderr, code := p.run(t, map[string]string{"/units": tree, "/out": out})
+		if stdout != tt.want || (code == 0) != (tt.want != "") {
+			t.Errorf("printed %q with code %d, want %q: %s", stdout, code, tt.want, stderr)
+		}
+		if b, _ := os.ReadFile(filepath.Join(out, "best.xyz")); string(b) != tt.xyz {
+			t.Errorf("best.xyz has %d bytes, want %d", len(b), len(tt.xyz))
+		}
+	}
+}
+
 func TestLJDigits(t *testing.T) {
 	t.Parallel()
 	p := compile(t, LJ())

@@ -53,6 +53,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 made=()
 build lj lj
+build best best
 for kernel in matmul nbody sha256; do
 	build "$kernel" kernels -msimd128
 done

@@ -5,7 +5,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/talka-grid/talka/workunits"
 )
@@ -141,7 +140,7 @@ const wantPath = "a clean relative path without control characters, not in out, 
 // validInput reports whether a file can stand at p in a unit's tree.
 func validInput(p string) bool {
 	first, _, _ := strings.Cut(p, "/")
-	return workunits.ValidPath(p) && !strings.ContainsFunc(p, unicode.IsControl) &&
+	return workunits.ValidPath(p) &&
 		!slices.Contains([]string{"out", "scratch", "checkpoint"}, first)
 }
 
@@ -202,10 +201,10 @@ func limits(t table) workunits.Limits {
 		Memory: t.size("memory", 256<<20, 64<<10, workunits.MaxMemory),
 		Wall:   wall,
 		CPU:    t.millis("cpu", wall),
-		Output: t.size("output", 1<<20, 1, 64<<30),
-		Files:  t.integer32("files", 1000, 1, 1_000_000),
-		Log:    t.size("log", 64<<10, 0, 16<<20),
-		Tries:  t.integer32("tries", 5, 1, 100),
+		Output: t.size("output", 1<<20, 1, workunits.MaxOutput),
+		Files:  t.integer32("files", 1000, 1, workunits.MaxFiles),
+		Log:    t.size("log", 64<<10, 0, workunits.MaxLog),
+		Tries:  t.integer32("tries", 5, 1, workunits.MaxTries),
 	}
 }
 

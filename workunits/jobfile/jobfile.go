@@ -20,7 +20,8 @@
 //	size      of a piece: a number of lines or records, or bytes as "64MiB"
 //	args      at most 256 of 4 KiB; {unit} is the unit's number from 0, {units} the
 //	          number of units, {column} the value in the unit's row of the table
-//	stdin     an input's path in the unit's tree
+//	stdin     path of a file in the unit's tree: an input, a file in one, or the
+//	          piece of split; the program reads it as its standard input
 //
 //	[inputs]  path in the unit's tree = path or CID; at most 1,024
 //	[env]     NAME = value; at most 256
@@ -50,7 +51,11 @@
 //	replicas  3; complete copies kept of inputs and results; 1 to 100
 //	days      30; for how long; 1 to 3,650
 //
-//	[reduce]  second stage over all results; none unless the table is there
+//	[reduce]  second stage: one more unit, over the accepted results of at most
+//	          50,000 units; none unless the table is there. It opens when all of
+//	          them are accepted and fails if one has failed; env, limits and verify
+//	          hold for it too. It finds /units/000017/status ("exit 0"), stdout and
+//	          out/... of unit 17, and nothing of inputs
 //	program   required
 //	args      as of units, without placeholders
 //

@@ -69,7 +69,7 @@ func BenchmarkReading(b *testing.B) {
 			i32(16), opI32Load, 2, 0, 0x0d, 0, // br_if
 			opEnd)}
 		t := task(b, w.file(b))
-		t.Stdin = input
+		t.Inputs, t.Stdin = []Input{{Path: "in", Host: input}}, "in"
 		b.SetBytes(size)
 		benchRuns(b, p, t)
 	})

@@ -22,6 +22,7 @@ type Config struct {
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
 	Engine   string        // one of Engines(); empty: the first
 	Command  []string      // starts a process that calls ChildMain; empty: this binary with "sandbox-child"
+	Percent  int           // of its time that each child may work, 1 to 100; 0: all; without effect on Windows
 	Nice     int           // added to the children's niceness, 0 to 19; without effect on Windows
 	Idle     time.Duration // after which an idle child is closed; 0: 30 s
 	Logger   *slog.Logger  // nil: none
@@ -32,8 +33,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.CacheDir == "":
 		return errors.New("sandbox needs a folder for compiled modules")
-	case c.Slots < 0 || c.Nice < 0 || c.Nice > 19 || c.Idle < 0:
-		return fmt.Errorf("sandbox with %d slots, niceness %d, idle time %v", c.Slots, c.Nice, c.Idle)
+	case c.Slots < 0 || c.Nice < 0 || c.Nice > 19 || c.Idle < 0 || c.Percent < 0 || c.Percent > 100:
+		return fmt.Errorf("sandbox with %d slots at %d percent, niceness %d, idle time %v", c.Slots, c.Percent, c.Nice, c.Idle)
 	case c.Engine != "" && !slices.Contains(Engines(), c.Engine):
 		return fmt.Errorf("engine %q is not in this build, which has %v", c.Engine, Engines())
 	}
@@ -50,9 +51,12 @@ type Pool struct {
 	spawn  chan func() // run on the thread that starts children
 	wg     sync.WaitGroup
 
+	launched chan struct{} // holds one when a child was started
+
 	mu      sync.Mutex
 	closed  bool
-	paused  bool
+	paused  bool                  // by the owner
+	resting bool                  // between turns of work
 	workers map[*worker]struct{}  // alive
 	idle    []*worker             // the longest idle first
 	starts  int                   // children that are no workers yet
@@ -89,11 +93,14 @@ func New(cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{
-		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()),
+		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()), launched: make(chan struct{}, 1),
 		workers: map[*worker]struct{}{}, loading: map[key]chan struct{}{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.startThread)
+	if cfg.Percent > 0 && cfg.Percent < 100 {
+		p.wg.Go(p.keepDuty)
+	}
 	return p, nil
 }
 
@@ -120,10 +127,8 @@ func (p *Pool) setPaused(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paused = paused
-	for w := range p.workers {
-		if err := w.pause(paused); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
-		}
+	if err := p.pauseAll(paused || p.resting); err != nil {
+		p.log.Warn("children cannot be paused", "error", err)
 	}
 }
 
@@ -312,10 +317,14 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, erro
 		return nil, err
 	}
 	p.workers[w] = struct{}{}
-	if p.paused {
+	if p.paused || p.resting {
 		err = w.pause(true)
 	}
 	p.mu.Unlock()
+	select {
+	case p.launched <- struct{}{}:
+	default:
+	}
 	if err != nil {
 		p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
 	}

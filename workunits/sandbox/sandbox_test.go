@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
 )
 
 // The test binary is its own child, as the node's binary is.
@@ -215,7 +216,8 @@ func TestWhatAProgramIsGiven(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
 		task := task(t, guest(t), "look", "--atoms", "13", "ü", "")
 		task.Env = []string{"A=1", "PATH=x y"}
-		task.Stdin = write(t, filepath.Join(t.TempDir(), "in"), "from outside")
+		task.Inputs = []Input{{Path: "in", Host: write(t, filepath.Join(t.TempDir(), "in"), "from outside")}}
+		task.Stdin = "in"
 		r := run(t, p, task)
 		wantEqual(t, "standard output", read(t, r.Stdout), `args ["--atoms" "13" "ü" ""]
 name "program"
@@ -458,5 +460,14 @@ func TestCanonicalNeedsWasmtime(t *testing.T) {
 	if Engines()[0] == Wasmtime {
 		p := newPool(t, Config{Engine: Wasmtime, CacheDir: cache})
 		golden(t, "testdata/numbers.txt", read(t, run(t, p, task).Stdout))
+	}
+}
+
+// TestPathLimits: what a program can name, an outcome can list.
+func TestPathLimits(t *testing.T) {
+	t.Parallel()
+	if wasi.MaxName != workunits.MaxPathName || wasi.MaxPath != workunits.MaxPath {
+		t.Errorf("names of %d and paths of %d bytes in the sandbox, %d and %d in outcomes",
+			wasi.MaxName, wasi.MaxPath, workunits.MaxPathName, workunits.MaxPath)
 	}
 }

@@ -68,7 +68,7 @@ type Task struct {
 
 	Args   []string // after the first, which is always "program"
 	Env    []string // NAME=value; nothing is inherited
-	Stdin  string   // host file; empty: no input
+	Stdin  string   // path of a file in the unit's tree; empty: no input
 	Inputs []Input  // read-only, never copied
 
 	Dir        string // host folder of this run alone; made if missing. Gets out, stdout and stderr

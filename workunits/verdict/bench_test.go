@@ -32,7 +32,7 @@ var million = sync.OnceValue(func() job { return writeJob(benchBatches) })
 // writeJob writes the ledger of a job of so many batches.
 func writeJob(batches uint32) job {
 	w := newWorld(func(m *workunits.Manifest) { m.Units, m.Shard = batches*benchBatch, 512 })
-	w.chainLen = 2*batches + 1
+	w.chainLen, w.live = 2*batches+1, nil
 	for k := range batches {
 		units := make([]uint32, benchBatch)
 		for i := range units {

@@ -125,6 +125,7 @@ type unit struct {
 	named   bool
 	dirty   bool
 	state   State
+	result  digest    // once it is agreed
 	commits []*commit // that name it, ascending by author and place
 	grants  []*grant
 	kept    []keeper
@@ -137,7 +138,9 @@ type Book struct {
 	job      workunits.JobID
 	manifest workunits.Manifest
 	law      Law
-	inputs   digest
+	inputs   digest // of the manifest's
+	total    uint32 // units, the second stage among them
+	stage    stage
 
 	authors map[node]*author
 	list    []workunits.Steward
@@ -181,17 +184,20 @@ func New(job workunits.JobID, m workunits.Manifest) *Book {
 // caller checked that the table has the standing's CID.
 func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.StakeTable) *Book {
 	b := &Book{
-		job: job, manifest: m, law: Law{m.Policy}, inputs: m.InputsDigest(),
+		job: job, manifest: m, law: Law{m.Policy}, inputs: m.InputsDigest(), total: m.Total(), stage: stage{state: Pending, stale: true},
 		authors: map[node]*author{}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
-		pages: make([]*page, (m.Units+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{},
+		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{},
 	}
 	b.author(m.Publisher).listed = true
 	for _, n := range append([]node{m.Publisher}, m.Policy.Trusted...) {
 		b.author(n).trusted = true
 	}
 	b.stand(standing)
+	if m.Reduce != nil {
+		b.touch([]uint32{m.Units}) // it waits from the beginning
+	}
 	return b
 }
 
@@ -242,7 +248,7 @@ func (b *Book) unit(u uint32) *unit {
 
 // look is unit for those who only read; it may be shared.
 func (b *Book) look(u uint32) *unit {
-	if u >= b.manifest.Units || b.pages[u/pageUnits] == nil {
+	if u >= b.total || b.pages[u/pageUnits] == nil {
 		return &unit{}
 	}
 	return &b.pages[u/pageUnits][u%pageUnits]
@@ -387,7 +393,7 @@ func (b *Book) grant(a *author, e ledger.Entry, s workunits.Grant) (units []uint
 		}
 	}
 	for _, u := range s.Units {
-		if u < b.manifest.Units {
+		if u < b.total {
 			r := b.unit(u)
 			r.grants = append(r.grants, g)
 		}
@@ -441,7 +447,7 @@ func (b *Book) commit(a *author, e ledger.Entry, s workunits.Commit) []uint32 {
 	units := c.units()
 	b.copies += len(units)
 	for _, u := range units {
-		if u >= b.manifest.Units {
+		if u >= b.total {
 			continue
 		}
 		r := b.unit(u)
@@ -563,7 +569,7 @@ func (b *Book) storage(a *author, s workunits.StorageReceipt) (units []uint32) {
 	for _, st := range s.Results {
 		k := keeper{a, b.openingAt(st.Opening)}
 		for _, u := range st.Units {
-			if u >= b.manifest.Units {
+			if u >= b.total {
 				continue
 			}
 			if r := b.unit(u); !slices.Contains(r.kept, k) {
@@ -578,7 +584,7 @@ func (b *Book) storage(a *author, s workunits.StorageReceipt) (units []uint32) {
 // touch notes that the verdicts on units are to be worked out.
 func (b *Book) touch(units []uint32) []uint32 {
 	for _, u := range units {
-		if u >= b.manifest.Units {
+		if u >= b.total {
 			continue
 		}
 		r := b.unit(u)

@@ -18,7 +18,7 @@ type answer struct {
 }
 
 func (b *Book) comparison(a *author, s workunits.Comparison) []uint32 {
-	if b.manifest.Policy.Compare.Kind == workunits.CompareBytes || s.Program != b.manifest.Policy.Compare.ID() || s.Unit >= b.manifest.Units {
+	if b.manifest.Policy.Compare.Kind == workunits.CompareBytes || s.Program != b.manifest.Policy.Compare.ID() || s.Unit >= b.total {
 		return nil
 	}
 	p := pair{s.Unit, s.A, s.B}

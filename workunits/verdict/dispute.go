@@ -38,9 +38,11 @@ func (b *Book) settle() (units []uint32) {
 	units, b.dirty = b.dirty, nil
 	for _, u := range units {
 		b.unit(u).dirty = false
-		b.judge(u)
+		if !b.manifest.Reduces(u) {
+			b.judge(u)
+		}
 	}
-	return units
+	return b.judgeStage(units)
 }
 
 // contest notes who is in dispute about a unit.
@@ -192,8 +194,23 @@ func (b *Book) anew() {
 
 // losers are the lives against which a disputed unit is decided after a round.
 // Copies are held against those of their own platform only: elsewhere both may
-// be right. A copy that was never drawn burns nobody.
+// be right. So are copies of the second stage against those of equal inputs only,
+// whether these are its inputs still. A copy that was never drawn burns nobody.
 func (b *Book) losers(u uint32, all []copyOf, round int) (who []*life) {
+	if b.manifest.Reduces(u) {
+		for rest := all; len(rest) > 0; {
+			in := rest[0].grant.body.Inputs
+			other := func(k copyOf) bool { return k.grant.body.Inputs != in }
+			who = append(who, b.losersOf(u, slices.DeleteFunc(slices.Clone(rest), other), round)...)
+			rest = slices.DeleteFunc(slices.Clone(rest), func(k copyOf) bool { return !other(k) })
+		}
+		return who
+	}
+	return b.losersOf(u, all, round)
+}
+
+// losersOf is losers among copies of equal inputs.
+func (b *Book) losersOf(u uint32, all []copyOf, round int) (who []*life) {
 	if len(b.classify(u, all)) > 0 {
 		return nil // who differs is not known yet
 	}

@@ -84,5 +84,13 @@
 // compared with the first one, never in a chain; until the answer is in, the unit
 // waits (see [Unit.Compare]).
 //
+// # The second stage
+//
+// The second stage of a job is one more unit. It opens once all others are
+// accepted, fails while one of them has failed, and copies of it count only if
+// their grant names the results that are accepted now: where an input reopens,
+// earlier copies are void. Of one set of inputs there is one result: who stated
+// another is burned, whatever becomes of the inputs.
+//
 // A Book belongs to one goroutine; questions may work verdicts out.
 package verdict

@@ -60,7 +60,7 @@ func (b *Book) Digests(u uint32) (list []workunits.Digest) {
 
 // Drawn reports whether the draws on a commit are in the ledger for a unit.
 func (b *Book) Drawn(u uint32, r workunits.Ref) bool {
-	list := b.all(u)
+	list := b.current(u)
 	i := slices.IndexFunc(list, func(k copyOf) bool { return k.ref == r })
 	return i >= 0 && b.drawn(b.drawers(list[i], list))
 }
@@ -80,21 +80,21 @@ func (b *Book) Lot(u uint32, n workunits.NodeID) float64 {
 	return fraction(b.job, u, seed, digest(n))
 }
 
-// Counts tells how many units are in each state.
+// Counts tells how many units are in each state, the second stage among them.
 func (b *Book) Counts() map[State]int {
 	b.settle()
 	c := map[State]int{}
 	for s, n := range b.counts {
 		c[State(s)] = n
 	}
-	c[Open] += int(b.manifest.Units) - b.named
+	c[Open] += int(b.total) - b.named
 	return c
 }
 
 // Done reports whether every unit is accepted or has failed.
 func (b *Book) Done() bool {
 	b.settle()
-	return b.counts[Accepted]+b.counts[Failed] == int(b.manifest.Units)
+	return b.counts[Accepted]+b.counts[Failed] == int(b.total)
 }
 
 // Copies is how many copies were committed, void ones included.
@@ -133,7 +133,7 @@ func (b *Book) Supporters(u uint32) (commits []workunits.Ref) {
 	if v := b.Unit(u); !v.Agreed() {
 		return nil
 	}
-	list, _ := b.counting(b.all(u), everyRound)
+	list, _ := b.counting(b.current(u), everyRound)
 	for _, k := range openOf(list) {
 		commits = append(commits, k.ref)
 	}
@@ -154,7 +154,7 @@ func (b *Book) Volunteers() []workunits.NodeID {
 // Results is the digest of all verdicts in unit order: what a seal is about.
 func (b *Book) Results() workunits.Digest {
 	var sum []byte
-	for u := uint32(0); u < b.manifest.Units; u++ {
+	for u := range b.total {
 		if b.State(u) == Accepted {
 			v := b.Unit(u)
 			sum = binary.BigEndian.AppendUint32(sum, u)
@@ -168,7 +168,7 @@ func (b *Book) Results() workunits.Digest {
 // each unit, the stakes, the faults. Equal sets of statements give equal digests.
 func (b *Book) Digest() workunits.Digest {
 	h := blake3.New(len(digest{}), nil)
-	for u := range b.manifest.Units {
+	for u := range b.total {
 		if b.look(u).named {
 			_, _ = fmt.Fprintf(h, "%d %+v\n", u, b.Unit(u).shown())
 		}
@@ -177,12 +177,12 @@ func (b *Book) Digest() workunits.Digest {
 	return digest(h.Sum(nil))
 }
 
-// Outstanding lists the grants of a unit that have neither a commit for it nor
-// an expiry.
+// Outstanding lists the grants of a unit's inputs that have neither a commit for
+// it nor an expiry.
 func (b *Book) Outstanding(u uint32) (grants []workunits.Ref) {
 	r := b.look(u)
 	for _, g := range r.grants {
-		if !g.ended && g.by.listed && !slices.ContainsFunc(r.commits, func(c *commit) bool { return c.grant == g }) {
+		if !g.ended && g.by.listed && b.binds(g, u) && !slices.ContainsFunc(r.commits, func(c *commit) bool { return c.grant == g }) {
 			grants = append(grants, g.ref)
 		}
 	}
@@ -207,11 +207,14 @@ func (b *Book) Commit(r workunits.Ref) (workunits.Commit, workunits.Digest, bool
 	return c.body, c.hash, true
 }
 
-// Touched lists who has had part in a unit: volunteers that were granted it,
-// and stewards that granted, drew or keep openings of its copies.
+// Touched lists who has had part in a unit with its inputs: volunteers that were
+// granted it, and stewards that granted, drew or keep openings of its copies.
 func (b *Book) Touched(u uint32) (volunteers, stewards []workunits.NodeID) {
 	r := b.look(u)
 	for _, g := range r.grants {
+		if !b.binds(g, u) {
+			continue
+		}
 		volunteers = append(volunteers, g.body.To)
 		stewards = append(append(stewards, g.Author), g.body.Custodians...)
 	}
@@ -228,7 +231,7 @@ func (b *Book) Touched(u uint32) (volunteers, stewards []workunits.NodeID) {
 // FirstCommitter is who committed the unit's first copy, zero for none.
 func (b *Book) FirstCommitter(u uint32) (n workunits.NodeID) {
 	b.settle()
-	if list, _ := b.counting(b.all(u), everyRound); len(list) > 0 {
+	if list, _ := b.counting(b.current(u), everyRound); len(list) > 0 {
 		return longest(list)[0].Author
 	}
 	return n
@@ -266,7 +269,7 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 	canonical := b.Unit(u).Canonical
 	return slices.ContainsFunc(r.commits, func(c *commit) bool {
 		_, named := slices.BinarySearch(c.body.Units, u)
-		return c.Author == n && named && (!c.grant.known || c.grant.body.Canonical == canonical) && (c.opensUnit(u) || !c.givenUp())
+		return c.Author == n && named && (!c.grant.known || c.grant.body.Canonical == canonical && b.binds(c.grant, u)) && (c.opensUnit(u) || !c.givenUp())
 	})
 }
 
@@ -274,6 +277,9 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 // given up.
 func (b *Book) Voided(u uint32, n workunits.NodeID) bool {
 	return slices.ContainsFunc(b.look(u).commits, func(c *commit) bool {
+		if c.grant.known && !b.binds(c.grant, u) {
+			return false
+		}
 		return c.Author == n && (c.voids(u) || !c.opensUnit(u) && c.givenUp())
 	})
 }

@@ -251,12 +251,12 @@ func (b *Book) Bound() Bound {
 	for _, a := range b.authors {
 		bound.Conditional = bound.Conditional && (len(a.lives) == 0 || !a.trusted && a.history == 0)
 	}
-	for u := range b.manifest.Units {
+	for u := range b.total {
 		if b.look(u).state != Accepted {
 			continue
 		}
 		units++
-		list, _ := b.counting(b.all(u), everyRound)
+		list, _ := b.counting(b.current(u), everyRound)
 		copies += len(list)
 		if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
 			continue

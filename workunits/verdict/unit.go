@@ -15,7 +15,7 @@ type State uint8
 // The states of a unit.
 const (
 	Open     State = iota // wants a copy
-	Pending               // has copies; waits for statements
+	Pending               // waits for statements: on its copies, or on what it is made from
 	Accepted              // its verdict names a result
 	Failed                // too many copies were void
 )
@@ -100,7 +100,10 @@ func (b *Book) judge(u uint32) {
 	r := b.unit(u)
 	b.counts[r.state]--
 	v, supporters := b.work(u)
-	r.state, r.view = v.State, nil
+	if b.manifest.Reduce != nil && u < b.manifest.Units && (r.result != v.Result.Digest || r.state != v.State) {
+		b.stage.stale = true
+	}
+	r.state, r.result, r.view = v.State, v.Result.Digest, nil
 	b.counts[v.State]++
 	if v.State == Open || v.State == Pending {
 		r.view = &v
@@ -125,7 +128,7 @@ func (b *Book) all(u uint32) []copyOf {
 	for _, c := range b.look(u).commits {
 		k, ok := b.copy(u, c)
 		if ok && !slices.ContainsFunc(list, func(o copyOf) bool {
-			return o.life == c.life && o.grant.body.Canonical == c.grant.body.Canonical
+			return o.life == c.life && sameWork(o.grant, c.grant)
 		}) {
 			list = append(list, k)
 		}
@@ -135,11 +138,27 @@ func (b *Book) all(u uint32) []copyOf {
 	return list
 }
 
+// sameWork reports whether two grants are for the same execution.
+func sameWork(g, h *grant) bool {
+	return g.body.Canonical == h.body.Canonical && g.body.Inputs == h.body.Inputs
+}
+
+// current is all without copies of inputs that the unit does not have now.
+func (b *Book) current(u uint32) []copyOf {
+	list := b.all(u)
+	if !b.manifest.Reduces(u) {
+		return list
+	}
+	list = slices.DeleteFunc(list, func(k copyOf) bool { return !b.binds(k.grant, u) })
+	b.classify(u, list)
+	return list
+}
+
 // copy checks one commit's copy of a unit against its grant.
 func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 	i, named := slices.BinarySearch(c.body.Units, u)
 	g := c.grant
-	if !named || !g.known || !g.by.listed || g.hash != c.body.Bound || g.body.To != c.Author || g.body.Inputs != b.inputs ||
+	if !named || !g.known || !g.by.listed || g.hash != c.body.Bound || g.body.To != c.Author || g.body.Inputs != b.inputs && !b.manifest.Reduces(u) ||
 		int(c.by.strikes)+g.life >= strikesOut {
 		return k, false
 	}
@@ -161,7 +180,7 @@ func (b *Book) conflicted(k copyOf, list []copyOf) bool {
 		return false
 	}
 	return slices.ContainsFunc(list, func(o copyOf) bool {
-		return o.grant.by == k.by || slices.Contains(o.grant.body.Custodians, k.Author)
+		return o.grant.body.Inputs == k.grant.body.Inputs && (o.grant.by == k.by || slices.Contains(o.grant.body.Custodians, k.Author))
 	})
 }
 
@@ -293,7 +312,10 @@ func longest(list []copyOf) []copyOf {
 // work is the verdict on a unit from the statements and the burned volunteers,
 // and whose copies support its result.
 func (b *Book) work(u uint32) (v Unit, supporters []*life) {
-	all := b.all(u)
+	if b.manifest.Reduces(u) && b.stage.state != Open {
+		return Unit{State: b.stage.state, Canonical: b.manifest.Canonical}, nil
+	}
+	all := b.current(u)
 	list, canonical := b.counting(all, everyRound)
 	v = Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
 	if v.Compare = b.classify(u, all); len(v.Compare) > 0 {
@@ -409,7 +431,7 @@ func (b *Book) voids(u uint32) int {
 	var grants []*grant
 	for _, c := range b.look(u).commits {
 		g := c.grant
-		if len(c.body.Void) == 0 || !g.known || g.body.To != c.Author || !g.by.listed || c.life.burned > 0 || slices.Contains(grants, g) {
+		if len(c.body.Void) == 0 || !g.known || g.body.To != c.Author || !g.by.listed || c.life.burned > 0 || !b.binds(g, u) || slices.Contains(grants, g) {
 			continue
 		}
 		if c.voids(u) {

@@ -248,11 +248,28 @@ func history(t *rapid.T, w *world) {
 	one := func(list []string, what string) string { return rapid.SampledFrom(list).Draw(t, what) }
 	var copies []copied
 	heads := map[string]workunits.Digest{}
+	last := min(w.manifest.Total()-1, 2)
+	var inputs []workunits.Digest // that the second stage had
 	for range rapid.IntRange(1, 40).Draw(t, "steps") {
+		if w.manifest.Reduce != nil && rapid.Bool().Draw(t, "whole") { // else it hardly ever gets to the second stage
+			unit, text := rapid.Uint32Max(last).Draw(t, "unit"), rapid.SampledFrom([]string{"x", "x", "y"}).Draw(t, "result")
+			by := rapid.SampledFrom([]string{"s1", "s2", "p"}).Draw(t, "grantor")
+			a, b := w.execute(by, one(volunteers, "volunteer"), unit, text), w.execute(by, one(volunteers, "volunteer"), unit, text)
+			w.keep(a, b)
+			copies = append(copies, a, b)
+			inputs = append(inputs, w.live.Inputs(w.manifest.Units))
+			continue
+		}
 		if len(copies) == 0 || rapid.Bool().Draw(t, "execute") {
 			text := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(t, "result")
 			arch := rapid.SampledFrom([]string{"amd64", "amd64", "arm64"}).Draw(t, "architecture")
-			g := w.grantFor(one(stewards, "grantor"), one(volunteers, "volunteer"), uint32(rapid.IntRange(0, 2).Draw(t, "unit")),
+			unit := rapid.Uint32Max(last).Draw(t, "unit")
+			in := w.live.Inputs(unit)
+			if w.manifest.Reduces(unit) {
+				inputs = append(inputs, in)
+				in = rapid.SampledFrom(inputs).Draw(t, "inputs")
+			}
+			g := w.grantOf(in, one(stewards, "grantor"), one(volunteers, "volunteer"), unit,
 				arch, rapid.IntRange(0, 4).Draw(t, "canonical") == 0)
 			if rapid.IntRange(0, 9).Draw(t, "void") == 0 {
 				w.void(g)
@@ -292,17 +309,26 @@ func history(t *rapid.T, w *world) {
 // the same bytes.
 func TestOrderProperty(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(nil)
-		history(t, w)
-		want := w.fingerprint(w.book())
-		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		for range 3 {
-			if got := w.fingerprint(w.shuffled(r)); got != want {
-				t.Fatalf("another order gives\n%s\nwant\n%s", got, want)
-			}
+	rapid.Check(t, func(t *rapid.T) { checkOrder(t, nil) })
+}
+
+// TestStageOrderProperty is the same of jobs with a second stage over one unit or
+// two, which comes and goes as its inputs do.
+func TestStageOrderProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) { checkOrder(t, reduced(rapid.Uint32Range(1, 2).Draw(t, "units"))) })
+}
+
+func checkOrder(t *rapid.T, change func(*workunits.Manifest)) {
+	w := newWorld(change)
+	history(t, w)
+	want := w.fingerprint(w.book())
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+	for range 3 {
+		if got := w.fingerprint(w.shuffled(r)); got != want {
+			t.Fatalf("another order gives\n%s\nwant\n%s", got, want)
 		}
-	})
+	}
 }
 
 // TestWithholdingProperty: a volunteer never gains stake by withholding the end

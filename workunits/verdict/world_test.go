@@ -21,6 +21,7 @@ type world struct {
 	nodes    map[string]*author
 	entries  []ledger.Entry
 	chainLen uint32
+	live     *verdict.Book // of entries as they come
 }
 
 type author struct {
@@ -62,7 +63,8 @@ func newWorld(change func(*workunits.Manifest)) *world {
 	if err != nil {
 		panic(err)
 	}
-	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{}, chainLen: chainLen}
+	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{},
+		live: verdict.New(job, m), chainLen: chainLen}
 	var list []workunits.Steward
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		list = append(list, workunits.Steward{Node: idOf(name)})
@@ -83,6 +85,11 @@ func (w *world) node(who string) *author {
 func (w *world) say(who string, b workunits.Body) workunits.Ref {
 	_, entries := w.node(who).Say(b)
 	w.entries = append(w.entries, entries...)
+	for _, e := range entries {
+		if w.live != nil {
+			w.live.Apply(e)
+		}
+	}
 	return entries[0].Ref
 }
 
@@ -100,7 +107,11 @@ func (w *world) grant(by, to string, unit uint32) grant {
 }
 
 func (w *world) grantFor(by, to string, unit uint32, arch string, canonical bool) grant {
-	r := w.say(by, workunits.Grant{To: idOf(to), Units: []uint32{unit}, Inputs: w.manifest.InputsDigest(), Lease: 1000,
+	return w.grantOf(w.live.Inputs(unit), by, to, unit, arch, canonical)
+}
+
+func (w *world) grantOf(inputs workunits.Digest, by, to string, unit uint32, arch string, canonical bool) grant {
+	r := w.say(by, workunits.Grant{To: idOf(to), Units: []uint32{unit}, Inputs: inputs, Lease: 1000,
 		Custodians: []workunits.NodeID{idOf("s2"), idOf("s3")}, Arch: arch, Canonical: canonical})
 	return grant{r, w.ledger.Last(idOf(by)), to, unit}
 }
@@ -212,8 +223,8 @@ func (w *world) shuffled(r *rand.Rand) *verdict.Book {
 
 // fingerprint is all that a book says.
 func (w *world) fingerprint(b *verdict.Book) string {
-	s := fmt.Sprintf("%v %v\n%v\n%v\n%v %d %d", b.Digest(), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
-	for u := range w.manifest.Units {
+	s := fmt.Sprintf("%v %v %v\n%v\n%v\n%v %d %d", b.Inputs(w.manifest.Units), b.Digest(), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
+	for u := range w.manifest.Total() {
 		s += fmt.Sprintf("\n%+v", b.Unit(u))
 	}
 	return s

@@ -9,7 +9,8 @@
 // is not below one of those three, are read-only. Listings are sorted by the
 // bytes of the names, after "." and "..". Times are Epoch, inode numbers follow
 // from paths and from the order of creation, owners and modes do not exist.
-// Names are UTF-8 of at most MaxName bytes, paths of at most MaxPath.
+// Names are UTF-8 of at most MaxName bytes without control characters (EILSEQ),
+// paths of at most MaxPath. Standard input is a file of this tree, or empty.
 // Symbolic links among the inputs are followed inside this tree only; programs
 // make neither symbolic nor hard links (ENOTSUP).
 //

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 
@@ -32,11 +31,11 @@ type Input struct {
 	Host string // file or folder
 }
 
-// Config is what a program is started with. All paths are host paths.
+// Config is what a program is started with. All paths but Stdin are host paths.
 type Config struct {
 	Args   []string // after the first, which is Program
 	Env    []string // NAME=value
-	Stdin  string   // empty for no input
+	Stdin  string   // path of a file in the program's tree; empty for no input
 	Inputs []Input
 
 	Out, Scratch, Checkpoint string // existing folders
@@ -187,15 +186,14 @@ func (p *Process) fail(op string, err error) Errno {
 
 // standard opens descriptors 0 to 3.
 func (p *Process) standard(c Config) error {
-	in := &inode{kind: typeFile, direct: c.Stdin, ino: pathIno("stdin")}
+	in := &inode{kind: typeFile, sized: true, ino: pathIno("stdin")}
 	if c.Stdin != "" {
-		info, err := os.Stat(c.Stdin)
-		if err != nil {
-			return fmt.Errorf("standard input: %w: %w", ErrInput, err)
+		// Through the tree, so that no symbolic link leads out of it.
+		at, e := p.walk(p.top, c.Stdin, true)
+		if e != ok || at.node == nil || at.node.kind != typeFile {
+			return fmt.Errorf("standard input: %s is no file of the tree: %w", c.Stdin, ErrInput)
 		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("standard input: %s is not a file: %w", c.Stdin, ErrInput)
-		}
+		in = at.node
 	}
 	out := &inode{kind: typeFile, direct: c.Stdout, quota: &p.out, sized: true, ino: pathIno("stdout")}
 	errs := &inode{kind: typeFile, direct: c.Stderr, quota: &p.errs, sized: true, ino: pathIno("stderr")}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"lukechampine.com/blake3"
@@ -144,7 +145,7 @@ func (p *Process) mountInput(in Input) error {
 	dir, parts := p.top, strings.Split(in.Path, "/")
 	for i, name := range parts {
 		if !validName(name) {
-			return fmt.Errorf("name %.40q: want UTF-8 of at most %d bytes", name, MaxName)
+			return fmt.Errorf("name %.40q: want UTF-8 of at most %d bytes without control characters", name, MaxName)
 		}
 		if err := p.load(dir); err != nil {
 			return err
@@ -176,11 +177,12 @@ func (p *Process) mountInput(in Input) error {
 }
 
 func validName(s string) bool {
-	return s != "" && s != "." && s != ".." && len(s) <= MaxName && utf8.ValidString(s) && !strings.ContainsAny(s, "/\x00")
+	return s != "" && s != "." && s != ".." && len(s) <= MaxName && utf8.ValidString(s) &&
+		!strings.Contains(s, "/") && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // load reads a folder of the host on first use. What is neither file, folder
-// nor symbolic link does not exist for programs, nor do names that are no UTF-8.
+// nor symbolic link does not exist for programs, nor do names that are not valid.
 func (p *Process) load(n *inode) error {
 	if n.loaded {
 		return nil

@@ -2,6 +2,7 @@ package wasi
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -23,7 +24,7 @@ func (p *Process) text(ptr, n uint64) (string, Errno) {
 	switch {
 	case e != ok:
 		return "", e
-	case !utf8.Valid(b) || strings.ContainsRune(string(b), 0):
+	case !utf8.Valid(b) || strings.ContainsFunc(string(b), unicode.IsControl):
 		return "", eIlseq
 	}
 	return string(b), ok

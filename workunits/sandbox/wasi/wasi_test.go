@@ -503,9 +503,18 @@ func TestBadPointers(t *testing.T) {
 func TestMissingInput(t *testing.T) {
 	t.Parallel()
 	config := newConfig(t)
-	config.Stdin = filepath.Join(t.TempDir(), "no")
-	if _, err := New(config); !errors.Is(err, ErrInput) {
-		t.Errorf("error %v", err)
+	// What is not there, what is no file, and what lies outside the tree.
+	outside, folder := filepath.Join(t.TempDir(), "secret"), t.TempDir()
+	if err := errors.Join(os.WriteFile(outside, []byte("x"), 0o600), os.Symlink(outside, filepath.Join(folder, "link")),
+		os.Mkdir(filepath.Join(folder, "folder"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	config.Inputs = []Input{{Path: "in", Host: folder}}
+	for _, path := range []string{"no", "in", "in/no", "in/folder", "in/link", "out/x", "../x", outside} {
+		config.Stdin = path
+		if _, err := New(config); !errors.Is(err, ErrInput) {
+			t.Errorf("standard input %s: error %v, want %v", path, err, ErrInput)
+		}
 	}
 	config.Stdin, config.Args = "", []string{"a\x00b"}
 	if _, err := New(config); err == nil {
