@@ -111,7 +111,10 @@ func genHead() *rapid.Generator[Head] {
 		for _, a := range authors {
 			h.Logs = append(h.Logs, LogHead{Author: a, Len: rapid.Uint64().Draw(t, "len"), Hash: genDigest().Draw(t, "hash")})
 		}
-		h.Set, h.Stakes = Sum(Encode(h.Logs)), genDigest().Draw(t, "stakes")
+		h.Set = Sum(Encode(h.Logs))
+		for range h.Logs {
+			h.Credit = append(h.Credit, rapid.Uint64().Draw(t, "credit"))
+		}
 		return h
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -62,7 +63,7 @@ type Policy struct {
 	Price      float64    `cbor:"price"`      // of an identity, in units of this job (J)
 	MinCopies  uint32     `cbor:"mincopies"`  // at least so many agreeing copies
 	MaxAgree   uint32     `cbor:"maxagree"`   // so many agreeing copies are always enough; 0 for no cap
-	HistoryCap uint32     `cbor:"historycap"` // largest stake that counts; 0 for no cap
+	HistoryCap uint32     `cbor:"historycap"` // largest stake of the standing that counts, in units of this job; 0 for no cap
 	Compare    Comparator `cbor:"compare"`
 	Ringers    []byte     `cbor:"ringers"` // digest that binds the publisher to units whose answer it knows; empty for none
 	Trusted    []NodeID   `cbor:"trusted"` // whose copies decide, beside the publisher's
@@ -323,10 +324,22 @@ func (p Policy) check() error {
 }
 
 func (c Comparator) check() error {
-	if c.Kind != CompareBytes || c.Rel != 0 || c.Abs != 0 || c.Program != nil {
-		return fmt.Errorf("comparator %q, want %q alone", c.Kind, CompareBytes)
+	tolerance := func(x float64) bool { return x >= 0 && x <= math.MaxFloat64 }
+	switch {
+	case c.Kind == CompareBytes && c.Rel == 0 && c.Abs == 0 && c.Program == nil:
+		return nil
+	case c.Kind == CompareNumbers && tolerance(c.Rel) && tolerance(c.Abs) && c.Rel+c.Abs > 0 && c.Program == nil:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("comparator %q with rtol %g, atol %g: want %q alone, or %q with a tolerance", c.Kind, c.Rel, c.Abs, CompareBytes, CompareNumbers)
+}
+
+// ID names the comparator in comparisons; it is zero for bytes.
+func (c Comparator) ID() Digest {
+	if c.Kind == CompareBytes {
+		return Digest{}
+	}
+	return Sum(Encode(c))
 }
 
 // Trusts reports whether the policy lets the node's copies decide alone.

@@ -116,7 +116,7 @@ func sampleBodies() []Body {
 			{Unit: 9, Nonce: opening.Nonce(9), Result: opening.Results[1]},
 		}},
 		Comparison{Unit: 7, A: testDigest("result 7"), B: testDigest("result 7, wrong"), Equal: false},
-		Head{Logs: logs, Set: Sum(Encode(logs)), Stakes: testDigest("stakes")},
+		Head{Logs: logs, Set: Sum(Encode(logs)), Credit: make([]uint64, len(logs))},
 		StorageReceipt{Job: true, Results: []StoredUnits{{Opening: Ref{Author: testNode(4), Seq: 2}, Units: []uint32{7, 9}}}},
 		Fault{Name: FaultWrong, Against: testNode(3), Unit: 9, Evidence: [][]byte{[]byte("proof")}},
 		Standing{Number: 2, Table: testLink("stake table")},

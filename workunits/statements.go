@@ -184,7 +184,7 @@ type Draw struct {
 	Commit Ref    `cbor:"commit"`
 	Index  uint32 `cbor:"index"`
 	Value  Digest `cbor:"value"`
-	Head   Digest `cbor:"head"` // set root of the head whose stakes decide, zero for none
+	Head   Digest `cbor:"head"` // id of the head whose stakes decide, stated before; zero for none
 }
 
 // OpenUnit opens one unit of a commit.
@@ -201,9 +201,9 @@ type Opening struct {
 	Units  []OpenUnit `cbor:"units"` // ascending
 }
 
-// Comparison says whether two results agree. The zero program compares bytes.
+// Comparison says whether two results agree.
 type Comparison struct {
-	Program Digest `cbor:"prog"`
+	Program Digest `cbor:"prog"` // id of the comparator, zero for bytes
 	Unit    uint32 `cbor:"unit"`
 	A       Digest `cbor:"a"`
 	B       Digest `cbor:"b"`
@@ -218,13 +218,16 @@ type LogHead struct {
 	Hash   Digest
 }
 
-// Head is the fingerprint of a ledger. It is co-signed once another steward
-// states a head with the same roots.
+// Head is the fingerprint of a ledger and what each author earned in it. It is
+// co-signed once another steward states the same head.
 type Head struct {
 	Logs   []LogHead `cbor:"logs"`   // ascending by author
 	Set    Digest    `cbor:"set"`    // of Logs
-	Stakes Digest    `cbor:"stakes"` // of the stake table over Logs
+	Credit []uint64  `cbor:"credit"` // for each of Logs, the copies in accepted units
 }
+
+// ID names the head.
+func (b Head) ID() Digest { return Sum(Encode(b)) }
 
 // StoredUnits are units of an opening.
 type StoredUnits struct {
@@ -257,6 +260,8 @@ const (
 	FaultWrong        FaultName = "wrong"        // the verdict on Unit speaks against the node
 	FaultOpening      FaultName = "opening"      // the sealed opening does not open the commit
 	FaultDraw         FaultName = "draw"         // the value is not of the chain
+	FaultHead         FaultName = "head"         // the statements give other stakes than a head told
+	FaultComparison   FaultName = "comparison"   // the program answers otherwise on Unit
 )
 
 // Standing names the table of stakes that the project's next job may start from.
@@ -364,6 +369,9 @@ func (b Head) check() error {
 	if b.Set != Sum(Encode(b.Logs)) {
 		return errors.New("set root does not fit the logs")
 	}
+	if len(b.Credit) != len(b.Logs) {
+		return fmt.Errorf("credit of %d authors for %d logs", len(b.Credit), len(b.Logs))
+	}
 	return checkCount("logs", len(b.Logs), 1, MaxAuthors)
 }
 
@@ -414,11 +422,11 @@ func checkUnits(units []uint32, low int) error {
 type Stake struct {
 	_       struct{} `cbor:",toarray"`
 	Node    NodeID
-	Units   uint64
+	Millis  uint64 // nominal time of its accepted copies, see Manifest.Nominal
 	Strikes uint32
 }
 
-// StakeTable is the record that a standing names and a head's stake root is of.
+// StakeTable is the record that a standing names.
 type StakeTable struct {
 	Stakes []Stake `cbor:"stakes"` // ascending by node
 }

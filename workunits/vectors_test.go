@@ -49,7 +49,7 @@ func recordVectors() []vector {
 	for i, h := range segment.Hashes() {
 		hashes = append(hashes, [2]string{fmt.Sprintf("chain hash of statement %d", int(segment.Seq)+i), hex.EncodeToString(h[:])})
 	}
-	table := StakeTable{Stakes: []Stake{{Node: testNode(2), Units: 1000}, {Node: testNode(1), Units: 5, Strikes: 1}}}
+	table := StakeTable{Stakes: []Stake{{Node: testNode(2), Millis: 1000}, {Node: testNode(1), Millis: 5, Strikes: 1}}}
 	inputs := StageInputs{Results: []Digest{outcomeDigest, testDigest("result 7")}}
 	inputsBytes, inputsDigest := inputs.Encode()
 	return append(statementVectors(),

@@ -197,7 +197,7 @@ func (w *World) Table(out io.Writer) {
 		if s.Strikes > 0 {
 			burned = ", burned"
 		}
-		fmt.Fprintf(out, "stake of %s: %d%s\n", w.name(s.Node), s.Units, burned)
+		fmt.Fprintf(out, "stake of %s: %d%s\n", w.name(s.Node), b.Stake(s.Node), burned)
 	}
 }
 

@@ -24,6 +24,9 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 	m.askers[from] = m.now
 	if from != m.Manifest.Publisher {
 		m.asked = m.now
+		if m.book.Staked(from) {
+			m.askedStaked = m.now
+		}
 	}
 	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
 	var units []uint32
@@ -100,8 +103,10 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "this steward's key signs elsewhere too", retryLate
 	case m.over():
 		return "the job is over", retryLate
-	case m.book.Burned(from):
+	case m.book.Closed(from):
 		return "your copies in this job were proven wrong", retryLate
+	case m.book.Stale(from, m.self):
+		return "your copies in this job were just proven wrong", retrySoon
 	case m.accused[from]:
 		return "a fault in your statements is on record", retryLate
 	case !m.isActive():
@@ -154,6 +159,12 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 			return false
 		}
 		units = append(units, u)
+		if v.Copies > 0 {
+			m.checks++
+			if !m.book.Staked(from) {
+				m.newChecks++
+			}
+		}
 		return true
 	}
 	n := m.share(active, int(w.Units), mine)
@@ -190,6 +201,14 @@ func (m *Machine) bounds(shard uint32) (first, end uint32) {
 	return shard * m.Manifest.Shard, min((shard+1)*m.Manifest.Shard, m.Manifest.Units)
 }
 
+// mayCheck reports whether a volunteer may get a further copy: newcomers together
+// only their share of them, unless nobody with a stake has taken it for a while.
+func (m *Machine) mayCheck(from node, u uint32) bool {
+	since, wanted := m.wanting[u]
+	return m.book.Staked(from) || m.now >= m.askedStaked+patience || !wanted || m.now >= since+patience ||
+		verdict.LawOf(m.Manifest.Policy).Newcomer(m.newChecks, m.checks)
+}
+
 // may reports whether a volunteer may execute a unit: it committed none of its
 // copies; as a steward it had no part in them, and enough other stewards are
 // left to grant, draw and keep. The publisher's copies decide alone, so it gets
@@ -199,6 +218,9 @@ func (m *Machine) bounds(shard uint32) (first, end uint32) {
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	since, wanted := m.wanting[u]
 	waited := wanted && m.now >= since+unwanted
+	if m.book.FirstCommitter(u) != (node{}) && !m.mayCheck(from, u) {
+		return false
+	}
 	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited {
 		return false
 	}

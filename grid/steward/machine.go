@@ -37,6 +37,8 @@ const (
 	stageFetch   = 20     // for each result that a second stage works on
 	announceTime = 15_000
 	announceLife = 120_000
+
+	headEvery = 16 // accepted units, at least, from head to head
 )
 
 type (
@@ -159,22 +161,25 @@ type Machine struct {
 
 	accused  map[node]bool
 	compared map[uint32]bool
-	accepted map[uint32]bool // as told in events
+	answers  map[workunits.Comparison]bool // own ones, as if all said no
+	accepted map[uint32]bool               // as told in events
 	failed   map[uint32]bool
 	heads    map[workunits.Digest]*headSeen
-	topHead  workunits.Digest // set root of the last co-signed head
+	topHead  workunits.Digest // id of the last co-signed head
 	headAt   int              // accepted units at the last own head
 	sealing  bool
 	staged   workunits.Digest // the record of the second stage's inputs that is kept here
 
-	wanting  map[uint32]uint64 // open units that were granted before, since when
-	asked    uint64            // when a volunteer other than the publisher last asked for work
-	shards   shards
-	idle     []node            // who was refused for want of units, longest first
-	news     []uint32          // units that want a copy since this step
-	askers   map[node]uint64   // who asked for work lately, when
-	cursor   map[uint32]uint32 // by shard: units below were granted before
-	unitTime float64           // milliseconds of processor time, smoothed
+	wanting           map[uint32]uint64 // open units that were granted before, since when
+	askedStaked       uint64            // when one with a stake did, and how many further copies went
+	checks, newChecks int               // to all, and to those without
+	asked             uint64            // when a volunteer other than the publisher last asked for work
+	shards            shards
+	idle              []node            // who was refused for want of units, longest first
+	news              []uint32          // units that want a copy since this step
+	askers            map[node]uint64   // who asked for work lately, when
+	cursor            map[uint32]uint32 // by shard: units below were granted before
+	unitTime          float64           // milliseconds of processor time, smoothed
 }
 
 // content tells whether the job's program and inputs are here.
@@ -207,15 +212,25 @@ func New(c Config) *Machine {
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{},
-		accused: map[node]bool{}, compared: map[uint32]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
+		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
 		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{},
 	}
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
 	m.book = verdict.New(c.Job, c.Manifest)
-	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) { m.read(e) })
+	// Verdicts are worked out once, when all is read.
+	named := map[uint32]bool{}
+	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) {
+		for _, u := range m.book.Learn(e) {
+			named[u] = true
+		}
+		m.derive(e)
+	})
 	for _, f := range m.ledger.Forks() {
 		m.book.Forked(f.Author)
+	}
+	for u := range named {
+		m.want(u)
 	}
 	return m
 }

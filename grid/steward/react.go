@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/compare"
 	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -14,6 +15,19 @@ import (
 // ledger. It says nothing, so that a restart can replay history through it.
 func (m *Machine) read(e ledger.Entry) []uint32 {
 	units := m.book.Apply(e)
+	m.derive(e)
+	for _, u := range units {
+		if e.Kind == workunits.KindCommit { // things move: wait from here
+			delete(m.wanting, u)
+			delete(m.lacking, u)
+		}
+		m.want(u)
+	}
+	return units
+}
+
+// derive keeps what the machine knows beside the book. It asks for no verdict.
+func (m *Machine) derive(e ledger.Entry) {
 	own := e.Author == m.self
 	switch b := e.Body.(type) {
 	case workunits.Amendment:
@@ -45,22 +59,18 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 	case workunits.Head:
 		m.readHead(e.Author, b)
 	case workunits.Fault:
-		m.accused[b.Against] = m.accused[b.Against] || own
+		m.accused[b.Against] = m.accused[b.Against] || own && b.Name != workunits.FaultWrong
 	case workunits.Comparison:
 		m.compared[b.Unit] = true
+		if own {
+			b.Equal = false
+			m.answers[b] = true
+		}
 	case workunits.StorageReceipt:
 		if own && b.Job {
 			m.content = contentHere
 		}
 	}
-	for _, u := range units {
-		if e.Kind == workunits.KindCommit { // things move: wait from here
-			delete(m.wanting, u)
-			delete(m.lacking, u)
-		}
-		m.want(u)
-	}
-	return units
 }
 
 // want keeps the list of units that want a further copy.
@@ -103,16 +113,14 @@ func (m *Machine) readHead(author node, h workunits.Head) {
 	if !m.book.Listed(author) {
 		return
 	}
-	seen := m.heads[h.Set]
+	seen := m.heads[h.ID()]
 	if seen == nil {
 		seen = &headSeen{head: h, by: map[node]bool{}}
-		m.heads[h.Set] = seen
+		m.heads[h.ID()] = seen
 	}
-	if seen.head.Stakes == h.Stakes {
-		seen.by[author] = true
-	}
-	if seen.by[m.self] && len(seen.by) > 1 {
-		m.topHead = h.Set
+	seen.by[author] = true
+	if seen.by[m.self] && (len(seen.by) > 1 || m.publisher()) {
+		m.topHead = h.ID()
 	}
 	if author == m.self {
 		m.headAt = m.book.Counts()[verdict.Accepted]
@@ -176,6 +184,7 @@ func (m *Machine) unit(u uint32) {
 			m.event("disputed", node{}, u, "")
 		}
 	}
+	m.compare(u, v)
 	if v.Agreed() {
 		m.store(u, v)
 	}
@@ -190,6 +199,25 @@ func (m *Machine) unit(u uint32) {
 	if v.State == verdict.Failed && !m.failed[u] {
 		m.failed[u] = true
 		m.event("failed", node{}, u, "")
+	}
+}
+
+// compare answers whether results that differ agree within the job's tolerance.
+// Only results that came beside statements can be compared.
+func (m *Machine) compare(u uint32, v verdict.Unit) {
+	if !m.isActive() {
+		return
+	}
+	for _, p := range v.Compare {
+		c := workunits.Comparison{Program: m.Manifest.Policy.Compare.ID(), Unit: u, A: p[0], B: p[1]}
+		a, b := m.blocks[c.A], m.blocks[c.B]
+		if m.answers[c] || a == nil || b == nil {
+			continue
+		}
+		m.answers[c] = true
+		equal, err := compare.Outcomes(a, b, m.Manifest.Policy.Compare)
+		c.Equal = equal && err == nil
+		m.say = append(m.say, c)
 	}
 }
 
@@ -401,7 +429,11 @@ func (m *Machine) reveal() {
 // blame states the faults that the verdicts imply.
 func (m *Machine) blame() {
 	for _, n := range m.book.BurnedNodes() {
-		if m.accused[n] || !m.isActive() {
+		said := slices.ContainsFunc(m.say, func(b workunits.Body) bool {
+			f, ok := b.(workunits.Fault)
+			return ok && f.Against == n && f.Name == workunits.FaultWrong
+		})
+		if said || n == m.self || !m.isActive() || !m.book.Stale(n, m.self) {
 			continue
 		}
 		f := workunits.Fault{Name: workunits.FaultWrong, Against: n}
@@ -410,7 +442,7 @@ func (m *Machine) blame() {
 				f.Unit = known.Units[0]
 			}
 		}
-		m.accuse(f)
+		m.say = append(m.say, f)
 	}
 }
 
@@ -428,7 +460,7 @@ func (m *Machine) cosign() {
 			continue // not here yet
 		}
 		h.checked = true
-		if b.Head(h.head.Logs).Stakes == h.head.Stakes {
+		if slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
 			m.say = append(m.say, h.head)
 		}
 	}
@@ -436,7 +468,8 @@ func (m *Machine) cosign() {
 		return
 	}
 	n := m.book.Counts()[verdict.Accepted]
-	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(int(m.Manifest.Units)/8, m.headAt/8, 1)) {
+	// Each head costs as much as what it is over: let them grow together.
+	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(m.headAt/4, headEvery)) {
 		m.headAt = n
 		m.say = append(m.say, m.book.Head(m.ledger.Heads()))
 	}

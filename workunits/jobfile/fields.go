@@ -213,7 +213,7 @@ func policy(t table) workunits.Policy {
 		Mode:       workunits.VerifyMode(t.choice("mode", string(workunits.VerifyAudit), string(workunits.VerifyAudit), string(workunits.VerifyNone))),
 		Error:      t.rate("error", 1e-4, 1),
 		Share:      t.rate("share", 0.2, 0.5),
-		Compare:    workunits.Comparator{Kind: workunits.Compare(t.choice("compare", string(workunits.CompareBytes), string(workunits.CompareBytes)))},
+		Compare:    comparator(t),
 		MinCopies:  t.integer32("min_copies", 1, 1, 16),
 		MaxAgree:   t.integer32("max_agree", 2, 0, 16),
 		HistoryCap: t.integer32("history_cap", 0, 0, 1<<31),
@@ -232,6 +232,20 @@ func policy(t table) workunits.Policy {
 		return true
 	})
 	return p
+}
+
+func comparator(t table) workunits.Comparator {
+	c := workunits.Comparator{
+		Kind: workunits.Compare(t.choice("compare", string(workunits.CompareBytes), string(workunits.CompareBytes), string(workunits.CompareNumbers))),
+		Rel:  t.tolerance("rtol"), Abs: t.tolerance("atol"),
+	}
+	switch tolerant := c.Rel > 0 || c.Abs > 0; {
+	case c.Kind == workunits.CompareNumbers && !tolerant:
+		t.fail("compare", `numbers want a tolerance: set rtol, atol or both, as in "rtol = 1e-9"`)
+	case c.Kind == workunits.CompareBytes && tolerant:
+		t.fail("compare", `a tolerance is for compare = "numbers"`)
+	}
+	return c
 }
 
 func keep(t table) Keep {

@@ -39,10 +39,12 @@
 //	mode        "audit", or "none" for volunteers who are trusted
 //	error       1e-4; accepted wrong rate, more than 0 and less than 1
 //	share       0.2; assumed share of colluding volunteers, less than 0.5
-//	compare     "bytes"
+//	compare     "bytes", or "numbers" for text whose numbers agree within a tolerance
+//	rtol        0; relative tolerance of numbers: a and b agree if |a-b| <= atol + rtol*|b|
+//	atol        0; absolute tolerance of numbers
 //	min_copies  1; agreeing copies that every unit needs; at most 16
 //	max_agree   2; agreeing copies that are always enough, 0 for no cap; at most 16
-//	history_cap 0; largest stake that counts, 0 for no cap
+//	history_cap 0; largest stake from earlier jobs that counts, 0 for no cap
 //	trusted     node ids of volunteers whose copies decide alone; at most 1,024
 //
 //	[keep]

@@ -26,7 +26,7 @@ var schema = [...]struct {
 	{"inputs", nil},
 	{"env", nil},
 	{"limits", []string{"memory", "time", "cpu", "output", "files", "log", "tries"}},
-	{"verify", []string{"mode", "error", "share", "compare", "min_copies", "max_agree", "history_cap", "trusted"}},
+	{"verify", []string{"mode", "error", "share", "compare", "rtol", "atol", "min_copies", "max_agree", "history_cap", "trusted"}},
 	{"keep", []string{"replicas", "days"}},
 	{"reduce", []string{"program", "args"}},
 	{"stewards", []string{"active", "listed"}},
@@ -221,6 +221,20 @@ func (t table) rate(key string, fallback, high float64) float64 {
 	if !ok || !(x > 0 && x < high) {
 		t.reject(key, fmt.Sprintf("a number of more than 0 and less than %g, as %g", high, fallback))
 		return fallback
+	}
+	return x
+}
+
+// tolerance reads a number of 0, which is the default, to 1e300.
+func (t table) tolerance(key string) float64 {
+	v, there := t.values[key]
+	if whole, ok := v.(int64); ok {
+		v = float64(whole)
+	}
+	x, ok := v.(float64)
+	if there && (!ok || !(x >= 0 && x <= 1e300)) {
+		t.reject(key, "a number of 0 or more, as 1e-9")
+		return 0
 	}
 	return x
 }

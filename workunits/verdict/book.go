@@ -1,36 +1,6 @@
-// Package verdict says what a job's ledger implies: which units are accepted,
-// with which result, who was proven wrong, and what each unit still needs.
-//
-// It is a pure function over the set of statements: any order of arrival, any
-// duplication gives the same verdicts. A Book reads statements as they come and
-// answers for single units at once; it reads no clock and trusts no statement
-// further than its author's part in the job allows.
-//
-// A copy counts if its grant came from a listed steward for just that volunteer
-// and unit. One copy follows another if its grantor's log holds the receipt of
-// the other's commit before the grant; hash chains make that order binding.
-// Agreeing copies support a result as far as they follow one another; those that
-// do not count together as one. A result is accepted when its support is enough
-// under the law, the draws are in the ledger, and enough stewards keep it.
-//
-// A steward that gives a grant up after it receipted the commit says that nothing
-// more is to be had of that copy: unless it is open it counts for nothing, and an
-// agreed result whose copies are all given up wants another copy that has it.
-//
-// A volunteer on the losing side of a decided dispute is burned: its copies in
-// the job count for nothing, and units left without enough support reopen.
-//
-// The second stage of a job is one more unit. It opens once all others are
-// accepted, fails while one of them has failed, and copies of it count only if
-// their grant names the results that are accepted now: where an input reopens,
-// earlier copies are void, not wrong.
-//
-// A Book belongs to one goroutine.
 package verdict
 
 import (
-	"slices"
-
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
 )
@@ -41,44 +11,123 @@ type (
 	digest = workunits.Digest
 )
 
-type grant struct {
-	ref
-	hash digest
-	workunits.Grant
+// author is what is known of one node in the job.
+type author struct {
+	id       node
+	read     uint64 // statements
+	identity *workunits.Identity
+	chain    chain
+	listed   bool
+	forked   bool
+	badDraw  bool
+	jobKept  bool
+	trusted  bool   // the publisher trusts its copies
+	history  uint64 // stake that it brought, in units of this job
+	strikes  uint32 // that it brought
+	faulted  []fault
+	lives    []*life
+	missing  int // commits that enough stewards receipted and that are not here
 }
 
-type commit struct {
-	ref
-	hash digest
-	workunits.Commit
-	receipts map[node]receipt
-	draws    map[node]workunits.Draw // verified against the author's chain
-	opened   map[uint32][]opening    // by unit, those that fit
+// fault is an author's word that somebody was proven wrong.
+type fault struct {
+	seq     uint64
+	against node
 }
 
-type receipt struct {
-	seq   uint64
-	hash  digest
-	index uint32
-}
-
-type opening struct {
-	ref
-	workunits.OpenUnit
-}
-
-// keeper is a steward that says it keeps the result that an opening names.
-type keeper struct {
-	by      node
-	opening ref
+// life is a volunteer between two of its burns: what it earned, and how it ended.
+type life struct {
+	by     *author
+	number int
+	units  []uint32        // of its commits
+	credit int             // copies in accepted units
+	burned int             // round of settling that burned it, 0 for none
+	loses  map[uint32]int  // disputed units that burn it, each with the round
+	party  map[uint32]bool // disputed units of which it has a copy
 }
 
 // chain tells how far an author's hash chain was revealed, so that each value
 // costs only the hashes since the last one.
 type chain struct {
-	anchor digest
-	index  uint32
-	value  digest
+	index uint32
+	value digest
+}
+
+type grant struct {
+	ref
+	by     *author
+	known  bool
+	life   int // of the volunteer, as far as its author's log tells
+	hash   digest
+	body   workunits.Grant
+	ended  bool      // a listed steward gave it up, see expiries
+	expiry []by      // who gave it up, where in its log
+	naming []*commit // commits under this grant
+}
+
+// by is a place in an author's log.
+type by struct {
+	*author
+	seq uint64
+}
+
+type commit struct {
+	ref
+	by     *author
+	known  bool
+	hash   digest
+	grant  *grant
+	life   *life // nil while its grant is not here
+	body   workunits.Commit
+	marks  []mark
+	opened []opened // one for each unit once the first is open
+	early  []early  // openings that came before the commit
+	open   int      // units that are open
+}
+
+// mark is what one steward said about a commit.
+type mark struct {
+	*author
+	receipt uint64 // place in its log; valid with got
+	hash    digest // of the commit that it received
+	index   uint32
+	got     bool
+	drew    bool
+	draw    uint64 // place in its log
+	drawn   uint32 // index of the draw
+	value   digest
+	head    digest
+}
+
+// opened is a unit of a commit that openings fit.
+type opened struct {
+	digest
+	first *ref // the least place of an opening, nil while the unit is sealed
+	more  []*ref
+}
+
+type early struct {
+	at    *ref
+	units []workunits.OpenUnit
+}
+
+// keeper is a steward that says it keeps the result that an opening names.
+type keeper struct {
+	by      *author
+	opening *ref
+}
+
+// unit is what statements say of one unit, and its verdict.
+type unit struct {
+	named   bool
+	dirty   bool
+	state   State
+	result  digest    // once it is agreed
+	commits []*commit // that name it, ascending by author and place
+	grants  []*grant
+	kept    []keeper
+	view    *Unit   // its verdict, as long as more is to come
+	credit  []*life // whose stakes it raises
 }
 
 // Book reads a job's statements. Make it with New.
@@ -87,130 +136,197 @@ type Book struct {
 	manifest workunits.Manifest
 	law      Law
 	inputs   digest // of the manifest's
+	total    uint32 // units, the second stage among them
 	stage    stage
 
-	read       map[node]uint64 // statements of each author
-	identities map[node]workunits.Identity
-	chains     map[node]*chain
-	listed     map[node]bool
-	list       []workunits.Steward
-	keepers    int // storage receipts that acceptance takes
+	authors map[node]*author
+	list    []workunits.Steward
+	keepers int // storage receipts that acceptance takes
 
-	grants  map[ref]*grant
-	commits map[ref]*commit
-	waiting map[ref][]func(*commit) // statements that came before the commit they name
-	byUnit  map[uint32][]ref        // commits that name the unit
-	granted map[uint32][]ref        // grants that name the unit
-	expired map[ref][]ref           // expiries of a grant
-	kept    map[uint32][]keeper
+	grants   map[ref]*grant
+	commits  map[ref]*commit
+	openings map[ref]*ref
+	stored   map[storedAt]workunits.Result // results that name more than a digest
+	heads    map[digest]*head
+	answers  map[pair][]answer
 
-	units  map[uint32]Unit // what was worked out, for units that statements name
-	counts [4]int          // units by state, of those
-	mixed  map[uint32]bool // units with more than one opened digest
-	party  map[node]bool   // who has copies of those
-	burned map[node]bool
-	stakes map[node]int // from accepted units
-	copies int          // committed, void ones included
+	pages    []*page
+	dirty    []uint32
+	disputes []uint32 // whose losers may have changed
+	disputed map[uint32]*dispute
+	named    int // units that statements name
+	counts   [4]int
+	copies   int // committed, void ones included
 
 	seal      *workunits.Seal
 	cancelled *workunits.Cancel
-	badDraws  map[node]bool
-	jobKept   map[node]bool
-	forked    map[node]bool
 }
 
-// New returns the empty book of a job.
+type storedAt struct {
+	*ref
+	unit uint32
+}
+
+// pageUnits are units of a page; pages are made when a statement names a unit.
+const pageUnits = 1 << 10
+
+type page [pageUnits]unit
+
+// New returns the empty book of a job that stands by itself.
 func New(job workunits.JobID, m workunits.Manifest) *Book {
+	return NewWith(job, m, workunits.StakeTable{})
+}
+
+// NewWith returns the empty book of a job whose manifest names a standing. The
+// caller checked that the table has the standing's CID.
+func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.StakeTable) *Book {
 	b := &Book{
-		job: job, manifest: m, law: Law{m.Policy}, inputs: m.InputsDigest(), stage: stage{state: Pending},
-		read: map[node]uint64{}, identities: map[node]workunits.Identity{}, chains: map[node]*chain{},
-		listed: map[node]bool{m.Publisher: true}, keepers: 1,
-		grants: map[ref]*grant{}, commits: map[ref]*commit{}, waiting: map[ref][]func(*commit){},
-		byUnit: map[uint32][]ref{}, granted: map[uint32][]ref{}, expired: map[ref][]ref{}, kept: map[uint32][]keeper{},
-		units: map[uint32]Unit{}, mixed: map[uint32]bool{}, party: map[node]bool{}, burned: map[node]bool{}, stakes: map[node]int{},
-		badDraws: map[node]bool{}, jobKept: map[node]bool{}, forked: map[node]bool{},
+		job: job, manifest: m, law: Law{m.Policy}, inputs: m.InputsDigest(), total: m.Total(), stage: stage{state: Pending, stale: true},
+		authors: map[node]*author{}, keepers: 1,
+		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
+		heads: map[digest]*head{}, answers: map[pair][]answer{},
+		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{},
 	}
-	b.touch([]uint32{m.Units}) // the second stage, if there is one, waits from the beginning
+	b.author(m.Publisher).listed = true
+	for _, n := range append([]node{m.Publisher}, m.Policy.Trusted...) {
+		b.author(n).trusted = true
+	}
+	b.stand(standing)
+	if m.Reduce != nil {
+		b.touch([]uint32{m.Units}) // it waits from the beginning
+	}
 	return b
 }
 
 // Read is the book of a ledger up to the given heads, nil if the ledger does
 // not hold all of them.
 func Read(job workunits.JobID, m workunits.Manifest, l *ledger.Ledger, heads []workunits.LogHead) *Book {
-	b := New(job, m)
-	if !l.Walk(heads, func(e ledger.Entry) { b.Apply(e) }) {
+	return ReadWith(job, m, workunits.StakeTable{}, l, heads)
+}
+
+// ReadWith is Read for a job whose manifest names a standing, see NewWith.
+func ReadWith(job workunits.JobID, m workunits.Manifest, standing workunits.StakeTable, l *ledger.Ledger, heads []workunits.LogHead) *Book {
+	b := NewWith(job, m, standing)
+	if !l.Walk(heads, func(e ledger.Entry) { b.Learn(e) }) {
 		return nil
 	}
 	for _, f := range l.Forks() {
-		b.Forked(f.Author)
+		b.author(f.Author).forked = true
 	}
+	b.settle()
 	return b
+}
+
+// life is an author's life with the number, counted from 0.
+func (a *author) life(n int) *life {
+	for len(a.lives) <= n {
+		a.lives = append(a.lives, &life{by: a, number: len(a.lives)})
+	}
+	return a.lives[n]
+}
+
+func (b *Book) author(n node) *author {
+	a := b.authors[n]
+	if a == nil {
+		a = &author{id: n}
+		b.authors[n] = a
+	}
+	return a
+}
+
+// unit is the record of a unit that the job has.
+func (b *Book) unit(u uint32) *unit {
+	p := &b.pages[u/pageUnits]
+	if *p == nil {
+		*p = new(page)
+	}
+	return &(*p)[u%pageUnits]
+}
+
+// look is unit for those who only read; it may be shared.
+func (b *Book) look(u uint32) *unit {
+	if u >= b.total || b.pages[u/pageUnits] == nil {
+		return &unit{}
+	}
+	return &b.pages[u/pageUnits][u%pageUnits]
 }
 
 // Forked tells that an author is proven to have equivocated: its copies count
 // for nothing from then on. It returns the units whose verdict changed.
-func (b *Book) Forked(a node) []uint32 {
-	if b.forked[a] {
+func (b *Book) Forked(n node) []uint32 {
+	a := b.author(n)
+	if a.forked {
 		return nil
 	}
-	b.forked[a] = true
-	return b.settle()
+	a.forked = true
+	var units []uint32
+	for _, l := range a.lives {
+		units = append(units, l.units...)
+	}
+	b.touch(units)
+	return append(units, b.settle()...)
 }
 
 // Apply reads one statement and returns the units whose verdicts it may change. The
 // statements of one author come in order; authors may be mixed in any way, and
 // what was read before may come again.
-func (b *Book) Apply(e ledger.Entry) (units []uint32) {
-	if e.Seq < b.read[e.Author] {
+func (b *Book) Apply(e ledger.Entry) []uint32 {
+	units := b.Learn(e)
+	return append(units[:len(units):len(units)], b.settle()...)
+}
+
+// Learn is Apply for many statements in a row: it leaves it to the next question
+// to work out verdicts, and returns the units that the statement is about.
+func (b *Book) Learn(e ledger.Entry) []uint32 {
+	a := b.author(e.Author)
+	if e.Seq < a.read {
 		return nil
 	}
-	b.read[e.Author] = e.Seq + 1
+	a.read = e.Seq + 1
 	if e.Body == nil {
 		return nil
 	}
 	if id, ok := e.Body.(workunits.Identity); ok {
 		if e.Seq == 0 {
-			b.identities[e.Author] = id
-			b.chains[e.Author] = &chain{anchor: id.Anchor, value: id.Anchor}
+			a.identity, a.chain = &id, chain{value: id.Anchor}
 		}
 		return nil
 	}
-	if _, ok := b.identities[e.Author]; !ok {
+	if a.identity == nil {
 		return nil // a log that does not begin with an identity says nothing
 	}
+	return b.touch(b.say(a, e))
+}
+
+// say reads the statement of an author and returns the units that it is about.
+func (b *Book) say(a *author, e ledger.Entry) []uint32 {
 	switch s := e.Body.(type) {
 	case workunits.Amendment:
-		return b.amend(e.Author, s)
+		return b.amend(a, s)
 	case workunits.Grant:
-		g := &grant{e.Ref, e.Hash, s}
-		b.grants[e.Ref] = g
-		for _, u := range s.Units {
-			b.granted[u] = append(b.granted[u], e.Ref)
-		}
-		units = s.Units
+		return b.grant(a, e, s)
 	case workunits.Expiry:
-		b.expired[s.Grant] = append(b.expired[s.Grant], e.Ref)
-		if g := b.grants[s.Grant]; g != nil {
-			units = g.Units
-		}
+		return b.expire(a, e, s)
 	case workunits.Commit:
-		units = b.commit(e, s)
+		return b.commit(a, e, s)
 	case workunits.Receipt:
-		r := receipt{e.Seq, s.Hash, s.Index}
-		units = b.about(s.Commit, func(c *commit) {
-			if _, dup := c.receipts[e.Author]; !dup {
-				c.receipts[e.Author] = r
-			}
-		})
+		return b.receipt(a, e, s)
 	case workunits.Draw:
-		units = b.draw(e.Author, s)
+		return b.draw(a, e, s)
 	case workunits.Opening:
-		units = b.open(e, s)
+		return b.open(e, s)
 	case workunits.StorageReceipt:
-		units = b.storage(e.Author, s)
-	case workunits.Fault, workunits.Comparison, workunits.Head, workunits.Standing:
-		// Evidence and fingerprints for others to check; verdicts rest on what
-		// the ledger itself shows.
+		return b.storage(a, s)
+	case workunits.Comparison:
+		return b.comparison(a, s)
+	case workunits.Head:
+		return b.head(a, e.Seq, s)
+	case workunits.Fault:
+		if s.Name == workunits.FaultWrong {
+			a.faulted = append(a.faulted, fault{e.Seq, s.Against})
+		}
+	case workunits.Standing:
+		// For the project's next job.
 	case workunits.Seal:
 		if e.Author == b.manifest.Publisher {
 			b.seal = &s
@@ -220,127 +336,25 @@ func (b *Book) Apply(e ledger.Entry) (units []uint32) {
 			b.cancelled = &s
 		}
 	}
-	return b.touch(units)
-}
-
-func (b *Book) amend(author node, a workunits.Amendment) []uint32 {
-	if author != b.manifest.Publisher {
-		return nil
-	}
-	if len(b.list) == 0 && len(a.Stewards) > 1 && b.manifest.Policy.Mode != workunits.VerifyNone {
-		b.keepers = 2
-	}
-	for _, s := range a.Stewards {
-		known := slices.ContainsFunc(b.list, func(t workunits.Steward) bool { return t.Node == s.Node })
-		if !known && len(b.list) < workunits.MaxStewards {
-			b.list = append(b.list, s)
-			b.listed[s.Node] = true
-		}
-	}
-	return b.settle()
-}
-
-func (b *Book) commit(e ledger.Entry, s workunits.Commit) []uint32 {
-	c := &commit{ref: e.Ref, hash: e.Hash, Commit: s,
-		receipts: map[node]receipt{}, draws: map[node]workunits.Draw{},
-		opened: map[uint32][]opening{}}
-	b.commits[e.Ref] = c
-	units := slices.Clone(s.Units)
-	for _, v := range s.Void {
-		units = append(units, v.Unit)
-	}
-	b.copies += len(units)
-	for _, u := range units {
-		b.byUnit[u] = append(b.byUnit[u], e.Ref)
-	}
-	for _, f := range b.waiting[e.Ref] {
-		f(c)
-	}
-	delete(b.waiting, e.Ref)
-	return units
-}
-
-// maxWaiting bounds what is remembered for commits that have not come.
-const maxWaiting = 1 << 16
-
-// about applies f to a commit now or when it comes.
-func (b *Book) about(r ref, f func(*commit)) []uint32 {
-	if c := b.commits[r]; c != nil {
-		f(c)
-		return c.Units
-	}
-	if len(b.waiting) < maxWaiting {
-		b.waiting[r] = append(b.waiting[r], f)
-	}
 	return nil
 }
 
-func (b *Book) draw(author node, d workunits.Draw) []uint32 {
-	ch := b.chains[author]
-	if d.Index <= ch.index || !workunits.ChainLink(ch.value, d.Value, d.Index-ch.index) {
-		b.badDraws[author] = true
-		return nil
-	}
-	ch.index, ch.value = d.Index, d.Value
-	return b.about(d.Commit, func(c *commit) { c.draws[author] = d })
-}
-
-func (b *Book) open(e ledger.Entry, s workunits.Opening) []uint32 {
-	units := make([]uint32, 0, len(s.Units))
-	for _, o := range s.Units {
-		units = append(units, o.Unit)
-	}
-	b.about(s.Commit, func(c *commit) {
-		for _, o := range s.Units {
-			name := workunits.Copy{Network: b.manifest.Network, Job: b.job, Volunteer: c.Author, Unit: o.Unit}
-			i, named := slices.BinarySearch(c.Units, o.Unit)
-			if named && name.CommitHash(o.Result.Digest, o.Nonce) == c.Hashes[i] {
-				c.opened[o.Unit] = append(c.opened[o.Unit], opening{e.Ref, o})
-			}
+// touch notes that the verdicts on units are to be worked out.
+func (b *Book) touch(units []uint32) []uint32 {
+	for _, u := range units {
+		if u >= b.total {
+			continue
 		}
-	})
-	return units
-}
-
-func (b *Book) storage(author node, s workunits.StorageReceipt) (units []uint32) {
-	if s.Job {
-		b.jobKept[author] = true
-	}
-	for _, st := range s.Results {
-		k := keeper{author, st.Opening}
-		for _, u := range st.Units {
-			if !slices.Contains(b.kept[u], k) {
-				b.kept[u] = append(b.kept[u], k)
-			}
+		r := b.unit(u)
+		if !r.named {
+			r.named = true
+			b.named++
+			b.counts[Open]++
 		}
-		units = append(units, st.Units...)
+		if !r.dirty {
+			r.dirty = true
+			b.dirty = append(b.dirty, u)
+		}
 	}
 	return units
-}
-
-// Stewards is the succession list.
-func (b *Book) Stewards() []workunits.Steward { return b.list }
-
-// Listed reports whether a node is on the succession list.
-func (b *Book) Listed(n node) bool { return b.listed[n] }
-
-// KeepersWanted is how many stewards must keep a result before it is accepted.
-func (b *Book) KeepersWanted() int { return b.keepers }
-
-// Keepers counts the stewards that keep the job's manifest, program and inputs.
-func (b *Book) Keepers() int { return len(b.jobKept) }
-
-// Keeps reports whether a steward said that it keeps the job.
-func (b *Book) Keeps(n node) bool { return b.jobKept[n] }
-
-// Sealed is the publisher's seal, nil before it.
-func (b *Book) Sealed() *workunits.Seal { return b.seal }
-
-// Cancelled is the publisher's cancellation, nil for none.
-func (b *Book) Cancelled() *workunits.Cancel { return b.cancelled }
-
-// Identity is what an author's log began with.
-func (b *Book) Identity(n node) (workunits.Identity, bool) {
-	id, ok := b.identities[n]
-	return id, ok
 }

@@ -6,41 +6,83 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// overhead is how many executions a unit takes on average where the error asked
-// for is turned into the law's eps: the accepted wrong rate is at most eps times
-// the overhead.
-const overhead = 2
+const (
+	// overhead is how many executions a unit takes on average where the error
+	// asked for is turned into the law's eps: the accepted wrong rate is at most
+	// eps times the overhead.
+	overhead = 2
+
+	always     = 0.8 // chances from here on mean a further copy
+	strikesOut = 3   // strikes that close an identity
+)
 
 // Law is the arithmetic of trust for one job's policy.
 type Law struct{ p workunits.Policy }
 
+// LawOf is the law of a policy that passes workunits.Manifest.Check.
+func LawOf(p workunits.Policy) Law { return Law{p} }
+
 // eps is the wrong rate that the law aims at.
 func (l Law) eps() float64 { return l.p.Error / overhead }
 
-// Chance is the probability that m agreeing copies need another one; first is
-// the first committer's stake and group the stake of all of them, in units.
-//
-// This version asks for a second copy of every unit (chance 1), and of more
-// where the policy's minimum or its strictness says so. The stakes are where the
-// adaptive law takes its input.
+// Chance is the probability that m agreeing copies need another one, 1 from 0.8
+// on; first is the first committer's stake and group the stake of all of them,
+// in units of this job.
 func (l Law) Chance(m int, first, group float64) float64 {
-	_, _ = first, group
-	if m >= l.Copies() {
+	switch {
+	case m >= l.Copies():
 		return 0
+	case l.p.Mode == workunits.VerifyNone, m < int(l.p.MinCopies):
+		return 1
 	}
-	return 1
+	f, j := l.p.Share, l.p.Price
+	q := min(
+		1-Delta(l.eps()*(first+j)/f)/math.Pow(f, float64(m-1)),
+		1-Delta(l.eps()*(group+float64(m)*j)/f)) / (1 - f)
+	if q >= always {
+		return 1
+	}
+	return max(q, 0)
 }
 
-// Copies is how many agreeing copies are always enough.
+// Copies is how many agreeing copies are always enough; without a cap the
+// greatest integer.
 func (l Law) Copies() int {
-	if l.p.Mode == workunits.VerifyNone {
+	switch {
+	case l.p.Mode == workunits.VerifyNone:
 		return max(1, int(l.p.MinCopies))
+	case l.p.MaxAgree == 0:
+		return math.MaxInt
 	}
-	least := 3 // strict: no cap
-	if l.p.MaxAgree > 0 {
-		least = max(2, int(l.p.MaxAgree))
+	return max(2, int(l.p.MaxAgree), int(l.p.MinCopies))
+}
+
+// Vouches is the chance that a result which m agreeing copies got accepted is
+// wrong, times the share of copies that went into it: at least eps, and more
+// where the cap accepted earlier than the law would have. A group of colluders
+// of which c wrong copies are missed with chance d each expects c*d^c survivors,
+// and pays for them with the first committer's stake and the identity's price.
+func (l Law) Vouches(m int, first float64) float64 {
+	f := l.p.Share
+	if l.p.Mode == workunits.VerifyNone {
+		return 1 // by whoever lets volunteers decide alone
 	}
-	return max(least, int(l.p.MinCopies))
+	missed := math.Pow(f, float64(m-1))
+	if m < l.Copies() {
+		return l.eps()
+	}
+	most := missed
+	for c := 2.0; c*math.Pow(missed, c) > most; c++ {
+		most = c * math.Pow(missed, c)
+	}
+	return max(l.eps(), min(f*missed, f*most/max(first+l.p.Price, 1e-9)))
+}
+
+// Newcomer reports whether a second copy may go to a newcomer, a volunteer
+// without stake that nobody trusts, after so many of the second copies so far
+// went to newcomers. It binds only where others can take the copy.
+func (l Law) Newcomer(newcomers, all int) bool {
+	return float64(newcomers+1) <= l.p.Share*float64(all+1)
 }
 
 // Delta is the largest chance of missing a wrong copy for which every number c
@@ -52,13 +94,14 @@ func Delta(x float64) float64 {
 	}
 	best := min(x, 1)
 	// The minimum lies at c = e*x; beyond it the terms grow towards 1.
-	for c := 2.0; c <= math.E*x+2 && c < 1e6; c++ {
+	middle := math.Floor(math.E * x)
+	for c := max(2, middle-2); c <= middle+3; c++ {
 		best = min(best, math.Pow(x/c, 1/c))
 	}
 	return best
 }
 
-// group is the support of one digest in a dispute.
+// support is what stands behind one result in a dispute.
 type support struct {
 	copies int     // that follow one another
 	most   float64 // largest stake among its volunteers
@@ -87,7 +130,7 @@ func (l Law) Decides(winner, second support) bool {
 	}
 	poor := min(winner.most, second.most) + l.p.Price
 	rich := max(winner.most, second.most) + l.p.Price
-	if rich == 0 {
+	if rich <= 0 {
 		return false
 	}
 	tau := min(Delta(l.eps()*poor/l.p.Share), 0.1*poor/rich)

@@ -72,14 +72,86 @@ func TestCopies(t *testing.T) {
 		{workunits.Policy{Mode: workunits.VerifyAudit, MaxAgree: 2}, 2},
 		{workunits.Policy{Mode: workunits.VerifyAudit, MaxAgree: 1}, 2},
 		{workunits.Policy{Mode: workunits.VerifyAudit, MaxAgree: 2, MinCopies: 4}, 4},
-		{workunits.Policy{Mode: workunits.VerifyAudit}, 3},
+		{workunits.Policy{Mode: workunits.VerifyAudit}, math.MaxInt},
 	} {
+		c.p.Error, c.p.Share, c.p.Price = 1e-4, 0.2, 10
 		l := Law{c.p}
 		if got := l.Copies(); got != c.want {
 			t.Errorf("%+v: %d copies, want %d", c.p, got, c.want)
 		}
-		if l.Chance(c.want-1, 0, 0) != 1 && c.want > 1 || l.Chance(c.want, 0, 0) != 0 {
-			t.Errorf("%+v: chance of a further copy is not certain before and nothing from %d copies on", c.p, c.want)
+		if l.Chance(c.want, 0, 0) != 0 {
+			t.Errorf("%+v: %d copies are not enough", c.p, c.want)
 		}
+	}
+}
+
+func TestChance(t *testing.T) {
+	t.Parallel()
+	at := func(maxAgree, least uint32) Law {
+		return Law{workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10, MaxAgree: maxAgree, MinCopies: least}}
+	}
+	for _, c := range []struct {
+		name         string
+		law          Law
+		m            int
+		first, group float64
+		want         float64
+	}{
+		{"a newcomer", at(2, 0), 1, 0, 0, 1},
+		{"two newcomers under cap-2", at(2, 0), 2, 0, 0, 0},
+		{"two newcomers, strict", at(0, 0), 2, 0, 0, 1},
+		{"three newcomers, strict", at(0, 0), 3, 0, 0, (1 - 0.005/0.04) / 0.8},
+		{"four newcomers, strict", at(0, 0), 4, 0, 0, (1 - 0.005/0.008) / 0.8},
+		{"five newcomers, strict", at(0, 0), 5, 0, 0, 0},
+		{"a hundred units", at(2, 0), 1, 100, 100, 1},
+		{"ten thousand units", at(2, 0), 1, 9_990, 9_990, (1 - Delta(5)) / 0.8},
+		{"a newcomer checked by a veteran, strict", at(0, 0), 2, 0, 10_000, (1 - Delta(1e-4*10_020/0.2)) / 0.8},
+		{"a veteran where two copies are asked for", at(0, 2), 1, 1e9, 1e9, 1},
+		{"a veteran checked where two are asked for", at(0, 2), 2, 1e9, 1e9, 0},
+	} {
+		want := c.want
+		if want >= 0.8 {
+			want = 1
+		}
+		if got := c.law.Chance(c.m, c.first, c.group); math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s: chance %g, want %g", c.name, got, want)
+		}
+	}
+}
+
+// TestChanceProperty: stake never buys more audits, and neither does agreement.
+func TestChanceProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		l := Law{workunits.Policy{Mode: workunits.VerifyAudit, Error: math.Exp(rapid.Float64Range(-14, -1).Draw(t, "log error")),
+			Share: rapid.Float64Range(0.01, 0.49).Draw(t, "share"), Price: rapid.Float64Range(0, 10).Draw(t, "price")}}
+		m := rapid.IntRange(1, 8).Draw(t, "m")
+		first := rapid.Float64Range(0, 1e6).Draw(t, "first")
+		group := first + rapid.Float64Range(0, 1e6).Draw(t, "others")
+		more := rapid.Float64Range(0, 1e6).Draw(t, "more")
+		q := l.Chance(m, first, group)
+		if q < 0 || q > 1 || q >= 0.8 && q < 1 {
+			t.Fatalf("chance %g", q)
+		}
+		if l.Chance(m, first+more, group+more) > q || l.Chance(m+1, first, group+more) > q {
+			t.Fatalf("%d copies with stakes %g and %g: more raises chance %g", m, first, group, q)
+		}
+	})
+}
+
+func TestVouches(t *testing.T) {
+	t.Parallel()
+	p := workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10, MaxAgree: 2}
+	if got := LawOf(p).Vouches(2, 0); math.Abs(got-0.2*0.2/10) > 1e-12 {
+		t.Errorf("two newcomers: %g", got)
+	}
+	if got := LawOf(p).Vouches(2, 1e9); got != 1e-4 {
+		t.Errorf("a veteran checked: %g, want eps", got)
+	}
+	if got := LawOf(p).Vouches(1, 1e5); got != 1e-4 {
+		t.Errorf("as the law asks: %g, want eps", got)
+	}
+	if l := LawOf(p); l.Newcomer(0, 0) || l.Newcomer(1, 8) || !l.Newcomer(1, 9) {
+		t.Error("newcomers get more or less than their share")
 	}
 }

@@ -1,10 +1,7 @@
 package verdict
 
 import (
-	"cmp"
-	"encoding/binary"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -39,12 +36,19 @@ type Unit struct {
 	Opening    workunits.Ref
 	Result     workunits.Result
 	Volunteers []workunits.NodeID // that support the result
+
+	// Compare lists pairs of results, the first opened first, which the job's
+	// comparator is to be asked about.
+	Compare [][2]workunits.Digest
 }
 
-// same reports whether two verdicts are equal in what anyone acts on.
-func (u Unit) same(o Unit) bool {
-	return u.State == o.State && u.Canonical == o.Canonical && u.Contested == o.Contested && u.Support == o.Support &&
-		u.Copies == o.Copies && u.Opening == o.Opening && slices.Equal(u.Unsealed, o.Unsealed)
+// shown is the unit with what it holds by pointers left out or followed.
+func (u Unit) shown() Unit {
+	if u.Result.Storage != nil {
+		u.Result.Encryption += " at " + u.Result.Storage.Cid.String()
+		u.Result.Storage = nil
+	}
+	return u
 }
 
 // Agreed reports whether the unit has a result, stored or not.
@@ -52,196 +56,192 @@ func (u Unit) Agreed() bool { return u.Opening != workunits.Ref{} }
 
 // copyOf is one volunteer's counted copy of a unit.
 type copyOf struct {
-	c       *commit
-	g       *grant
-	arch    string
-	open    bool
-	opening ref
-	result  workunits.Result
+	*commit
+	open   bool
+	digest        // of its result
+	first  *ref   // its opening
+	class  digest // the digest that stands for those which it agrees with
 }
 
-func (k copyOf) who() node { return k.c.Author }
+func (k copyOf) publisher(b *Book) bool { return k.Author == b.manifest.Publisher }
 
 // platform is what honest copies of one unit may differ by.
 func (k copyOf) platform() string {
-	if k.g.Canonical {
+	if k.grant.body.Canonical {
 		return "canonical"
 	}
-	return k.arch
+	return k.grant.body.Arch
 }
 
 // Unit returns the verdict on a unit as of the statements read.
 func (b *Book) Unit(u uint32) Unit {
-	if v, ok := b.units[u]; ok {
-		return v
+	b.settle()
+	r := b.look(u)
+	switch {
+	case !r.named:
+		return Unit{State: Open, Canonical: b.manifest.Canonical}
+	case r.view != nil:
+		return *r.view
 	}
-	return Unit{State: Open, Canonical: b.manifest.Canonical}
+	v, _ := b.work(u)
+	return v
 }
 
-// touch works out the verdicts on units that statements may have changed, and
-// settles disputes that they may have changed: those on the units themselves,
-// and those of volunteers whose stakes moved.
-func (b *Book) touch(units []uint32) []uint32 {
-	disputed, staged := false, false
-	for _, u := range units {
-		if u >= b.manifest.Units {
-			staged = staged || b.manifest.Reduces(u)
-			continue
-		}
-		before := b.mixed[u]
-		disputed = b.judge(u) || before || b.mixed[u] || disputed
-	}
-	if changed, d := b.judgeStage(staged); changed || d {
-		units, disputed = append(slices.Clone(units), b.manifest.Units), disputed || d
-	}
-	if disputed {
-		units = slices.Concat(units, b.settle())
-	}
-	return units
+// State is the state of Unit(u), at less cost.
+func (b *Book) State(u uint32) State {
+	b.settle()
+	return b.look(u).state
 }
 
-// judge works out one unit and keeps the counts. It reports whether the stake
-// of somebody in a dispute moved.
-func (b *Book) judge(u uint32) (moved bool) {
-	if b.disagree(u) {
-		b.mixed[u] = true
-		for _, k := range b.all(u) {
-			b.party[k.who()] = true
-		}
-	} else {
-		delete(b.mixed, u)
+// judge works out one unit and keeps the counts and credits.
+func (b *Book) judge(u uint32) {
+	r := b.unit(u)
+	b.counts[r.state]--
+	v, supporters := b.work(u)
+	if b.manifest.Reduce != nil && u < b.manifest.Units && (r.result != v.Result.Digest || r.state != v.State) {
+		b.stage.stale = true
 	}
-	old, known := b.units[u]
-	if known {
-		b.counts[old.State]--
-	}
-	v := b.work(u)
-	b.below(u, old, v)
-	b.units[u] = v
+	r.state, r.result, r.view = v.State, v.Result.Digest, nil
 	b.counts[v.State]++
-	was, is := old.credited(), v.credited()
-	for _, n := range was {
-		b.stakes[n]--
+	if v.State == Open || v.State == Pending {
+		r.view = &v
 	}
-	for _, n := range is {
-		b.stakes[n]++
+	for _, l := range r.credit {
+		l.credit--
 	}
-	return !slices.Equal(was, is) && slices.ContainsFunc(slices.Concat(was, is), func(n node) bool { return b.party[n] })
+	r.credit = r.credit[:0]
+	for _, l := range supporters {
+		if v.State == Accepted {
+			l.credit++
+			r.credit = append(r.credit, l)
+		}
+	}
 }
 
-// credited lists whose stakes the unit raises.
-func (u Unit) credited() []node {
-	if u.State != Accepted {
-		return nil
-	}
-	return u.Volunteers
-}
-
-// all lists every valid copy of a unit in a fixed order, one for a volunteer and
-// way to execute: its first in its log that is not lost. Burned and forked volunteers' copies are
-// among them.
+// all lists every valid copy of a unit in a fixed order, one for each life of a
+// volunteer and way to execute: its first in its log that is not lost. Copies of
+// burned lives and forked volunteers are among them.
 func (b *Book) all(u uint32) []copyOf {
-	refs := slices.Clone(b.byUnit[u])
-	slices.SortFunc(refs, func(x, y ref) int {
-		return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq))
-	})
-	var list []copyOf
-	for _, r := range refs {
-		k, ok := b.copy(u, b.commits[r])
-		if ok && !b.lost(u, k.c) && !slices.ContainsFunc(list, func(o copyOf) bool { return o.who() == r.Author && o.g.Canonical == k.g.Canonical }) {
+	list := make([]copyOf, 0, 4)
+	for _, c := range b.look(u).commits {
+		k, ok := b.copy(u, c)
+		if ok && !slices.ContainsFunc(list, func(o copyOf) bool {
+			return o.life == c.life && sameWork(o.grant, c.grant)
+		}) {
 			list = append(list, k)
 		}
 	}
-	return slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, list) })
+	list = slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, list) })
+	b.classify(u, list)
+	return list
+}
+
+// sameWork reports whether two grants are for the same execution.
+func sameWork(g, h *grant) bool {
+	return g.body.Canonical == h.body.Canonical && g.body.Inputs == h.body.Inputs
+}
+
+// current is all without copies of inputs that the unit does not have now.
+func (b *Book) current(u uint32) []copyOf {
+	list := b.all(u)
+	if !b.manifest.Reduces(u) {
+		return list
+	}
+	list = slices.DeleteFunc(list, func(k copyOf) bool { return !b.binds(k.grant, u) })
+	b.classify(u, list)
+	return list
 }
 
 // copy checks one commit's copy of a unit against its grant.
 func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
-	g := b.grants[c.Grant]
-	_, named := slices.BinarySearch(c.Units, u)
-	if g == nil || !named || g.hash != c.Bound || g.To != c.Author || !b.listed[g.Author] || !b.binds(g, u) {
+	i, named := slices.BinarySearch(c.body.Units, u)
+	g := c.grant
+	if !named || !g.known || !g.by.listed || g.hash != c.body.Bound || g.body.To != c.Author || g.body.Inputs != b.inputs && !b.manifest.Reduces(u) ||
+		int(c.by.strikes)+g.life >= strikesOut {
 		return k, false
 	}
-	if _, granted := slices.BinarySearch(g.Units, u); !granted {
+	if _, granted := slices.BinarySearch(g.body.Units, u); !granted {
 		return k, false
 	}
-	k = copyOf{c: c, g: g, arch: g.Arch}
-	for _, o := range c.opened[u] {
-		if !k.open || less(o.ref, k.opening) {
-			k.open, k.opening, k.result = true, o.ref, o.Result
-		}
+	k.commit = c
+	if i < len(c.opened) && c.opened[i].first != nil {
+		o := &c.opened[i]
+		k.open, k.digest, k.first, k.class = true, o.digest, o.first, o.digest
 	}
-	return k, true
-}
-
-func less(x, y ref) bool {
-	return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq)) < 0
+	return k, k.open || !c.givenUp()
 }
 
 // conflicted tells copies of stewards that granted the unit or keep an opening
 // of it; nobody checks itself. The publisher's own word stands in its own job.
 func (b *Book) conflicted(k copyOf, list []copyOf) bool {
-	if !b.listed[k.who()] || k.who() == b.manifest.Publisher {
+	if !k.by.listed || k.publisher(b) {
 		return false
 	}
 	return slices.ContainsFunc(list, func(o copyOf) bool {
-		return o.g.Author == k.who() || slices.Contains(o.g.Custodians, k.who())
+		return o.grant.body.Inputs == k.grant.body.Inputs && (o.grant.by == k.by || slices.Contains(o.grant.body.Custodians, k.Author))
 	})
 }
 
-// disagree reports whether opened results of a unit differ.
-func (b *Book) disagree(u uint32) bool {
-	if len(b.byUnit[u]) < 2 {
-		return false
-	}
-	groups := groupsOf(b.all(u))
-	return len(groups) > 1
-}
-
-// group is the copies that opened to one digest.
+// group is the open copies that agree.
 type group struct {
-	digest digest
+	class  digest
 	copies []copyOf
 }
 
-// groupsOf sorts opened copies into groups, ascending by digest.
+// groupsOf sorts opened copies into groups, ascending by class.
 func groupsOf(copies []copyOf) (groups []group) {
 	for _, k := range copies {
 		if !k.open {
 			continue
 		}
-		i := slices.IndexFunc(groups, func(g group) bool { return g.digest == k.result.Digest })
+		i := slices.IndexFunc(groups, func(g group) bool { return g.class == k.class })
 		if i < 0 {
 			i = len(groups)
-			groups = append(groups, group{digest: k.result.Digest})
+			groups = append(groups, group{class: k.class})
 		}
 		groups[i].copies = append(groups[i].copies, k)
 	}
-	slices.SortFunc(groups, func(x, y group) int { return slices.Compare(x.digest[:], y.digest[:]) })
+	slices.SortFunc(groups, func(x, y group) int { return slices.Compare(x.class[:], y.class[:]) })
 	return groups
+}
+
+// mixed reports whether open copies differ.
+func mixed(list []copyOf) bool {
+	var class *digest
+	for i := range list {
+		switch {
+		case !list[i].open:
+		case class == nil:
+			class = &list[i].class
+		case *class != list[i].class:
+			return true
+		}
+	}
+	return false
 }
 
 // byPlatform reports whether results differ as architectures may: two of them
 // have no result in common, or the publisher trusts a copy on one and another
 // one differs from it.
-func (b *Book) byPlatform(plain []copyOf) bool {
-	digests := map[string]map[digest]bool{}
+func byPlatform(plain []copyOf) bool {
+	classes := map[string]map[digest]bool{}
 	for _, k := range plain {
 		if !k.open {
 			continue
 		}
-		if digests[k.arch] == nil {
-			digests[k.arch] = map[digest]bool{}
+		arch := k.grant.body.Arch
+		if classes[arch] == nil {
+			classes[arch] = map[digest]bool{}
 		}
-		digests[k.arch][k.result.Digest] = true
-		if b.manifest.Trusts(k.who()) && slices.ContainsFunc(plain, func(o copyOf) bool {
-			return o.open && o.arch != k.arch && o.result.Digest != k.result.Digest
+		classes[arch][k.class] = true
+		if k.by.trusted && slices.ContainsFunc(plain, func(o copyOf) bool {
+			return o.open && o.grant.body.Arch != arch && o.class != k.class
 		}) {
 			return true
 		}
 	}
-	for _, x := range digests {
-		for _, y := range digests {
+	for _, x := range classes {
+		for _, y := range classes {
 			if !slices.ContainsFunc(slices.Collect(maps.Keys(x)), func(d digest) bool { return y[d] }) {
 				return true
 			}
@@ -250,28 +250,36 @@ func (b *Book) byPlatform(plain []copyOf) bool {
 	return false
 }
 
-// counting lists the copies of a unit that count, one for a volunteer: canonical
-// ones where all are or where plain ones differ by platform, else plain ones.
-func (b *Book) counting(u uint32) (list []copyOf, canonical bool) {
-	list = b.all(u)
+// counting lists those copies of a unit that count, one for a volunteer, while
+// lives burned after the round still count: canonical ones where all are or
+// where plain ones differ by platform, else plain ones.
+func (b *Book) counting(all []copyOf, round int) (list []copyOf, canonical bool) {
 	canonical = b.manifest.Canonical
-	if !canonical && b.mixed[u] {
-		canonical = b.byPlatform(slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return k.g.Canonical }))
+	if !canonical && mixed(all) {
+		canonical = byPlatform(slices.DeleteFunc(slices.Clone(all), func(k copyOf) bool { return k.grant.body.Canonical }))
 	}
-	return slices.DeleteFunc(list, func(k copyOf) bool {
-		return b.burned[k.who()] || b.forked[k.who()] || k.g.Canonical != canonical
-	}), canonical
+	list = make([]copyOf, 0, len(all))
+	for _, k := range all {
+		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && k.grant.body.Canonical == canonical &&
+			!slices.ContainsFunc(list, func(o copyOf) bool { return o.by == k.by }) {
+			list = append(list, k)
+		}
+	}
+	return list, canonical
 }
 
 // follows reports whether x was granted by someone who held y's commit.
 func follows(x, y copyOf) bool {
-	r, ok := y.c.receipts[x.g.Author]
-	return ok && r.hash == y.c.hash && r.seq < x.g.Seq
+	i := slices.IndexFunc(y.marks, func(m mark) bool { return m.author == x.grant.by })
+	return i >= 0 && y.marks[i].got && y.marks[i].hash == y.hash && y.marks[i].receipt < x.grant.Seq
 }
 
 // longest is the longest run of copies that follow one another, first to last.
 // Hash chains make "follows" free of cycles.
 func longest(list []copyOf) []copyOf {
+	if len(list) < 2 {
+		return list
+	}
 	best := make([][]copyOf, len(list))
 	var run func(i int) []copyOf
 	run = func(i int) []copyOf {
@@ -299,29 +307,36 @@ func longest(list []copyOf) []copyOf {
 	return top
 }
 
-// work is the verdict on a unit from the statements and the burned volunteers.
-func (b *Book) work(u uint32) Unit {
+// work is the verdict on a unit from the statements and the burned volunteers,
+// and whose copies support its result.
+func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 	if b.manifest.Reduces(u) && b.stage.state != Open {
-		return Unit{State: b.stage.state, Canonical: b.manifest.Canonical}
+		return Unit{State: b.stage.state, Canonical: b.manifest.Canonical}, nil
 	}
-	list, canonical := b.counting(u)
-	groups := groupsOf(list)
-	v := Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
-	if len(groups) > 1 {
+	all := b.current(u)
+	list, canonical := b.counting(all, everyRound)
+	v = Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
+	if v.Compare = b.classify(u, all); len(v.Compare) > 0 {
+		v.Unsealed = b.unsealed(list)
+		return v, nil
+	}
+	if mixed(list) {
 		v.Contested = true
-		v.Unsealed = b.unsealed(u, list)
+		v.Unsealed = b.unsealed(list)
 		if len(v.Unsealed) == 0 && !slices.ContainsFunc(list, func(k copyOf) bool { return !k.open }) {
 			v.State = Open
 		}
-		return b.failing(v)
+		return b.failing(v), nil
 	}
 	chain := longest(list)
 	v.Support = len(chain)
-	if b.stands(u, list) {
-		// Copies that came later are opened as evidence, and hold nothing up.
-		v.Unsealed = b.unsealed(u, list)
-		b.agree(u, groups[0], &v)
-		return v
+	open := openOf(list)
+	if len(open) > 0 {
+		if enough, drawn := b.enough(u, longest(open), open); enough && drawn {
+			// Copies that came later are opened as evidence, and hold nothing up.
+			v.Unsealed = b.unsealed(list)
+			return v, b.agree(u, open, &v)
+		}
 	}
 	enough, drawn := b.enough(u, chain, list)
 	switch {
@@ -329,53 +344,77 @@ func (b *Book) work(u uint32) Unit {
 		if drawn || len(chain) == 0 {
 			v.State = Open
 		}
-		return b.failing(v)
+		return b.failing(v), nil
 	case !drawn:
-		return v
+		return v, nil
 	}
-	v.Unsealed = b.unsealed(u, list)
-	if len(groups) == 0 || len(v.Unsealed) > 0 {
-		return v
+	v.Unsealed = b.unsealed(list)
+	if len(open) == 0 || len(v.Unsealed) > 0 {
+		return v, nil
 	}
-	b.agree(u, groups[0], &v)
-	return v
+	return v, b.agree(u, open, &v)
 }
 
-// stands reports whether the open copies, which agree, are enough by themselves.
-func (b *Book) stands(u uint32, list []copyOf) bool {
-	open := slices.DeleteFunc(slices.Clone(list), func(k copyOf) bool { return !k.open })
-	if len(open) == 0 {
-		return false
-	}
-	enough, drawn := b.enough(u, longest(open), open)
-	return enough && drawn
-}
-
-// agree names the result of the only group left and counts who keeps it.
-func (b *Book) agree(u uint32, g group, v *Unit) {
-	first := slices.MinFunc(g.copies, func(x, y copyOf) int {
-		return cmp.Or(x.opening.Author.Compare(y.opening.Author), cmp.Compare(x.opening.Seq, y.opening.Seq))
-	})
-	v.Opening, v.Result = first.opening, first.result
-	named := map[ref]bool{}
-	for _, k := range g.copies {
-		v.Volunteers = append(v.Volunteers, k.who())
-		for _, o := range k.c.opened[u] {
-			named[o.ref] = true
+func openOf(list []copyOf) []copyOf {
+	open := make([]copyOf, 0, len(list))
+	for _, k := range list {
+		if k.open {
+			open = append(open, k)
 		}
 	}
-	keepers := map[node]bool{}
-	for _, k := range b.kept[u] {
-		if b.listed[k.by] && named[k.opening] {
-			keepers[k.by] = true
+	return open
+}
+
+// agree names the result of copies that agree, which is that of the first
+// opened, and counts who keeps it.
+func (b *Book) agree(u uint32, copies []copyOf, v *Unit) (supporters []*life) {
+	first := slices.MinFunc(copies, func(x, y copyOf) int {
+		switch { // first the result that the others were compared with
+		case x.digest == y.digest:
+			return compareRefs(*x.first, *y.first)
+		case x.class == x.digest:
+			return -1
+		case y.class == y.digest:
+			return 1
+		}
+		return compareRefs(*x.first, *y.first)
+	})
+	v.Opening, v.Result = *first.first, b.result(u, first)
+	v.Volunteers = make([]node, 0, len(copies))
+	served := false
+	for _, k := range copies {
+		v.Volunteers, supporters = append(v.Volunteers, k.Author), append(supporters, k.life)
+		served = served || !k.givenUp()
+	}
+	var by []*author
+	for _, k := range b.look(u).kept {
+		if k.by.listed && !slices.Contains(by, k.by) && slices.ContainsFunc(copies, func(c copyOf) bool {
+			return c.digest == first.digest && c.opens(u, k.opening)
+		}) {
+			by = append(by, k.by)
 		}
 	}
 	switch {
-	case len(keepers) >= b.keepers:
+	case len(by) >= b.keepers:
 		v.State = Accepted
-	case !slices.ContainsFunc(g.copies, func(k copyOf) bool { return !b.GivenUp(k.c.ref) }):
+	case !served:
 		v.State = Open
 	}
+	return supporters
+}
+
+// result is what a copy's first opening names.
+func (b *Book) result(u uint32, k copyOf) workunits.Result {
+	if r, ok := b.stored[storedAt{k.first, u}]; ok {
+		return r
+	}
+	return workunits.Result{Digest: k.digest}
+}
+
+// opens reports whether the opening fits the commit's copy of the unit.
+func (c *commit) opens(u uint32, at *ref) bool {
+	i, named := slices.BinarySearch(c.body.Units, u)
+	return named && i < len(c.opened) && (c.opened[i].first == at || slices.Contains(c.opened[i].more, at))
 }
 
 func (b *Book) failing(v Unit) Unit {
@@ -387,25 +426,28 @@ func (b *Book) failing(v Unit) Unit {
 
 // voids counts grants whose copy of the unit came back void.
 func (b *Book) voids(u uint32) int {
-	grants := map[ref]bool{}
-	for _, r := range b.byUnit[u] {
-		c := b.commits[r]
-		g := b.grants[c.Grant]
-		if g == nil || g.To != c.Author || !b.listed[g.Author] || b.burned[c.Author] || !b.binds(g, u) {
+	var grants []*grant
+	for _, c := range b.look(u).commits {
+		g := c.grant
+		if len(c.body.Void) == 0 || !g.known || g.body.To != c.Author || !g.by.listed || c.life.burned > 0 || !b.binds(g, u) || slices.Contains(grants, g) {
 			continue
 		}
-		if slices.ContainsFunc(c.Void, func(x workunits.VoidUnit) bool { return x.Unit == u }) {
-			grants[c.Grant] = true
+		if c.voids(u) {
+			grants = append(grants, g)
 		}
 	}
 	return len(grants)
 }
 
+func (c *commit) voids(u uint32) bool {
+	return slices.ContainsFunc(c.body.Void, func(x workunits.VoidUnit) bool { return x.Unit == u })
+}
+
 // unsealed lists the commits among copies that are drawn and not open.
-func (b *Book) unsealed(u uint32, list []copyOf) (due []ref) {
+func (b *Book) unsealed(list []copyOf) (due []ref) {
 	for _, k := range list {
-		if !k.open && b.drawn(u, k, list) {
-			due = append(due, k.c.ref)
+		if !k.open && b.drawn(b.drawers(k, list)) {
+			due = append(due, k.ref)
 		}
 	}
 	return due
@@ -419,75 +461,21 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 		return false, false
 	}
 	last := chain[len(chain)-1]
-	drawn = b.drawn(u, last, list)
-	if slices.ContainsFunc(list, func(k copyOf) bool { return b.manifest.Trusts(k.who()) }) {
+	who := b.drawers(last, list)
+	drawn = b.drawn(who)
+	if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
 		return true, drawn
+	}
+	if len(chain) >= b.law.Copies() {
+		return true, drawn
+	}
+	if !drawn {
+		return false, false
 	}
 	var group float64
 	for _, k := range chain {
-		group += float64(b.stakeOf(k.who()))
+		group += b.stakeAt(k, who)
 	}
-	chance := b.law.Chance(len(chain), float64(b.stakeOf(chain[0].who())), group)
-	switch {
-	case chance <= 0:
-		return true, drawn
-	case chance >= 0.8:
-		return false, drawn
-	}
-	return drawn && !b.asks(u, last, list, chance), drawn
-}
-
-func (b *Book) stakeOf(n node) int {
-	s := b.stakes[n]
-	if c := int(b.manifest.Policy.HistoryCap); c > 0 {
-		s = min(s, c)
-	}
-	return s
-}
-
-// drawers lists the stewards whose draws on a copy count for the unit: listed,
-// with the receipt that fixed the value, and not executing the unit themselves.
-func (b *Book) drawers(k copyOf, list []copyOf) (who []node) {
-	for _, s := range append([]workunits.Steward{{Node: b.manifest.Publisher}}, b.list...) {
-		d, ok := k.c.draws[s.Node]
-		r, got := k.c.receipts[s.Node]
-		executes := slices.ContainsFunc(list, func(o copyOf) bool { return o.who() == s.Node })
-		if ok && got && r.index == d.Index && r.hash == k.c.hash && !slices.Contains(who, s.Node) &&
-			(!executes || s.Node == b.manifest.Publisher) {
-			who = append(who, s.Node)
-		}
-	}
-	return who
-}
-
-// drawn reports whether the draws on a copy are in the ledger: the publisher's
-// alone, or those of two other stewards.
-func (b *Book) drawn(_ uint32, k copyOf, list []copyOf) bool {
-	who := b.drawers(k, list)
-	return len(who) >= 2 || len(who) == 1 && who[0] == b.manifest.Publisher
-}
-
-// asks is the draw itself: whether any pair of values, or the publisher's alone,
-// asks for another copy.
-func (b *Book) asks(u uint32, k copyOf, list []copyOf, chance float64) bool {
-	who := b.drawers(k, list)
-	if who[0] == b.manifest.Publisher {
-		v := k.c.draws[who[0]].Value
-		return fraction(b.job, u, v, v) < chance
-	}
-	for i, x := range who {
-		for _, y := range who[i+1:] {
-			if fraction(b.job, u, k.c.draws[x].Value, k.c.draws[y].Value) < chance {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// fraction maps two values, job and unit to [0,1).
-func fraction(job workunits.JobID, u uint32, x, y digest) float64 {
-	b := append(append(append([]byte(nil), x[:]...), y[:]...), job[:]...)
-	h := workunits.Sum(binary.BigEndian.AppendUint32(b, u))
-	return float64(binary.BigEndian.Uint64(h[:])>>11) / (math.MaxUint64>>11 + 1)
+	chance := b.law.Chance(len(chain), b.stakeAt(chain[0], who), group)
+	return chance <= 0 || chance < always && !b.asks(u, who, chance), true
 }

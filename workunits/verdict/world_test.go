@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
@@ -19,6 +20,7 @@ type world struct {
 	ledger   *ledger.Ledger
 	nodes    map[string]*author
 	entries  []ledger.Entry
+	chainLen uint32
 	live     *verdict.Book // of entries as they come
 }
 
@@ -32,9 +34,15 @@ const chainLen = 64
 
 func seedOf(name string) [32]byte { return workunits.Sum([]byte("verdict test " + name)) }
 
+var keys sync.Map // by name; making one takes long
+
 func keyOf(name string) ed25519.PrivateKey {
-	seed := seedOf(name)
-	return ed25519.NewKeyFromSeed(seed[:])
+	k, ok := keys.Load(name)
+	if !ok {
+		seed := seedOf(name)
+		k, _ = keys.LoadOrStore(name, ed25519.NewKeyFromSeed(seed[:]))
+	}
+	return k.(ed25519.PrivateKey)
 }
 
 func idOf(name string) workunits.NodeID { return workunits.NodeIDOf(keyOf(name)) }
@@ -56,7 +64,7 @@ func newWorld(change func(*workunits.Manifest)) *world {
 		panic(err)
 	}
 	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{},
-		live: verdict.New(job, m)}
+		live: verdict.New(job, m), chainLen: chainLen}
 	var list []workunits.Steward
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		list = append(list, workunits.Steward{Node: idOf(name)})
@@ -67,9 +75,9 @@ func newWorld(change func(*workunits.Manifest)) *world {
 
 func (w *world) node(who string) *author {
 	if w.nodes[who] == nil {
-		n := &author{ledger.NewAuthor(keyOf(who), w.ledger), workunits.NewChain(seedOf(who), chainLen), map[workunits.Ref]uint32{}}
+		n := &author{ledger.NewAuthor(keyOf(who), w.ledger), workunits.NewChain(seedOf(who), w.chainLen), map[workunits.Ref]uint32{}}
 		w.nodes[who] = n
-		w.say(who, workunits.Identity{Arch: "amd64", Anchor: n.chain.Value(0), Length: chainLen})
+		w.say(who, workunits.Identity{Arch: "amd64", Anchor: n.chain.Value(0), Length: w.chainLen})
 	}
 	return w.nodes[who]
 }
@@ -78,7 +86,9 @@ func (w *world) say(who string, b workunits.Body) workunits.Ref {
 	_, entries := w.node(who).Say(b)
 	w.entries = append(w.entries, entries...)
 	for _, e := range entries {
-		w.live.Apply(e)
+		if w.live != nil {
+			w.live.Apply(e)
+		}
 	}
 	return entries[0].Ref
 }
@@ -213,7 +223,7 @@ func (w *world) shuffled(r *rand.Rand) *verdict.Book {
 
 // fingerprint is all that a book says.
 func (w *world) fingerprint(b *verdict.Book) string {
-	s := fmt.Sprintf("%v %v\n%v\n%v\n%v %d %d", b.Inputs(w.manifest.Units), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
+	s := fmt.Sprintf("%v %v %v\n%v\n%v\n%v %d %d", b.Inputs(w.manifest.Units), b.Digest(), b.Results(), b.Stakes(), b.Faults(), b.Counts(), b.Copies(), b.Expired())
 	for u := range w.manifest.Total() {
 		s += fmt.Sprintf("\n%+v", b.Unit(u))
 	}

@@ -1,0 +1,96 @@
+// Package verdict says what a job's ledger implies: which units are accepted,
+// with which result, who was proven wrong, and what each unit still needs.
+//
+// It is a pure function over the set of statements: any order of arrival that
+// keeps each log's own, and any duplication, gives the same verdicts, byte for
+// byte (see [Book.Digest]). A Book reads statements as they come and works out
+// only the units that they touch; it reads no clock and trusts no statement
+// further than its author's part in the job allows.
+//
+// # Copies
+//
+// A copy counts if its grant came from a listed steward for just that volunteer
+// and unit. One copy follows another if its grantor's log holds the receipt of
+// the other's commit before the grant; hash chains make that order binding.
+// Agreeing copies support a result as far as they follow one another; those that
+// do not count together as one. A result is accepted when its support is enough
+// under the law, the draws are in the ledger, and enough stewards keep it.
+//
+// A steward that gives a grant up after it receipted the commit says that nothing
+// more is to be had of that copy: unless it is open it counts for nothing, and an
+// agreed result whose copies are all given up wants another copy that has it.
+//
+// # The law
+//
+// Somebody controls at most a share f of the volunteers (Policy.Share) and may
+// have them all state one wrong result. The first committer of a unit cannot know
+// who checks it, if anyone, since the next copy is drawn only after its commit.
+// If each of its wrong commits is missed with chance d, c of them all survive
+// with chance d^c, and if one is found all of its units reopen: c*d^c are
+// expected to survive. A volunteer with stake n, the number of its accepted
+// copies, may leave at most x = eps*(n+J)/f of them: then over all volunteers at
+// most a share eps of the units is wrong. J is what an identity costs, in units.
+// The largest d for which no c leaves more is
+//
+//	delta(x) = min over c >= 1 of (x/c)^(1/c)
+//
+// If m copies agree, the others were colluders with chance f^(m-1), and a further
+// copy with chance q finds the fraud unless it is a colluder's, too: it is missed
+// with f^(m-1)*(1-q*(1-f)). Solved for q, and in the same way for the group's
+// stake S, all of which one burn loses:
+//
+//	q = min{ [1-delta(eps*(n1+J)/f)/f^(m-1)]/(1-f), [1-delta(eps*(S+m*J)/f)]/(1-f) }
+//
+// clamped to [0,1], and 1 from 0.8 on. Policy.MaxAgree caps m; a capped job can
+// vouch for less, see [Book.Bound]. eps is half of the error that the job asks
+// for, since the accepted wrong rate is at most eps times the copies per unit.
+// The form q ~ C/n is that of BOINC's adaptive replication (Anderson, with C = 1);
+// backtracking is blacklisting as in Sarmenta's credibility-based fault tolerance
+// (2002); hidden sequential checks are Golle and Mironov's, and Szajda's (2005).
+//
+// # Whose stakes decide
+//
+// Stakes grow while a job runs. If each verdict used what is known of them now,
+// every late statement could reopen units far away. So a draw names a head: the
+// list of logs that its author held and the credit of each log's author in them,
+// stated before the draw in the same log and by another listed steward anywhere
+// (the publisher needs no second). A decision takes the stakes of the heads that
+// the draws on its last copy name, for each volunteer the lowest; with no such
+// head only what the manifest's standing brings, at most Policy.HistoryCap. Heads
+// are fixed by hashes, and none can cover a draw that names it, so there is no
+// circle; and only a burn, or a draw that asks for a copy, reopens a unit. Two
+// stewards that lie together could tell false stakes: [FalseHeads] finds them.
+//
+// Stakes count nominal time, so that cheap units buy no trust for dear ones: a
+// standing tells milliseconds, and Manifest.Nominal milliseconds are one unit.
+// Who withholds a commit that two stewards receipted has no stake: withholding
+// what speaks against one never pays.
+//
+// # Disputes
+//
+// Where results differ the publisher's copy decides, else one of a volunteer that
+// it trusts, else the doubt of each side (see [Law.Decides]). Copies are held
+// against those of their own platform only: a disagreement along architecture
+// burns nobody, and canonical copies decide the unit.
+//
+// A volunteer on the losing side is burned: its copies count for nothing, and
+// units left without enough support reopen. It may go on: copies granted after a
+// fault of its in the grantor's log belong to a new life, which has no stake and
+// did not pay for an identity. The third strike closes the identity; strikes of
+// the standing count.
+//
+// Under a comparator other than bytes, results agree if comparisons say so: of
+// the publisher, or of as many stewards as must keep a result. Each result is
+// compared with the first one, never in a chain; until the answer is in, the unit
+// waits (see [Unit.Compare]).
+//
+// # The second stage
+//
+// The second stage of a job is one more unit. It opens once all others are
+// accepted, fails while one of them has failed, and copies of it count only if
+// their grant names the results that are accepted now: where an input reopens,
+// earlier copies are void. Of one set of inputs there is one result: who stated
+// another is burned, whatever becomes of the inputs.
+//
+// A Book belongs to one goroutine; questions may work verdicts out.
+package verdict

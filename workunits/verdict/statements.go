@@ -1,0 +1,248 @@
+package verdict
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+func (b *Book) amend(a *author, s workunits.Amendment) (units []uint32) {
+	if a.id != b.manifest.Publisher {
+		return nil
+	}
+	if len(b.list) == 0 && len(s.Stewards) > 1 && b.manifest.Policy.Mode != workunits.VerifyNone {
+		b.keepers = 2
+	}
+	for _, s := range s.Stewards {
+		known := slices.ContainsFunc(b.list, func(t workunits.Steward) bool { return t.Node == s.Node })
+		if !known && len(b.list) < workunits.MaxStewards {
+			b.list = append(b.list, s)
+			b.author(s.Node).listed = true
+		}
+	}
+	for _, g := range b.grants {
+		b.endings(g)
+	}
+	for _, a := range b.authors {
+		a.missing = 0
+	}
+	for _, c := range b.commits {
+		b.absent(c, 1)
+	}
+	for i, p := range b.pages {
+		for j := 0; p != nil && j < pageUnits; j++ {
+			if p[j].named {
+				units = append(units, uint32(i*pageUnits+j))
+			}
+		}
+	}
+	return units
+}
+
+func (b *Book) grantAt(r ref) *grant {
+	g := b.grants[r]
+	if g == nil {
+		g = &grant{ref: r}
+		b.grants[r] = g
+	}
+	return g
+}
+
+func (b *Book) grant(a *author, e ledger.Entry, s workunits.Grant) (units []uint32) {
+	g := b.grantAt(e.Ref)
+	g.known, g.by, g.hash, g.body = true, a, e.Hash, s
+	for _, f := range a.faulted {
+		if f.against == s.To {
+			g.life = min(g.life+1, strikesOut)
+		}
+	}
+	for _, u := range s.Units {
+		if u < b.total {
+			r := b.unit(u)
+			r.grants = append(r.grants, g)
+		}
+	}
+	for _, c := range g.naming {
+		b.lived(c)
+		units = append(units, c.units()...)
+	}
+	return append(units, s.Units...)
+}
+
+func (b *Book) expire(a *author, e ledger.Entry, s workunits.Expiry) (units []uint32) {
+	g := b.grantAt(s.Grant)
+	g.expiry = append(g.expiry, by{a, e.Seq})
+	b.endings(g)
+	for _, c := range g.naming {
+		units = append(units, c.units()...)
+	}
+	return append(units, g.body.Units...)
+}
+
+// endings works out whether a listed steward gave the grant up.
+func (b *Book) endings(g *grant) {
+	g.ended = slices.ContainsFunc(g.expiry, func(x by) bool { return x.listed })
+}
+
+func (b *Book) commitAt(r ref) *commit {
+	c := b.commits[r]
+	if c == nil {
+		c = &commit{ref: r}
+		b.commits[r] = c
+	}
+	return c
+}
+
+// units lists what a commit names, void copies included.
+func (c *commit) units() []uint32 {
+	units := c.body.Units
+	for _, v := range c.body.Void {
+		units = append(units[:len(units):len(units)], v.Unit)
+	}
+	return units
+}
+
+func (b *Book) commit(a *author, e ledger.Entry, s workunits.Commit) []uint32 {
+	c := b.commitAt(e.Ref)
+	b.absent(c, -1)
+	c.known, c.by, c.hash, c.body = true, a, e.Hash, s
+	c.grant = b.grantAt(s.Grant)
+	c.grant.naming = append(c.grant.naming, c)
+	units := c.units()
+	b.copies += len(units)
+	for _, u := range units {
+		if u >= b.total {
+			continue
+		}
+		r := b.unit(u)
+		i, _ := slices.BinarySearchFunc(r.commits, c, func(x, y *commit) int { return compareRefs(x.ref, y.ref) })
+		r.commits = slices.Insert(r.commits, i, c)
+	}
+	b.lived(c)
+	for _, o := range c.early {
+		b.fit(c, o.at, o.units)
+	}
+	c.early = nil
+	return units
+}
+
+// lived notes whose life a commit belongs to, once its grant is here.
+func (b *Book) lived(c *commit) {
+	if !c.known || !c.grant.known {
+		return
+	}
+	c.life = c.by.life(c.grant.life)
+	c.life.units = append(c.life.units, c.body.Units...)
+}
+
+func compareRefs(x, y ref) int {
+	return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq))
+}
+
+// mark is what a steward said about the commit so far.
+func (c *commit) mark(a *author) *mark {
+	i := slices.IndexFunc(c.marks, func(m mark) bool { return m.author == a })
+	if i < 0 {
+		i = len(c.marks)
+		c.marks = append(c.marks, mark{author: a})
+	}
+	return &c.marks[i]
+}
+
+func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 {
+	c := b.commitAt(s.Commit)
+	m := c.mark(a)
+	if m.got {
+		return nil
+	}
+	b.absent(c, -1)
+	m.got, m.receipt, m.hash, m.index = true, e.Seq, s.Hash, s.Index
+	b.absent(c, 1)
+	return c.body.Units
+}
+
+func (b *Book) draw(a *author, e ledger.Entry, d workunits.Draw) []uint32 {
+	if d.Index <= a.chain.index || !workunits.ChainLink(a.chain.value, d.Value, d.Index-a.chain.index) {
+		a.badDraw = true
+		return nil
+	}
+	a.chain = chain{d.Index, d.Value}
+	c := b.commitAt(d.Commit)
+	m := c.mark(a)
+	m.drew, m.draw, m.drawn, m.value, m.head = true, e.Seq, d.Index, d.Value, d.Head
+	if !d.Head.IsZero() {
+		b.headAt(d.Head).needed = append(b.headAt(d.Head).needed, c)
+	}
+	return c.body.Units
+}
+
+func (b *Book) openingAt(r ref) *ref {
+	o := b.openings[r]
+	if o == nil {
+		o = &r
+		b.openings[r] = o
+	}
+	return o
+}
+
+func (b *Book) open(e ledger.Entry, s workunits.Opening) []uint32 {
+	c, at := b.commitAt(s.Commit), b.openingAt(e.Ref)
+	if !c.known {
+		c.early = append(c.early, early{at, s.Units})
+		return nil
+	}
+	b.fit(c, at, s.Units)
+	units := make([]uint32, 0, len(s.Units))
+	for _, o := range s.Units {
+		units = append(units, o.Unit)
+	}
+	return units
+}
+
+// fit notes those openings of a commit that are what was committed.
+func (b *Book) fit(c *commit, at *ref, units []workunits.OpenUnit) {
+	for _, o := range units {
+		i, named := slices.BinarySearch(c.body.Units, o.Unit)
+		name := workunits.Copy{Network: b.manifest.Network, Job: b.job, Volunteer: c.Author, Unit: o.Unit}
+		if !named || name.CommitHash(o.Result.Digest, o.Nonce) != c.body.Hashes[i] {
+			continue
+		}
+		if c.opened == nil {
+			c.opened = make([]opened, len(c.body.Units))
+		}
+		if o.Result.Storage != nil || o.Result.Encryption != "" {
+			b.stored[storedAt{at, o.Unit}] = o.Result
+		}
+		x := &c.opened[i]
+		switch {
+		case x.first == nil:
+			x.digest, x.first = o.Result.Digest, at
+			c.open++
+		case compareRefs(*at, *x.first) < 0:
+			x.more, x.first = append(x.more, x.first), at
+		default:
+			x.more = append(x.more, at)
+		}
+	}
+}
+
+func (b *Book) storage(a *author, s workunits.StorageReceipt) (units []uint32) {
+	if s.Job {
+		a.jobKept = true
+	}
+	for _, st := range s.Results {
+		k := keeper{a, b.openingAt(st.Opening)}
+		for _, u := range st.Units {
+			if u >= b.total {
+				continue
+			}
+			if r := b.unit(u); !slices.Contains(r.kept, k) {
+				r.kept = append(r.kept, k)
+			}
+		}
+		units = append(units, st.Units...)
+	}
+	return units
+}
