@@ -3,6 +3,7 @@ package grid
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,9 +36,11 @@ type job struct {
 	steward  *steward.Machine // nil unless this node is on the list
 	joined   bool             // the volunteer machine knows it
 	ended    bool
-	endedAt  uint64 // milliseconds since 1970
-	released bool   // nothing is kept for it any more
-	credit   int    // own copies in accepted units, as stewards say
+	endedAt  uint64              // milliseconds since 1970
+	released bool                // nothing is kept for it any more
+	amended  []workunits.Steward // listed by segments that do not continue the log here
+	restored bool                // part of this node's own log came from others
+	credit   int                 // own copies in accepted units, as stewards say
 }
 
 func (n *Node) sortedJobs() []*job {
@@ -163,7 +166,26 @@ func (j *job) knows(stewards []workunits.NodeID) bool {
 	return !slices.ContainsFunc(stewards, func(n workunits.NodeID) bool { return !j.listed(n) })
 }
 
-// succession reads the publisher's list from the part of its log that is here.
+// amend takes the stewards that the publisher lists in a segment whose place in
+// its log is not known here.
+func (j *job) amend(s workunits.Segment) (added bool) {
+	for _, st := range s.Statements {
+		if st.Kind != workunits.KindAmendment {
+			continue
+		}
+		if b, err := st.Decode(); err == nil {
+			for _, x := range b.(workunits.Amendment).Stewards {
+				if len(j.amended) < workunits.MaxStewards && !slices.Contains(j.amended, x) {
+					j.amended = append(j.amended, x)
+					added = true
+				}
+			}
+		}
+	}
+	return added
+}
+
+// succession reads the publisher's list from what is here of its log.
 func (n *Node) succession(j *job) (list []workunits.Steward) {
 	p := j.manifest.Publisher
 	j.ledger.Walk([]workunits.LogHead{{Author: p, Len: j.ledger.Len(p), Hash: j.ledger.Last(p)}}, func(e ledger.Entry) {
@@ -171,6 +193,11 @@ func (n *Node) succession(j *job) (list []workunits.Steward) {
 			list = append(list, a.Stewards...)
 		}
 	})
+	for _, s := range j.amended {
+		if !slices.ContainsFunc(list, func(x workunits.Steward) bool { return x.Node == s.Node }) {
+			list = append(list, s)
+		}
+	}
 	return list
 }
 
@@ -178,6 +205,7 @@ func (n *Node) beSteward(j *job) {
 	j.steward = steward.New(steward.Config{
 		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Author: j.author, Identity: n.identity(j),
 		Secret: chainSecret(n.cfg.Key, j.id), Rand: n.cfg.Rand,
+		Restored: j.restored,
 	})
 	n.goDo(func(ctx context.Context) {
 		if err := n.cfg.Net.Provide(ctx, j.id.Cid()); err != nil {
@@ -266,13 +294,14 @@ func (n *Node) wantJob(id workunits.JobID, from ...workunits.NodeID) {
 	}
 }
 
-// tellJob gives a job's manifest and its publisher's log, as far as they are here.
+// tellJob gives a job's manifest and the segments that its succession list is in,
+// as far as they are here.
 func (n *Node) tellJob(to workunits.NodeID, id workunits.JobID, j *job) {
 	r := wire.JobReply{Job: id}
 	if j != nil {
 		r.Manifest = j.block
 		size := 0
-		for _, raw := range j.ledger.Log(j.manifest.Publisher) {
+		for _, raw := range j.ledger.Holding(j.manifest.Publisher, workunits.KindIdentity, workunits.KindAmendment) {
 			if size += len(raw); size > wire.MaxFrame/2 || len(r.Segments) == wire.MaxSegments {
 				break
 			}
@@ -320,9 +349,14 @@ func (n *Node) learnList(j *job, segments [][]byte) {
 		if s.Author != j.manifest.Publisher {
 			continue
 		}
-		if entries, err := j.ledger.Add(raw); err == nil && len(entries) > 0 {
+		entries, err := j.ledger.Add(raw)
+		if errors.Is(err, ledger.ErrGap) {
+			added = j.amend(s) || added
+		}
+		if err == nil && len(entries) > 0 {
 			n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
 			added = true
+			j.restored = j.restored || s.Author == n.self
 		}
 	}
 	if added {

@@ -324,6 +324,9 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 		n.learnAnnouncement(*fx.Announce, data)
 		n.after = append(n.after, func() { n.goDo(func(ctx context.Context) { _ = n.cfg.Net.Announce(ctx, data) }) })
 	}
+	if fx.Recruit > 0 {
+		n.recruitMore(j, fx.Recruit)
+	}
 	for _, f := range fx.Fetch {
 		if !f.Job {
 			n.sayOpened(j, f.Unit)

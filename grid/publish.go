@@ -7,16 +7,14 @@ import (
 	"time"
 
 	"github.com/talka-grid/talka/grid/steward"
-	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 )
 
 // Times and numbers of publication.
 const (
-	askTime    = 3 * time.Second
-	handover   = 60 * time.Second
-	listLength = 8  // stewards on a succession list
-	maxAsked   = 64 // peers asked to be stewards
+	askTime  = 3 * time.Second
+	handover = 60 * time.Second
+	maxAsked = 64 // peers asked to be stewards
 )
 
 // Submit signs and publishes a job. The manifest needs neither publisher,
@@ -36,11 +34,14 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 		return id, err
 	}
 	progress("asking peers to look after the job")
-	list, err := n.recruit(ctx, id, block)
+	enc, _ := workunits.EncryptionKey(n.cfg.Key)
+	list := []workunits.Steward{{Node: n.self, Enc: enc}}
+	more, err := n.recruit(ctx, id, block, int(m.Listed)-1, nil)
 	if err != nil {
 		return id, err
 	}
-	if err := n.publish(ctx, id, block, list); err != nil {
+	list = append(list, more...)
+	if err := n.publish(ctx, block, list); err != nil {
 		return id, err
 	}
 	if len(list) == 1 {
@@ -52,46 +53,9 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	return id, n.waitKeepers(ctx, id, need)
 }
 
-// recruit asks connected peers to be stewards and returns the succession list,
-// this node first.
-func (n *Node) recruit(ctx context.Context, id workunits.JobID, block []byte) ([]workunits.Steward, error) {
-	enc, _ := workunits.EncryptionKey(n.cfg.Key)
-	list := []workunits.Steward{{Node: n.self, Enc: enc}}
-	answers := make(chan answer, maxAsked)
-	asked := map[workunits.NodeID]bool{}
-	err := n.do(ctx, func() {
-		n.answers[id] = answers
-		for _, p := range n.cfg.Net.Peers() {
-			if len(asked) < maxAsked && !asked[p.PeerID] {
-				asked[p.PeerID] = true
-				n.send(p.PeerID, wire.Ask{Job: id, Manifest: block})
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	deadline := time.NewTimer(askTime)
-	defer deadline.Stop()
-	for open := true; open && len(list) < listLength && len(asked) > 0; {
-		select {
-		case a := <-answers:
-			if asked[a.from] && a.Yes {
-				list = append(list, workunits.Steward{Node: a.from, Enc: a.Enc})
-			}
-			delete(asked, a.from)
-		case <-deadline.C:
-			open = false
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return list, n.do(ctx, func() { delete(n.answers, id) })
-}
-
 // publish makes the job known here, with its list, and lets the steward machine
 // tell the others.
-func (n *Node) publish(ctx context.Context, id workunits.JobID, block []byte, list []workunits.Steward) (err error) {
+func (n *Node) publish(ctx context.Context, block []byte, list []workunits.Steward) (err error) {
 	derr := n.do(ctx, func() {
 		var j *job
 		if j, err = n.addJob(block); err != nil {
@@ -99,16 +63,21 @@ func (n *Node) publish(ctx context.Context, id workunits.JobID, block []byte, li
 		}
 		n.trusted[j.manifest.ProjectID()] = true
 		n.beSteward(j)
-		n.stepSteward(j, steward.Publish{Stewards: list})
-		for _, s := range list[1:] {
-			n.tellJob(s.Node, id, j)
-			for _, raw := range j.ledger.Log(n.self) {
-				n.send(s.Node, wire.Push{Job: id, Segments: [][]byte{raw}})
-			}
-		}
-		n.refresh(j)
+		n.list(j, list)
 	})
 	return errors.Join(derr, err)
+}
+
+// list puts stewards on a job's succession list and tells them.
+func (n *Node) list(j *job, list []workunits.Steward) {
+	n.stepSteward(j, steward.Publish{Stewards: list})
+	for _, s := range list {
+		if s.Node == n.self {
+			continue
+		}
+		n.tellJob(s.Node, j.id, j)
+	}
+	n.refresh(j)
 }
 
 // waitKeepers waits until so many stewards keep the job's content.

@@ -262,6 +262,8 @@ const (
 	FaultDraw         FaultName = "draw"         // the value is not of the chain
 	FaultHead         FaultName = "head"         // the statements give other stakes than a head told
 	FaultComparison   FaultName = "comparison"   // the program answers otherwise on Unit
+	FaultWithheld     FaultName = "withheld"     // receipts whose draws never came, or statements that a signed one follows
+	FaultAbsent       FaultName = "absent"       // a steward does not answer: no reproach, see verdict
 )
 
 // Standing names the table of stakes that the project's next job may start from.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ import (
 func (w *World) Done() bool {
 	up := 0
 	for _, n := range w.nodes {
-		if n.up && n.steward != nil {
+		if n.up && n.steward != nil && n.Ways.Crook == "" {
 			up++
 			if !n.steward.Book().Done() {
 				return false
@@ -29,7 +30,7 @@ func (w *World) Done() bool {
 // Sealed reports whether every steward that is up knows the publisher's seal.
 func (w *World) Sealed() bool {
 	return w.Done() && !slices.ContainsFunc(w.nodes, func(n *Node) bool {
-		return n.up && n.steward != nil && n.steward.Book().Sealed() == nil
+		return n.up && n.steward != nil && n.Ways.Crook == "" && n.steward.Book().Sealed() == nil
 	})
 }
 
@@ -47,7 +48,7 @@ func (w *World) Accepted() (top int) {
 func (w *World) Rested() bool {
 	var first []workunits.LogHead
 	for _, n := range w.nodes {
-		if !n.up || n.steward == nil {
+		if !n.up || n.steward == nil || n.Ways.Crook != "" {
 			continue
 		}
 		heads := n.ledger.Heads()
@@ -126,9 +127,34 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 			kept++
 		}
 	}
-	if kept < b.KeepersWanted() {
+	listed := 0
+	for _, n := range w.nodes {
+		if n.up && b.Listed(n.ID) {
+			listed++
+		}
+	}
+	if kept < min(listed, b.KeepersWanted()) {
 		w.fail("the result of unit %d is kept by %d stewards", u, kept)
 	}
+}
+
+// Survives checks that what any steward accepted is still agreed on by the
+// ledger on the disks that are left, and that one of them holds its result.
+func (w *World) Survives() error {
+	l := w.Union()
+	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
+	for _, u := range slices.Sorted(maps.Keys(w.obs.accepted)) {
+		if v := b.Unit(u); v.Result.Digest != w.obs.accepted[u] {
+			w.fail("unit %d was accepted and is %s now", u, v.State)
+		}
+		if !slices.ContainsFunc(w.nodes, func(n *Node) bool {
+			_, here := n.disk.blocks[w.obs.accepted[u]]
+			return here && b.Listed(n.ID)
+		}) {
+			w.fail("unit %d was accepted and no steward has its result", u)
+		}
+	}
+	return w.err
 }
 
 // checkFrames fails runs that talk more than their work and their time explain.

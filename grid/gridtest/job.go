@@ -7,6 +7,7 @@ import (
 
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -15,6 +16,7 @@ import (
 type Job struct {
 	ID        workunits.JobID
 	Manifest  workunits.Manifest
+	Block     []byte // the signed manifest
 	Publisher *Node
 	Time      uint64 // milliseconds that a unit takes on a node of speed 1
 	Large     bool   // results do not travel beside statements
@@ -30,6 +32,11 @@ type Ways struct {
 	Garbage bool
 	Lies    float64 // share of units with a wrong result
 	Units   []uint32
+	// Crook makes a steward lie, see crook; Copycat a volunteer that commits only
+	// what others opened; Late one that commits when its lease has long ended.
+	Crook   string
+	Copycat bool
+	Late    bool
 	// Colluders give the same wrong result for a unit; others each their own.
 	Collude bool
 }
@@ -49,22 +56,22 @@ func manifest(units, shard uint32) workunits.Manifest {
 // volunteers as they hear of it.
 func (w *World) Publish(j *Job, stewards, volunteers []*Node) error {
 	j.Manifest.Publisher = j.Publisher.ID
-	id, _, err := j.Manifest.Sign(j.Publisher.key)
+	id, block, err := j.Manifest.Sign(j.Publisher.key)
 	if err != nil {
 		return err
 	}
-	j.ID, w.job = id, j
+	j.ID, j.Block, w.job = id, block, j
 	j.Publisher.disk.content = true
 	var list []workunits.Steward
 	for _, n := range stewards {
 		list = append(list, workunits.Steward{Node: n.ID, Enc: n.enc()})
 	}
 	for _, n := range stewards {
-		n.disk.steward, n.disk.stewards = true, list
+		n.disk.job, n.disk.steward, n.disk.stewards = true, true, list
 		n.open()
 	}
 	for _, n := range volunteers {
-		n.disk.stewards, n.wants = list, true
+		n.disk.job, n.disk.stewards, n.wants = true, list, true
 		n.hear()
 	}
 	j.Publisher.stepSteward(steward.Publish{Stewards: list})
@@ -79,9 +86,117 @@ func (n *Node) hear() {
 	})
 }
 
+// The rest stands for what the driver does about jobs: it tells them, learns
+// them, and finds stewards.
+
+// find asks whoever is there for the job, if its manifest is not here: all that
+// the node has is its key and the job's id.
+func (n *Node) find() {
+	if n.w.job == nil || n.disk.job {
+		return
+	}
+	for _, o := range n.w.nodes {
+		if o != n {
+			n.w.send(n, o, wire.JobRequest{Job: n.w.job.ID})
+		}
+	}
+	n.w.after(n, findTime, n.find)
+}
+
+func (n *Node) tellJob(to workunits.NodeID) {
+	if !n.disk.job || n.ledger == nil {
+		return
+	}
+	r := wire.JobReply{Job: n.w.job.ID, Manifest: n.w.job.Block,
+		Segments: n.ledger.Holding(n.w.job.Publisher.ID, workunits.KindIdentity, workunits.KindAmendment)}
+	n.send(wire.Outgoing{To: to, Msg: r})
+}
+
+// learnJob takes the manifest and the succession list.
+func (n *Node) learnJob(r wire.JobReply) {
+	id, m, err := workunits.ParseManifest(r.Manifest)
+	if err != nil || id != n.w.job.ID {
+		n.w.fail("%s was told of another job: %v", n.Name, err)
+		return
+	}
+	list := succession(m, r.Segments)
+	if len(list) <= len(n.disk.stewards) {
+		return
+	}
+	n.disk.job, n.disk.stewards = true, list
+	if n.steward == nil { // else its machine gets them itself
+		n.openLedger()
+		for _, raw := range r.Segments {
+			if entries, err := n.ledger.Add(raw); err == nil && len(entries) > 0 {
+				n.persist([][]byte{raw}, nil)
+				n.restored = n.restored || entries[0].Author == n.ID
+			}
+		}
+	}
+	if n.steward == nil && (n.ID == m.Publisher || slices.ContainsFunc(list, func(s workunits.Steward) bool { return s.Node == n.ID })) {
+		n.disk.steward = true
+	}
+	if n.volunteer != nil {
+		n.join()
+	}
+	n.open()
+}
+
+func succession(m workunits.Manifest, segments [][]byte) (list []workunits.Steward) {
+	for _, raw := range segments {
+		s, err := workunits.ParseSegment(raw)
+		if err != nil || s.Author != m.Publisher {
+			continue
+		}
+		for _, st := range s.Statements {
+			if b, err := st.Decode(); err == nil && st.Kind == workunits.KindAmendment {
+				list = append(list, b.(workunits.Amendment).Stewards...)
+			}
+		}
+	}
+	return list
+}
+
+// announce makes those who do not know all of the stewards ask for the list.
+func (n *Node) announce(a workunits.Announcement) {
+	for _, o := range n.w.nodes {
+		n.w.after(o, n.w.Net.MaxLatency, func() {
+			known := func(id workunits.NodeID) bool {
+				return slices.ContainsFunc(o.disk.stewards, func(s workunits.Steward) bool { return s.Node == id })
+			}
+			if o.disk.job && o != n && slices.ContainsFunc(a.Stewards, func(id workunits.NodeID) bool { return !known(id) }) {
+				o.send(wire.Outgoing{To: n.ID, Msg: wire.JobRequest{Job: a.Job}})
+			}
+		})
+	}
+}
+
+// recruit asks nodes to be stewards, and publishes those that agree.
+func (n *Node) recruit(want int) {
+	var list []workunits.Steward
+	known := n.steward.Book().Listed
+	for _, o := range n.w.nodes {
+		if len(list) < want && o.yes && !known(o.ID) && n.w.reaches(n, o) {
+			list = append(list, workunits.Steward{Node: o.ID, Enc: o.enc()})
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	n.w.after(n, 2*n.w.Net.MaxLatency, func() {
+		n.disk.stewards = append(n.disk.stewards, list...)
+		n.stepSteward(steward.Publish{Stewards: list})
+		for _, s := range list {
+			o := n.w.byID[s.Node]
+			n.w.printf("%s lists %s as a steward", n.Name, o.Name)
+			n.w.after(o, n.w.Net.MaxLatency, func() { o.send(wire.Outgoing{To: n.ID, Msg: wire.JobRequest{Job: n.w.job.ID}}) })
+		}
+	})
+}
+
 // lie reports whether the node gives a wrong result for the unit.
 func (n *Node) lie(u uint32) bool {
-	if slices.Contains(n.Ways.Units, u) {
+	if slices.Contains(n.Ways.Units, u) || n.Ways.Copycat {
 		return true
 	}
 	if n.Ways.Lies == 0 {
@@ -130,6 +245,9 @@ func (n *Node) result(t volunteer.Run) ([]byte, workunits.Digest) {
 	if !n.lie(t.Unit) {
 		return n.w.job.honest(t.Unit, t.Inputs, n.Arch, t.Canonical)
 	}
+	if d, opened := n.w.obs.opened[t.Unit]; opened && n.Ways.Copycat {
+		return n.w.block(d), d
+	}
 	n.w.obs.lies++
 	n.w.printf("%s lies about unit %d", n.Name, t.Unit)
 	if n.Ways.Collude {
@@ -172,7 +290,26 @@ func (n *Node) run(t volunteer.Run) {
 	} else if took > j.Manifest.Limits.Wall {
 		took, void = j.Manifest.Limits.Wall, workunits.VoidWall
 	}
+	if n.Ways.Late {
+		took += lateTime - n.w.Elapsed()%lateTime // all of them at one time
+	}
+	if n.Ways.Copycat && void == "" {
+		n.copycat(t)
+		return
+	}
 	n.finish(t, took, void, took)
+}
+
+// copycat waits until it sees what somebody opened, which it then commits; or
+// guesses once it has waited for long.
+func (n *Node) copycat(t volunteer.Run) {
+	if _, opened := n.w.obs.opened[t.Unit]; opened {
+		n.w.obs.copied++
+	} else if n.w.Elapsed()%8000 != 0 {
+		n.w.after(n, 8000-n.w.Elapsed()%8000, func() { n.copycat(t) })
+		return
+	}
+	n.finish(t, 10, "", 10)
 }
 
 func (n *Node) finish(t volunteer.Run, delay uint64, void workunits.VoidReason, millis uint64) {

@@ -28,15 +28,22 @@ type Node struct {
 	key   ed25519.PrivateKey
 	disk  disk
 	up    bool
-	wants bool   // volunteers for the job
-	life  int    // counts restarts
-	trap  string // crash at the next statement of this kind, see CrashOn
-	sent  bool   // whether what the trap's statement is in still leaves
+	wants bool                     // volunteers for the job
+	life  int                      // counts restarts
+	addr  int                      // where it is found; changes when it moves
+	knows map[workunits.NodeID]int // addresses of others, as far as they differ from the first
+	yes   bool                     // agrees to be a steward when asked
+
+	restored bool               // got part of its own log from others
+	asks     []workunits.NodeID // the only stewards that it asks for work, if any
+	trap     string             // crash at the next statement of this kind, see CrashOn
+	sent     bool               // whether what the trap's statement is in still leaves
 
 	ledger    *ledger.Ledger
 	author    *ledger.Author
 	steward   *steward.Machine
 	volunteer *volunteer.Machine
+	crook     *crook
 }
 
 // disk is what is durable on a node.
@@ -44,6 +51,7 @@ type disk struct {
 	segments  [][]byte // in the order of their arrival
 	has       map[workunits.Digest]bool
 	blocks    map[workunits.Digest][]byte
+	job       bool // the job's manifest
 	content   bool // the job's program and inputs
 	stewards  []workunits.Steward
 	steward   bool // keeps the job as one of its stewards
@@ -55,11 +63,15 @@ func (w *World) Add(name string) *Node {
 	seed := workunits.Sum([]byte("gridtest node " + name))
 	key := ed25519.NewKeyFromSeed(seed[:])
 	n := &Node{Name: name, ID: workunits.NodeIDOf(key), Arch: "amd64", Canon: true, Slots: 1, w: w, key: key, up: true,
-		disk: disk{has: map[workunits.Digest]bool{}, blocks: map[workunits.Digest][]byte{}}}
+		knows: map[workunits.NodeID]int{}, disk: newDisk()}
 	w.nodes = append(w.nodes, n)
 	w.byID[n.ID] = n
 	n.tick()
 	return n
+}
+
+func newDisk() disk {
+	return disk{has: map[workunits.Digest]bool{}, blocks: map[workunits.Digest][]byte{}}
 }
 
 // Up reports whether the node runs.
@@ -83,6 +95,9 @@ func (n *Node) tick() {
 	n.w.after(n, tickTime*3/4+n.w.rng.Uint64N(tickTime/2), func() {
 		n.stepSteward(steward.Tick{})
 		n.stepVolunteer(volunteer.Tick{})
+		if n.crook != nil {
+			n.crook.tick()
+		}
 		n.tick()
 	})
 }
@@ -90,33 +105,56 @@ func (n *Node) tick() {
 // open makes the ledger and the machines from what is on the disk.
 func (n *Node) open() {
 	j := n.w.job
-	if j == nil || !n.disk.steward && !n.disk.volunteer {
+	if j == nil || !n.disk.job || !n.disk.steward && !n.disk.volunteer {
 		return
 	}
-	if n.ledger == nil {
-		n.ledger = ledger.New(j.Manifest.Network, j.ID)
-		for _, raw := range n.disk.segments {
-			var fork *ledger.ForkError
-			if _, err := n.ledger.Load(raw); err != nil && !errors.As(err, &fork) {
-				n.w.fail("%s cannot load its own segments: %v", n.Name, err)
-			}
+	n.openLedger()
+	if n.disk.steward && n.Ways.Crook != "" && n.Ways.Crook != crookOmits {
+		if n.crook == nil {
+			n.crook = newCrook(n)
 		}
-		n.author = ledger.NewAuthor(n.key, n.ledger)
-	}
-	secret := workunits.Sum(append([]byte("chain "), n.key.Seed()...))
-	id := n.identity(secret)
-	if n.disk.steward && n.steward == nil {
+	} else if n.disk.steward && n.steward == nil {
+		secret := n.secret()
+		id := n.identity(secret)
 		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Author: n.author,
-			Identity: id, Secret: secret, Rand: n.rand("steward")})
+			Identity: id, Secret: secret, Rand: n.rand("steward"), Restored: n.restored})
 		n.stepSteward(steward.Tick{})
 	}
 	if n.disk.volunteer && n.volunteer == nil && n.up {
 		n.volunteer = volunteer.New(volunteer.Config{Self: n.ID, Arch: n.Arch, Canon: n.Canon, Rand: n.rand("volunteer")})
 		n.stepVolunteer(volunteer.SetPolicy{Policy: volunteer.Policy{Slots: n.Slots, Memory: j.Manifest.Limits.Memory}})
-		n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.listed(), Author: n.author,
-			Identity: id, Steward: n.disk.steward})
+		n.join()
 	}
 }
+
+// openLedger reads the ledger from the disk.
+func (n *Node) openLedger() {
+	j := n.w.job
+	if n.ledger != nil {
+		return
+	}
+	n.ledger = ledger.New(j.Manifest.Network, j.ID)
+	n.ledger.ParseWith(n.w.parse)
+	for _, raw := range n.disk.segments {
+		var fork *ledger.ForkError
+		if _, err := n.ledger.Load(raw); err != nil && !errors.As(err, &fork) {
+			n.w.fail("%s cannot load its own segments: %v", n.Name, err)
+		}
+	}
+	n.author = ledger.NewAuthor(n.key, n.ledger)
+	if n.w.Fast {
+		n.author.SignWith(n.sign)
+	}
+}
+
+// join tells the volunteer machine of the job, or of its new succession list.
+func (n *Node) join() {
+	j := n.w.job
+	n.stepVolunteer(volunteer.Join{Job: j.ID, Manifest: j.Manifest, Stewards: n.listed(), Author: n.author,
+		Identity: n.identity(n.secret()), Steward: n.disk.steward})
+}
+
+func (n *Node) secret() [32]byte { return workunits.Sum(append([]byte("chain "), n.key.Seed()...)) }
 
 // identity opens the node's log. A chain is long to make, so nodes that never
 // draw show one that draws nothing.
@@ -132,6 +170,9 @@ func (n *Node) identity(secret [32]byte) workunits.Identity {
 // if it seals garbage.
 func (n *Node) listed() []workunits.Steward {
 	list := slices.Clone(n.disk.stewards)
+	if len(n.asks) > 0 {
+		list = slices.DeleteFunc(list, func(s workunits.Steward) bool { return !slices.Contains(n.asks, s.Node) })
+	}
 	for i := range list {
 		if n.Ways.Garbage {
 			list[i].Enc = workunits.Sum(list[i].Enc[:])
@@ -160,7 +201,21 @@ func (n *Node) Crash() {
 	n.w.printf("%s crashes", n.Name)
 	n.up, n.trap = false, ""
 	n.life++
-	n.ledger, n.author, n.steward, n.volunteer = nil, nil, nil, nil
+	n.ledger, n.author, n.steward, n.volunteer, n.crook = nil, nil, nil, nil, nil
+}
+
+// Wipe is the end of the node's disk: only its key is left.
+func (n *Node) Wipe() {
+	n.Crash()
+	n.w.printf("%s loses its disk", n.Name)
+	n.disk = newDisk()
+}
+
+// Move gives a node that is down a new address: others reach it once they have
+// heard from it.
+func (n *Node) Move() {
+	n.w.printf("%s moves", n.Name)
+	n.addr++
 }
 
 // CrashOn crashes the node once the next statement of a kind that it says is
@@ -179,6 +234,7 @@ func (n *Node) Restart() {
 	if n.wants && !n.disk.volunteer {
 		n.hear()
 	}
+	n.find()
 }
 
 // persist makes segments and blocks durable and reports whether what they
@@ -240,6 +296,12 @@ func (n *Node) stepSteward(in steward.Input) {
 	for _, f := range fx.Fetch {
 		n.fetch(f)
 	}
+	if fx.Announce != nil {
+		n.announce(*fx.Announce)
+	}
+	if fx.Recruit > 0 {
+		n.recruit(fx.Recruit)
+	}
 	n.sprung(fx.Segments)
 }
 
@@ -285,16 +347,22 @@ func (n *Node) send(o wire.Outgoing) {
 		n.w.fail("%s sends to nobody", n.Name)
 		return
 	}
-	n.w.send(n, to, o.Msg)
+	n.w.send(n, to, n.omit(o.To, o.Msg))
 }
 
 // receive hands a message to the role that it is for.
 func (n *Node) receive(from workunits.NodeID, m wire.Message) {
-	switch m.(type) {
+	switch m := m.(type) {
 	case wire.WorkReply:
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
+	case wire.JobRequest:
+		n.tellJob(from)
+	case wire.JobReply:
+		n.learnJob(m)
 	default:
-		if n.steward != nil {
+		if n.crook != nil {
+			n.crook.receive(from, m)
+		} else if n.steward != nil {
 			n.stepSteward(steward.Received{From: from, Msg: m})
 		} else {
 			n.stepVolunteer(volunteer.Received{From: from, Msg: m})

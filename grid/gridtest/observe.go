@@ -16,9 +16,12 @@ type observer struct {
 	frames, bytes int
 	types         map[wire.Type]int
 	kinds         map[workunits.Kind]int
-	lies          int
+	lies, copied  int
+	opened        map[uint32]workunits.Digest // the first opening of each unit
 	openings      map[workunits.Ref]workunits.Opening
-	told          map[seen]int // how often an event was printed
+	accepted      map[uint32]workunits.Digest // as any steward saw it, and did not see it reopened
+	last          uint32                      // the unit accepted last
+	told          map[seen]int                // how often an event was printed
 	heard         map[*Node]map[seen]int
 }
 
@@ -30,7 +33,7 @@ type seen struct {
 
 func newObserver() observer {
 	return observer{types: map[wire.Type]int{}, kinds: map[workunits.Kind]int{}, told: map[seen]int{},
-		heard: map[*Node]map[seen]int{}, openings: map[workunits.Ref]workunits.Opening{}}
+		heard: map[*Node]map[seen]int{}, openings: map[workunits.Ref]workunits.Opening{}, opened: map[uint32]workunits.Digest{}, accepted: map[uint32]workunits.Digest{}}
 }
 
 func (o *observer) sent(m wire.Message, size int) {
@@ -56,8 +59,11 @@ func (n *Node) observe(events []steward.Event) {
 		if e.Kind == "refused" {
 			w.fail("%s refused what %s sent: %s", n.Name, w.name(e.Node), e.Text)
 		}
-		if e.Kind == "accepted" {
+		switch e.Kind {
+		case "accepted":
 			n.accepted(e.Unit)
+		case "reopened":
+			delete(w.obs.accepted, e.Unit)
 		}
 		if w.obs.heard[n] == nil {
 			w.obs.heard[n] = map[seen]int{}
@@ -97,7 +103,7 @@ func (n *Node) tell(e steward.Event) string {
 // said counts the kinds of what the node states, and holds it to the limits.
 func (n *Node) said(segments [][]byte) {
 	for _, raw := range segments {
-		s, err := workunits.ParseSegment(raw)
+		s, err := n.w.parse(raw)
 		if err != nil {
 			n.w.fail("%s keeps a segment that does not parse: %v", n.Name, err)
 			return
@@ -108,7 +114,13 @@ func (n *Node) said(segments [][]byte) {
 		for i, st := range s.Statements {
 			n.w.obs.kinds[st.Kind]++
 			if body, err := st.Decode(); err == nil && st.Kind == workunits.KindOpening {
-				n.w.obs.openings[workunits.Ref{Author: n.ID, Seq: s.Seq + uint64(i)}] = body.(workunits.Opening)
+				o := body.(workunits.Opening)
+				n.w.obs.openings[workunits.Ref{Author: n.ID, Seq: s.Seq + uint64(i)}] = o
+				for _, u := range o.Units {
+					if _, ok := n.w.obs.opened[u.Unit]; !ok {
+						n.w.obs.opened[u.Unit] = u.Result.Digest
+					}
+				}
 			}
 		}
 	}
@@ -116,13 +128,26 @@ func (n *Node) said(segments [][]byte) {
 
 // accepted checks a unit that a steward has just come to see as accepted.
 func (n *Node) accepted(u uint32) {
+	v := n.steward.Book().Unit(u)
+	if v.State == verdict.Accepted {
+		n.w.obs.accepted[u], n.w.obs.last = v.Result.Digest, u
+	}
 	if n.w.colluders() {
 		return
 	}
-	v := n.steward.Book().Unit(u)
 	if v.State == verdict.Accepted && !n.w.job.right(n.steward.Book(), u, v.Result.Digest) {
 		n.w.fail("%s accepts a wrong result of unit %d", n.Name, u)
 	}
+}
+
+// block finds a result on any disk.
+func (w *World) block(d workunits.Digest) []byte {
+	for _, n := range w.nodes {
+		if b, ok := n.disk.blocks[d]; ok {
+			return b
+		}
+	}
+	return nil
 }
 
 func (w *World) colluders() bool {
@@ -142,7 +167,7 @@ func (n *Node) durable(m wire.Message) {
 		}
 	}
 	for _, b := range raw {
-		s, err := workunits.Decode[workunits.Segment](b, workunits.MaxSegment)
+		s, err := n.w.parse(b)
 		if err != nil || s.Author != n.ID {
 			continue
 		}

@@ -9,19 +9,26 @@ import (
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 // Script runs commands, one a line, on a world:
 //
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
-//	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude]
+//	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [copycat] [late]
+//		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks]
 //	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
-//	restart NODE [forget=SEGMENTS]
+//	restart NODE [forget=SEGMENTS] [moved]
+//	wipe NODE (it crashes, and its disk is lost)
+//	willing NODES (to be stewards)
+//	survives (the deaths since: what any steward accepted is on the disks that are left)
 //	partition p,v1 | s1,v2, or heal
 //	cancel REASON
 //	check
+//	right (no result is wrong, though volunteers collude)
+//	stake NODE most=N
 //	table
 type Script struct {
 	World      *World
@@ -34,7 +41,7 @@ func (s *Script) Do(line string) error {
 	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	do, ok := map[string]func(args) error{
 		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
-		"partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
+		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
 	}[name]
 	if !ok {
 		return fmt.Errorf("unknown command %q", name)
@@ -133,7 +140,17 @@ func (s *Script) ways(a args) error {
 	if err != nil {
 		return err
 	}
-	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Garbage: a.has("garbage"), Collude: a.has("collude")}
+	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Garbage: a.has("garbage"), Collude: a.has("collude"),
+		Crook: a.named["crook"], Copycat: a.has("copycat"), Late: a.has("late")}
+	if only, ok := a.named["asks"]; ok {
+		list, err := s.list(only)
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			n.asks = append(n.asks, o.ID)
+		}
+	}
 	for _, f := range []struct {
 		name string
 		to   *float64
@@ -229,9 +246,32 @@ func (s *Script) restart(a args) error {
 	if forget > 0 {
 		n.Forget(int(forget))
 	}
+	if a.has("moved") {
+		n.Move()
+	}
 	n.Restart()
 	return nil
 }
+
+func (s *Script) wipe(a args) error {
+	list, err := s.list(strings.Join(a.words, ","))
+	for _, n := range list {
+		n.Wipe()
+	}
+	return err
+}
+
+func (s *Script) willing(a args) error {
+	for _, name := range strings.FieldsFunc(a.text, func(r rune) bool { return r == ',' }) {
+		if s.World.Node(name) == nil {
+			s.World.Add(name)
+		}
+		s.World.Node(name).yes = true
+	}
+	return nil
+}
+
+func (s *Script) survives(args) error { return s.World.Survives() }
 
 func (s *Script) partition(a args) error {
 	var sides [][]*Node
@@ -264,6 +304,32 @@ func (s *Script) check(args) error {
 		return errors.New("the stewards' ledgers stay different")
 	}
 	return w.Check()
+}
+
+func (s *Script) right(args) error {
+	w := s.World
+	l := w.Union()
+	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
+	for u, d := range w.obs.accepted {
+		if !w.job.right(b, u, d) {
+			return fmt.Errorf("unit %d is accepted with a wrong result", u)
+		}
+	}
+	return nil
+}
+
+func (s *Script) stake(a args) error {
+	n, err1 := s.one(a)
+	most, err2 := a.number("most", 0)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	l := s.World.Union()
+	b := verdict.Read(s.World.job.ID, s.World.job.Manifest, l, l.Heads())
+	if got := b.Stake(n.ID); got > int(most) {
+		return fmt.Errorf("%s has stake %d", n.Name, got)
+	}
+	return nil
 }
 
 func (s *Script) table(args) error {

@@ -68,6 +68,7 @@ func perform(t *testing.T, script string) (string, *World) {
 				continue
 			}
 			if err := s.Do(text); err != nil {
+				s.World.Explain(&log)
 				t.Errorf("%v\n%s%s", err, out.Bytes(), log.Bytes())
 				return out.String(), s.World
 			}

@@ -16,8 +16,10 @@ import (
 const (
 	epoch       = 1_800_000_000_000 // of virtual time
 	tickTime    = 250
-	dialFailure = 400 // until a node learns that another is not there
-	fetchTime   = 60  // beyond the latency
+	dialFailure = 400    // until a node learns that another is not there
+	fetchTime   = 60     // beyond the latency
+	lateTime    = 40_000 // at whose multiples late volunteers commit
+	findTime    = 5_000  // between two searches for a job
 )
 
 // Network is how frames travel.
@@ -29,6 +31,7 @@ type Network struct {
 // World is a simulated grid. Make it with New.
 type World struct {
 	Net  Network
+	Fast bool // segments are signed by a hash that only the simulator can check
 	seed uint64
 	rng  *rand.Rand
 	now  uint64
@@ -39,6 +42,8 @@ type World struct {
 	byID  map[workunits.NodeID]*Node
 	sides map[*Node]int // of a partition; nil while there is none
 	links map[[2]workunits.NodeID]uint64
+
+	parsed map[workunits.Digest]workunits.Segment // whose signatures were checked
 
 	job *Job
 	log io.Writer
@@ -53,7 +58,7 @@ func New(seed uint64, log io.Writer) *World {
 	}
 	return &World{
 		Net: Network{MinLatency: 10, MaxLatency: 40}, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: epoch,
-		byID: map[workunits.NodeID]*Node{}, links: map[[2]workunits.NodeID]uint64{}, log: log, obs: newObserver(),
+		byID: map[workunits.NodeID]*Node{}, links: map[[2]workunits.NodeID]uint64{}, parsed: map[workunits.Digest]workunits.Segment{}, log: log, obs: newObserver(),
 	}
 }
 
@@ -190,7 +195,7 @@ func (w *World) send(from, to *Node, m wire.Message) {
 	if len(frame) > wire.MaxFrame {
 		w.fail("%s sends a frame of %d bytes to %s", from.Name, len(frame), to.Name)
 	}
-	if !w.reaches(from, to) {
+	if !w.reaches(from, to) || from.knows[to.ID] != to.addr {
 		w.after(from, dialFailure, func() { from.unreachable(to.ID) })
 		return
 	}
@@ -211,6 +216,7 @@ func (w *World) send(from, to *Node, m wire.Message) {
 			w.fail("%s sent a frame to %s that does not decode: %v", from.Name, to.Name, err)
 			return
 		}
+		to.knows[from.ID] = from.addr
 		to.receive(from.ID, got)
 	})
 }

@@ -1,9 +1,9 @@
 package steward
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
@@ -60,22 +60,22 @@ func (m *Machine) refused(from node) {
 // call tells idle volunteers of units that want a copy since this step: for each
 // unit the one that the draws put first.
 func (m *Machine) call() {
-	active, news := m.active(), m.news
+	news := m.news
 	m.news = nil
-	if !slices.Contains(active, m.self) {
+	if m.mute() || !m.isActive() {
 		return
 	}
 	for _, u := range news {
 		if len(m.idle) == 0 {
 			break
 		}
-		if !m.primary(active, m.shard(u)) {
+		if !m.grants(u) {
 			continue
 		}
 		volunteers, stewards := m.book.Touched(u)
-		best, lot := -1, 0.0
+		best, lot, draws := -1, uint64(0), math.Float64bits(m.book.Lot(u, node{}))
 		for i, n := range m.idle {
-			if l := m.book.Lot(u, n); (best < 0 || l < lot) && m.may(n, u, volunteers, stewards) {
+			if l := mix(draws ^ lotOf(n)); (best < 0 || l < lot) && m.may(n, u, volunteers, stewards) {
 				best, lot = i, l
 			}
 		}
@@ -99,6 +99,8 @@ func (m *Machine) reply(to node, r wire.WorkReply) {
 
 func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
 	switch {
+	case m.doubt != nil:
+		return "this steward catches up with the others", retrySoon
 	case m.mute():
 		return "this steward's key signs elsewhere too", retryLate
 	case m.over():
@@ -113,6 +115,10 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "other stewards are active", retrySoon
 	case w.Memory < m.Manifest.Limits.Memory:
 		return fmt.Sprintf("units take %d bytes of memory", m.Manifest.Limits.Memory), retryLate
+	case m.now < m.lapsed[from].until:
+		return "you let a lease end without a commit", retryLate
+	case m.lent[from] >= m.limit(from):
+		return "you hold as many units as a volunteer may", retryLate
 	case from == m.self && !m.publisher():
 		return "a steward does not grant to itself", retryLate
 	}
@@ -138,12 +144,11 @@ func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
 // further copy come first, in the order of the volunteer's lots and scattered
 // over their first committers; then units that have none.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
-	active := m.active()
-	mine := func(u uint32) bool { return m.primary(active, m.shard(u)) }
+	n := m.share(min(int(w.Units), m.limit(from)-m.lent[from]))
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
-			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || len(m.book.Outstanding(u)) > 0 {
+			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || m.underWay(u) {
 			return false
 		}
 		volunteers, stewards := m.book.Touched(u)
@@ -167,9 +172,8 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		}
 		return true
 	}
-	n := m.share(active, int(w.Units), mine)
-	m.further(from, n, mine, take)
-	m.fresh(active, n, &units, take)
+	m.further(from, n, take)
+	m.fresh(n, &units, take)
 	slices.Sort(units)
 	return units, custodians
 }
@@ -177,15 +181,10 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 // share is how many units a volunteer gets that wants n: at most an even share of
 // what is left here, so that batches are large while there is much to do, and
 // everybody is busy to the end.
-func (m *Machine) share(active []node, n int, mine func(uint32) bool) int {
-	left := 0
-	for u := range m.wanting {
-		if mine(u) && len(m.book.Outstanding(u)) == 0 {
-			left++
-		}
-	}
+func (m *Machine) share(n int) int {
+	left := len(m.offers())
 	for s := uint32(0); s < m.Manifest.Shards() && left < n*len(m.askers); s++ {
-		if first, end := m.bounds(s); m.primary(active, s) {
+		if first, end := m.bounds(s); m.primary(s) {
 			left += int(end - max(m.cursor[s], first))
 		}
 	}
@@ -204,8 +203,8 @@ func (m *Machine) bounds(shard uint32) (first, end uint32) {
 // mayCheck reports whether a volunteer may get a further copy: newcomers together
 // only their share of them, unless nobody with a stake has taken it for a while.
 func (m *Machine) mayCheck(from node, u uint32) bool {
-	since, wanted := m.wanting[u]
-	return m.book.Staked(from) || m.now >= m.askedStaked+patience || !wanted || m.now >= since+patience ||
+	w := m.wanting[u]
+	return m.book.Staked(from) || m.now >= m.askedStaked+patience || w == nil || m.now >= w.since+patience ||
 		verdict.LawOf(m.Manifest.Policy).Newcomer(m.newChecks, m.checks)
 }
 
@@ -216,8 +215,8 @@ func (m *Machine) mayCheck(from node, u uint32) bool {
 // or that nobody else took or asked for in long: the rest is the volunteers' work. Whose copy
 // was void gets the unit again only after others had as long to take it.
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
-	since, wanted := m.wanting[u]
-	waited := wanted && m.now >= since+unwanted
+	w := m.wanting[u]
+	waited := w != nil && m.now >= w.since+unwanted
 	if m.book.FirstCommitter(u) != (node{}) && !m.mayCheck(from, u) {
 		return false
 	}
@@ -242,29 +241,22 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 }
 
 // further offers units that want another copy.
-func (m *Machine) further(from node, n int, mine, take func(uint32) bool) {
-	type offer struct {
-		unit  uint32
-		lot   float64
-		first node
-	}
-	var list []offer
-	firsts := map[node]int{}
-	for u := range m.wanting {
-		if mine(u) && len(m.book.Outstanding(u)) == 0 {
-			list = append(list, offer{u, m.book.Lot(u, from), m.book.FirstCommitter(u)})
-			if first := list[len(list)-1].first; first != (node{}) {
-				firsts[first]++
-			}
+func (m *Machine) further(from node, n int, take func(uint32) bool) {
+	list := m.lots(from)
+	firsts := map[node]bool{}
+	for _, o := range list {
+		if o.first != (node{}) && o.first != from {
+			firsts[o.first] = true
 		}
 	}
-	slices.SortFunc(list, func(x, y offer) int { return cmp.Or(cmp.Compare(x.lot, y.lot), cmp.Compare(x.unit, y.unit)) })
-	delete(firsts, from)
 	each := (n + max(len(firsts), 1) - 1) / max(len(firsts), 1)
 	given := map[node]int{}
 	taken := 0
 	for _, o := range list {
-		if taken < n && (o.first == node{} || given[o.first] < each) && take(o.unit) {
+		if taken == n {
+			return
+		}
+		if (o.first == node{} || given[o.first] < each) && take(o.unit) {
 			given[o.first]++
 			taken++
 		}
@@ -273,9 +265,9 @@ func (m *Machine) further(from node, n int, mine, take func(uint32) bool) {
 
 // fresh offers units without copies from the shards that this steward is the
 // primary of, beginning where each shard's last grant ended.
-func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32) bool) {
+func (m *Machine) fresh(n int, units *[]uint32, take func(uint32) bool) {
 	for s := uint32(0); s < m.Manifest.Shards() && len(*units) < n; s++ {
-		if !m.primary(active, s) {
+		if !m.primary(s) {
 			continue
 		}
 		first, end := m.bounds(s)
@@ -283,6 +275,36 @@ func (m *Machine) fresh(active []node, n int, units *[]uint32, take func(uint32)
 		for ; u < end && len(*units) < n && (m.book.Named(u) || take(u)); u++ {
 		}
 		m.cursor[s] = u
+	}
+	switch {
+	case len(*units) > 0 || !m.isActive():
+		m.dry = 0
+	case m.dry == 0:
+		m.dry = m.now
+	case m.now >= m.dry+idleFirst:
+		m.borrow(take)
+	}
+}
+
+// borrow offers one unit without copies from another's shard, from its end, where
+// the other comes last.
+func (m *Machine) borrow(take func(uint32) bool) {
+	for s := range m.Manifest.Shards() {
+		first, end := m.bounds(s)
+		if m.primary(s) {
+			continue
+		}
+		last, ok := m.lastOf[s]
+		if !ok {
+			last = end
+		}
+		for last > first && m.book.Named(last-1) {
+			last--
+		}
+		m.lastOf[s] = last
+		if last > first && take(last-1) {
+			return
+		}
 	}
 }
 

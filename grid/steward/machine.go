@@ -13,10 +13,10 @@
 package steward
 
 import (
-	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
@@ -38,7 +38,10 @@ const (
 	announceTime = 15_000
 	announceLife = 120_000
 
-	headEvery = 16 // accepted units, at least, from head to head
+	headEvery    = 16     // accepted units, at least, from head to head
+	overdueLease = 30_000 // until others end a lease that its grantor does not
+	recently     = 4_000  // since when a log's growth is told in heartbeats
+	wholeBeats   = 30     // heartbeats until one tells of every log
 )
 
 type (
@@ -56,6 +59,7 @@ type Config struct {
 	Identity workunits.Identity // as Identify made it with Secret
 	Secret   [32]byte           // seed of the hash chain, the same after a restart
 	Rand     io.Reader
+	Restored bool // part of the own log came from others: the disk may lack what it claims
 }
 
 // Input is something that happened.
@@ -120,6 +124,7 @@ type Effects struct {
 	Send     []wire.Outgoing
 	Announce *workunits.Announcement // to be signed
 	Own      []wire.WorkReply        // answers to this node's own requests
+	Recruit  int                     // stewards to be found and published, the publisher's only
 	Fetch    []Fetch
 	Events   []Event
 }
@@ -133,20 +138,38 @@ type Machine struct {
 	chain    *workunits.Chain
 	pub, prv [32]byte
 
-	now      uint64
-	fx       Effects
-	say      []workunits.Body // said at the end of the step, in one segment
-	spoken   [][]byte         // own segments of the step, for the fellow stewards
-	heard    map[node]uint64  // when a fellow steward was last heard
-	beat     uint64           // when the next heartbeat is due
-	beats    int
-	announce uint64
-	ended    bool // announced the end
+	now    uint64
+	fx     Effects
+	say    []workunits.Body // said at the end of the step, in one segment
+	spoken [][]byte         // own segments of the step, for the fellow stewards
+	doubt  *doubt           // nil once the own log is known to be whole
+
+	heard     map[node]uint64 // when a fellow steward was last heard, while it can be reached
+	lastHeard map[node]uint64
+	acting    []node // the active stewards of this step, nil until they are worked out
+	ranked    []node // those that ranks are of
+	ranks     map[uint32][]node
+	owed      map[node][]debt
+	claims    map[node]claim
+	loose     map[ref]uint64 // commits to grants that are not here, when to ask their volunteers
+	untrue    map[node]bool  // stated what the ledger does not bear out
+	missed    map[node]bool  // said to be absent by this steward
+	recruitAt uint64
+	swept     uint32 // the unit that sweep looks at next
+	toSweep   uint32 // how many are left
+	sweptFor  uint64 // the stewards that were up when it began
+	beat      uint64 // when the next heartbeat is due
+	beats     int
+	grew      map[node]uint64 // logs that grew lately, when
+	announce  uint64
+	ended     bool // announced the end
 
 	receipts uint32        // said so far
 	undrawn  []pendingDraw // own receipts without own draw, oldest first
 	thin     map[ref]workunits.Digest
 	leases   map[ref]uint64 // ends of outstanding grants
+	lent     map[node]int   // units of those, by volunteer
+	lapsed   map[node]lapse
 	boxes    map[ref]*workunits.SealedOpening
 	due      map[uint32]uint64 // units with openings due, since when
 	toOpen   map[ref][]workunits.OpenUnit
@@ -156,6 +179,7 @@ type Machine struct {
 	blocks   map[workunits.Digest][]byte // results that came beside statements
 	have     map[workunits.Digest]bool   // results that are durable here
 	fetching map[uint32]uint64           // units whose results were asked for, when
+	agreed   map[uint32]uint64           // units that too few stewards keep, since when
 	lacking  map[uint32]uint64           // agreed units whose results are not here, since when
 	content  content
 
@@ -165,20 +189,23 @@ type Machine struct {
 	accepted map[uint32]bool               // as told in events
 	failed   map[uint32]bool
 	heads    map[workunits.Digest]*headSeen
+	past     past
 	topHead  workunits.Digest // id of the last co-signed head
 	headAt   int              // accepted units at the last own head
 	sealing  bool
 	staged   workunits.Digest // the record of the second stage's inputs that is kept here
 
-	wanting           map[uint32]uint64 // open units that were granted before, since when
+	wanting           map[uint32]*want // open units that were granted before
+	ready             ready
+	dry               uint64            // since when this steward has nothing to grant, 0 while it has
 	askedStaked       uint64            // when one with a stake did, and how many further copies went
 	checks, newChecks int               // to all, and to those without
 	asked             uint64            // when a volunteer other than the publisher last asked for work
-	shards            shards
 	idle              []node            // who was refused for want of units, longest first
 	news              []uint32          // units that want a copy since this step
 	askers            map[node]uint64   // who asked for work lately, when
 	cursor            map[uint32]uint32 // by shard: units below were granted before
+	lastOf            map[uint32]uint32 // by another's shard: this unit and those above were granted before
 	unitTime          float64           // milliseconds of processor time, smoothed
 }
 
@@ -208,12 +235,14 @@ type pendingDraw struct {
 func New(c Config) *Machine {
 	m := &Machine{
 		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(),
-		heard: map[node]uint64{}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{},
+		heard: map[node]uint64{}, lastHeard: map[node]uint64{}, ranks: map[uint32][]node{}, owed: map[node][]debt{},
+		claims: map[node]claim{}, loose: map[ref]uint64{}, untrue: map[node]bool{}, missed: map[node]bool{}, lent: map[node]int{}, lapsed: map[node]lapse{},
+		doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{},
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
-		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{},
+		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
 		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
-		heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]uint64{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{},
+		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
@@ -254,10 +283,16 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	if m.now == 0 {
 		m.wake(now)
 	}
-	m.now, m.fx, m.say, m.spoken = now, Effects{}, nil, nil
-	if !m.Author.Begun() {
-		m.speak(m.Identity)
+	m.now, m.fx, m.say, m.spoken, m.acting = now, Effects{}, nil, nil, nil
+	if _, publish := in.(Publish); publish {
+		m.doubt = nil // its first words
 	}
+	if m.doubt != nil {
+		m.catchUp(in)
+		m.flush()
+		return m.fx
+	}
+	m.begin()
 	switch in := in.(type) {
 	case Tick:
 		m.tick()
@@ -265,6 +300,7 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 		m.receive(in.From, in.Msg)
 	case Unreachable:
 		delete(m.heard, in.Peer)
+		m.acting = nil
 	case Publish:
 		m.speak(workunits.Amendment{Stewards: in.Stewards})
 		m.beat = 0
@@ -280,20 +316,33 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	return m.fx
 }
 
+// begin opens the own log.
+func (m *Machine) begin() {
+	if !m.Author.Begun() {
+		m.speak(m.Identity)
+	}
+}
+
 // wake starts the clocks of what the ledger held before the machine had a time.
 func (m *Machine) wake(now uint64) {
 	m.asked = now
 	for n := range m.heard {
-		m.heard[n] = now
+		m.heard[n], m.lastHeard[n] = now, now
 	}
+	for _, list := range m.owed {
+		for i := range list {
+			list[i].since = now
+		}
+	}
+	m.recruitAt = now + recruitTime
 	for r := range m.leases {
 		m.leases[r] += now
 	}
 	for i := range m.undrawn {
 		m.undrawn[i].since = now
 	}
-	for u := range m.wanting {
-		m.wanting[u] = now
+	for _, w := range m.wanting {
+		w.since = now
 	}
 	for u := range m.Manifest.Total() {
 		if v := m.book.Unit(u); len(v.Unsealed) > 0 {
@@ -357,7 +406,12 @@ func (m *Machine) flush() {
 	if len(m.spoken) == 0 {
 		return
 	}
-	small := slices.DeleteFunc(slices.Clone(m.fx.Blocks), func(b []byte) bool { return len(b) > workunits.MaxInline })
+	var small [][]byte
+	for _, b := range m.fx.Blocks {
+		if len(b) <= workunits.MaxInline && len(small) < wire.MaxBlocks {
+			small = append(small, b)
+		}
+	}
 	for _, s := range m.book.Stewards() {
 		if s.Node != m.self && m.awake(s.Node) {
 			m.send(s.Node, wire.Push{Job: m.Job, Segments: m.spoken, Blocks: small})
@@ -380,64 +434,13 @@ func (m *Machine) over() bool { return m.book.Done() || m.book.Cancelled() != ni
 
 func (m *Machine) publisher() bool { return m.self == m.Manifest.Publisher }
 
-// awake reports whether a node can be expected to act.
-func (m *Machine) awake(n node) bool {
-	at, ok := m.heard[n]
-	return n == m.self || ok && m.now < at+Silence
-}
-
-// active lists the stewards that act now: the first of the list that are awake.
-func (m *Machine) active() (list []node) {
-	for _, s := range m.book.Stewards() {
-		if len(list) < int(m.Manifest.Active) && m.awake(s.Node) {
-			list = append(list, s.Node)
-		}
-	}
-	return list
-}
-
-func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
-
-// shards remembers who is primary while the same stewards are active.
-type shards struct {
-	active []node
-	mine   []answerTo // by shard
-}
-
-type answerTo uint8
-
-const (
-	unasked answerTo = iota
-	yes
-	no
-)
-
-// primary reports whether this steward is a shard's primary: the active one that
-// grants in it, by rendezvous hash.
-func (m *Machine) primary(active []node, shard uint32) bool {
-	c := &m.shards
-	if !slices.Equal(c.active, active) {
-		c.active, c.mine = active, make([]answerTo, m.Manifest.Shards())
-	}
-	if c.mine[shard] == unasked {
-		c.mine[shard] = no
-		if slices.MaxFunc(active, func(x, y node) int { return cmp.Compare(m.score(x, shard), m.score(y, shard)) }) == m.self {
-			c.mine[shard] = yes
-		}
-	}
-	return c.mine[shard] == yes
-}
-
-func (m *Machine) score(n node, shard uint32) string {
-	b := append(append([]byte(nil), n[:]...), m.Job[:]...)
-	d := workunits.Sum(append(b, byte(shard>>24), byte(shard>>16), byte(shard>>8), byte(shard)))
-	return string(d[:])
-}
-
 // receive handles a message from a peer.
 func (m *Machine) receive(from node, msg wire.Message) {
+	if m.book.Listed(from) && !m.awake(from) {
+		m.acting = nil
+	}
 	if m.book.Listed(from) {
-		m.heard[from] = m.now
+		m.hear(from)
 	}
 	switch msg := msg.(type) {
 	case wire.WorkRequest:
@@ -454,7 +457,7 @@ func (m *Machine) push(from node, p wire.Push) {
 	for _, b := range p.Blocks {
 		m.block(b)
 	}
-	gap := false
+	gaps := map[node]bool{}
 	for _, raw := range p.Segments {
 		entries, err := m.ledger.Add(raw)
 		var fork *ledger.ForkError
@@ -462,7 +465,10 @@ func (m *Machine) push(from node, p wire.Push) {
 		case errors.As(err, &fork):
 			m.forked(fork.Fork)
 		case errors.Is(err, ledger.ErrGap):
-			gap = true
+			if s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment); err == nil { // its signature was checked
+				gaps[s.Author] = gaps[s.Author] || m.book.Listed(from) || s.Author == from
+				m.claimed(s.Author, s.Seq+uint64(len(s.Statements)), raw)
+			}
 		case errors.Is(err, ledger.ErrForked):
 			// Nothing after the fork is taken from anyone.
 		case err != nil:
@@ -472,8 +478,16 @@ func (m *Machine) push(from node, p wire.Push) {
 			m.entries(entries)
 		}
 	}
-	if gap {
-		m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+	if len(gaps) > 0 {
+		ask := wire.Pull{Job: m.Job, Part: true}
+		for _, a := range slices.SortedFunc(maps.Keys(gaps), node.Compare) {
+			if gaps[a] {
+				ask.Have = append(ask.Have, m.ledger.Head(a))
+			}
+		}
+		if len(ask.Have) > 0 {
+			m.send(from, ask)
+		}
 	}
 }
 
@@ -483,13 +497,16 @@ func (m *Machine) forked(f ledger.Fork) {
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
 	m.book = verdict.Read(m.Job, m.Manifest, m.ledger, m.ledger.Heads())
 	clear(m.wanting)
+	m.ready = ready{}
 	for u := range m.Manifest.Total() {
 		if m.book.Named(u) {
 			m.unit(u)
 			m.want(u)
 			for _, r := range m.book.Outstanding(u) { // what answered it may be cut off
 				if _, ok := m.leases[r]; !ok {
-					m.leases[r] = m.now
+					g, _ := m.book.Grant(r)
+					g.Lease = 0
+					m.lend(r, g)
 				}
 			}
 		}
@@ -502,9 +519,9 @@ func (m *Machine) forked(f ledger.Fork) {
 	m.event("forked", f.Author, 0, "signed two histories")
 }
 
-// mute reports whether this node's own log was cut, so that it cannot go on: its
-// key signs elsewhere too.
-func (m *Machine) mute() bool { return m.ledger.Forked(m.self) }
+// mute reports whether this node says nothing: its own log may go on elsewhere,
+// or was cut, since its key signs elsewhere too.
+func (m *Machine) mute() bool { return m.doubt != nil || m.ledger.Forked(m.self) }
 
 // block keeps a result that travels beside a statement until it is opened.
 func (m *Machine) block(b []byte) {
@@ -516,22 +533,37 @@ func (m *Machine) block(b []byte) {
 // pull answers what the peer lacks. Until the job is over a volunteer gets only
 // its own log's state: the rest would show it who else has its units.
 func (m *Machine) pull(from node, p wire.Pull) {
-	var behind bool
+	var behind []workunits.LogHead
 	for _, h := range p.Have {
-		behind = behind || m.ledger.Len(h.Author) < h.Len
+		if m.ledger.Len(h.Author) < h.Len {
+			behind = append(behind, m.ledger.Head(h.Author))
+		}
+		if h.Author == from {
+			m.claimed(from, h.Len, nil)
+		}
 	}
 	offer := len(p.Have) == 1 && p.Have[0].Author == from // a volunteer's log
 	if m.book.Listed(from) || m.over() && !offer {
-		if raw := m.ledger.Missing(p.Have, wire.MaxFrame/2); len(raw) > 0 {
+		if raw := m.missing(p); len(raw) > 0 {
 			m.send(from, wire.Push{Job: m.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
 		}
-		if behind {
+		if p.Ask {
 			m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+		} else if len(behind) > 0 {
+			m.send(from, wire.Pull{Job: m.Job, Have: behind, Part: true})
 		}
 		return
 	}
-	if behind {
+	if len(behind) > 0 {
 		m.send(from, wire.Pull{Job: m.Job, Have: []workunits.LogHead{
-			{Author: from, Len: m.ledger.Len(from), Hash: m.ledger.Last(from)}}})
+			{Author: from, Len: m.ledger.Len(from), Hash: m.ledger.Last(from)}}, Part: true})
 	}
+}
+
+// missing lists segments that the sender of a pull lacks.
+func (m *Machine) missing(p wire.Pull) [][]byte {
+	if p.Part {
+		return m.ledger.MissingOf(p.Have, wire.MaxFrame/2)
+	}
+	return m.ledger.Missing(p.Have, wire.MaxFrame/2)
 }

@@ -15,10 +15,13 @@ import (
 // ledger. It says nothing, so that a restart can replay history through it.
 func (m *Machine) read(e ledger.Entry) []uint32 {
 	units := m.book.Apply(e)
+	m.grew[e.Author] = m.now
 	m.derive(e)
 	for _, u := range units {
 		if e.Kind == workunits.KindCommit { // things move: wait from here
-			delete(m.wanting, u)
+			if w := m.wanting[u]; w != nil && w.count != m.book.Unit(u).Copies {
+				w.since, w.count = m.now, m.book.Unit(u).Copies
+			}
 			delete(m.lacking, u)
 		}
 		m.want(u)
@@ -35,31 +38,41 @@ func (m *Machine) derive(e ledger.Entry) {
 		// otherwise every steward would begin as if it were alone.
 		for _, s := range b.Stewards {
 			if _, ok := m.heard[s.Node]; !ok {
-				m.heard[s.Node] = m.now
+				m.hear(s.Node)
 			}
 		}
+		m.acting = nil
 	case workunits.Grant:
-		m.leases[e.Ref] = m.now + b.Lease
+		if m.unanswered(e.Ref, b) {
+			m.lend(e.Ref, b)
+		}
 	case workunits.Expiry:
-		if m.book.Listed(e.Author) {
-			delete(m.leases, b.Grant)
+		if m.book.Ended(b.Grant) {
+			m.lapse(b.Grant)
 		}
 	case workunits.Commit:
+		delete(m.lapsed, e.Author)
 		m.thin[e.Ref] = e.Hash
-		m.answered(b)
+		m.answered(e.Ref, b)
 	case workunits.Receipt:
 		if own {
 			m.receipts = max(m.receipts, b.Index)
 			m.undrawn = append(m.undrawn, pendingDraw{b.Commit, b.Index, m.now})
 		}
+		m.owes(e.Author, b.Commit)
 	case workunits.Draw:
+		m.paid(e.Author, b.Commit)
 		if own {
 			m.undrawn = slices.DeleteFunc(m.undrawn, func(p pendingDraw) bool { return p.index <= b.Index })
 		}
 	case workunits.Head:
 		m.readHead(e.Author, b)
 	case workunits.Fault:
-		m.accused[b.Against] = m.accused[b.Against] || own && b.Name != workunits.FaultWrong
+		if b.Name == workunits.FaultAbsent {
+			m.missed[b.Against] = m.missed[b.Against] || own
+		} else {
+			m.accused[b.Against] = m.accused[b.Against] || own && b.Name != workunits.FaultWrong
+		}
 	case workunits.Comparison:
 		m.compared[b.Unit] = true
 		if own {
@@ -67,7 +80,7 @@ func (m *Machine) derive(e ledger.Entry) {
 			m.answers[b] = true
 		}
 	case workunits.StorageReceipt:
-		if own && b.Job {
+		if own && b.Job && !m.Restored {
 			m.content = contentHere
 		}
 	}
@@ -75,13 +88,18 @@ func (m *Machine) derive(e ledger.Entry) {
 
 // want keeps the list of units that want a further copy.
 func (m *Machine) want(u uint32) {
-	if m.book.Unit(u).State != verdict.Open {
+	w := m.wanting[u]
+	switch open := m.book.Unit(u).State == verdict.Open; {
+	case !open && w != nil:
 		delete(m.wanting, u)
+		m.ready.remove(u)
 		return
+	case !open:
+		return
+	case w == nil:
+		m.wanting[u] = &want{since: m.now}
 	}
-	if _, ok := m.wanting[u]; !ok {
-		m.wanting[u] = m.now
-	}
+	m.ready.stale = append(m.ready.stale, u)
 	if len(m.book.Outstanding(u)) == 0 {
 		m.news = append(m.news, u)
 	}
@@ -89,7 +107,10 @@ func (m *Machine) want(u uint32) {
 
 // answered ends the lease of a grant once each of its units has a commit, and
 // learns how long units take.
-func (m *Machine) answered(c workunits.Commit) {
+func (m *Machine) answered(r ref, c workunits.Commit) {
+	if _, known := m.book.Grant(c.Grant); !known && m.book.Listed(c.Grant.Author) {
+		m.loose[r] = m.now + patience
+	}
 	if n := len(c.Units); n > 0 && !m.Manifest.Reduces(c.Units[0]) {
 		each := float64(c.Millis) / float64(n)
 		if m.unitTime == 0 {
@@ -97,16 +118,14 @@ func (m *Machine) answered(c workunits.Commit) {
 		}
 		m.unitTime += (each - m.unitTime) / 8
 	}
-	g, ok := m.book.Grant(c.Grant)
-	if !ok {
-		return
+	if g, ok := m.book.Grant(c.Grant); ok && !m.unanswered(c.Grant, g) {
+		m.endLease(c.Grant)
 	}
-	for _, u := range g.Units {
-		if slices.Contains(m.book.Outstanding(u), c.Grant) {
-			return
-		}
-	}
-	delete(m.leases, c.Grant)
+}
+
+// unanswered reports whether units of a grant have neither a commit nor an expiry.
+func (m *Machine) unanswered(r ref, g workunits.Grant) bool {
+	return slices.ContainsFunc(g.Units, func(u uint32) bool { return slices.Contains(m.book.Outstanding(u), r) })
 }
 
 func (m *Machine) readHead(author node, h workunits.Head) {
@@ -134,7 +153,12 @@ func (m *Machine) entries(list []ledger.Entry) {
 		for _, u := range m.read(e) {
 			touched[u] = true
 		}
-		m.follow(e)
+		if m.doubt == nil {
+			m.follow(e)
+		}
+	}
+	if m.doubt != nil {
+		return // what all this asks for is worked out at its end
 	}
 	for _, u := range slices.Sorted(maps.Keys(touched)) {
 		m.unit(u)
@@ -158,7 +182,11 @@ func (m *Machine) follow(e ledger.Entry) {
 			}
 		}
 	case workunits.Fault:
-		m.event("fault", b.Against, b.Unit, string(b.Name))
+		if b.Name == workunits.FaultAbsent {
+			m.event("absent", b.Against, 0, "")
+		} else {
+			m.event("fault", b.Against, b.Unit, string(b.Name))
+		}
 	case workunits.Cancel:
 		m.event("cancelled", e.Author, 0, b.Reason)
 	case workunits.Seal:
@@ -189,6 +217,11 @@ func (m *Machine) unit(u uint32) {
 		m.store(u, v)
 	}
 	m.stage(u)
+	if !v.Agreed() || v.State == verdict.Accepted {
+		delete(m.agreed, u)
+	} else if _, ok := m.agreed[u]; !ok {
+		m.agreed[u] = m.now
+	}
 	if v.State == verdict.Accepted && !m.accepted[u] {
 		m.accepted[u] = true
 		m.event("accepted", v.Volunteers[0], u, "")
@@ -224,7 +257,8 @@ func (m *Machine) compare(u uint32, v verdict.Unit) {
 // store keeps an agreed result and says so.
 func (m *Machine) store(u uint32, v verdict.Unit) {
 	d := v.Result.Digest
-	if m.book.Stored(u, m.self, v.Opening) || !m.isActive() && !m.publisher() {
+	stored := m.book.Stored(u, m.self, v.Opening)
+	if stored && !m.lost(v) || !stored && !m.isActive() && !m.publisher() && !m.unkept(u) {
 		return
 	}
 	if b, ok := m.blocks[d]; ok && !m.have[d] {
@@ -233,7 +267,9 @@ func (m *Machine) store(u uint32, v verdict.Unit) {
 	}
 	if m.have[d] {
 		delete(m.lacking, u)
-		m.toStore[v.Opening] = append(m.toStore[v.Opening], u)
+		if !stored {
+			m.toStore[v.Opening] = append(m.toStore[v.Opening], u)
+		}
 		return
 	}
 	if _, ok := m.lacking[u]; !ok {
@@ -375,9 +411,7 @@ func (m *Machine) keepWords() {
 }
 
 func sortedRefs[T any](set map[ref]T) []ref {
-	return slices.SortedFunc(maps.Keys(set), func(x, y ref) int {
-		return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq))
-	})
+	return slices.SortedFunc(maps.Keys(set), compareRefs)
 }
 
 // receiptCommits receipts commits that still need it, if this steward is active.
@@ -390,10 +424,10 @@ func (m *Machine) receiptCommits() {
 	p := m.Manifest.Publisher
 	spare := m.Manifest.Policy.Mode == workunits.VerifyNone && !m.publisher() && m.awake(p)
 	for _, r := range sortedRefs(m.thin) {
-		_, hash, _ := m.book.Commit(r)
+		c, hash, _ := m.book.Commit(r)
 		got, _ := m.book.Received(r, m.self)
 		drawn, _ := m.book.Received(r, p)
-		if got || r.Author == m.self && !m.publisher() || spare && drawn {
+		if got || r.Author == m.self && !m.publisher() || spare && drawn || m.needless(r, c) {
 			delete(m.thin, r)
 			continue
 		}
@@ -404,6 +438,18 @@ func (m *Machine) receiptCommits() {
 		m.receipts++
 		m.say = append(m.say, workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts})
 	}
+}
+
+// needless reports whether a commit was drawn, and came to results that were
+// accepted, without this steward.
+func (m *Machine) needless(r ref, c workunits.Commit) bool {
+	drawn := 0
+	for _, s := range m.book.Stewards() {
+		if _, draw := m.book.Received(r, s.Node); draw {
+			drawn++
+		}
+	}
+	return drawn >= 2 && !slices.ContainsFunc(c.Units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
 }
 
 // reveal draws: it shows the values that own receipts fixed, in order, each once
@@ -450,17 +496,19 @@ func (m *Machine) blame() {
 // a new one.
 func (m *Machine) cosign() {
 	active := m.active()
-	for _, set := range slices.SortedFunc(maps.Keys(m.heads), func(x, y workunits.Digest) int { return slices.Compare(x[:], y[:]) }) {
-		h := m.heads[set]
-		if h.by[m.self] || h.checked || !slices.Contains(active, m.self) {
+	for _, k := range slices.SortedFunc(maps.Keys(m.heads), func(x, y workunits.Digest) int { return slices.Compare(x[:], y[:]) }) {
+		h := m.heads[k]
+		if h.by[m.self] || h.checked {
 			continue
 		}
-		b := verdict.Read(m.Job, m.Manifest, m.ledger, h.head.Logs)
+		b := m.past.at(m, h.head.Logs)
 		if b == nil {
 			continue // not here yet
 		}
 		h.checked = true
-		if slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
+		if !slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
+			m.disbelieve(h)
+		} else if slices.Contains(active, m.self) {
 			m.say = append(m.say, h.head)
 		}
 	}
@@ -472,6 +520,16 @@ func (m *Machine) cosign() {
 	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(m.headAt/4, headEvery)) {
 		m.headAt = n
 		m.say = append(m.say, m.book.Head(m.ledger.Heads()))
+	}
+}
+
+// disbelieve drops the stewards that stated a head which the ledger does not bear
+// out, and tells the others, which see it themselves.
+func (m *Machine) disbelieve(h *headSeen) {
+	for _, n := range slices.SortedFunc(maps.Keys(h.by), node.Compare) {
+		m.untrue[n] = true
+		m.acting = nil
+		m.accuse(workunits.Fault{Name: workunits.FaultHead, Against: n, Evidence: [][]byte{workunits.Encode(h.head)}})
 	}
 }
 

@@ -12,8 +12,14 @@ import (
 // tick does what time asks for.
 func (m *Machine) tick() {
 	m.heartbeat()
+	m.askAround()
+	m.overdue()
+	m.absentees()
 	m.expire()
 	m.giveUp()
+	m.sweep()
+	m.recruit()
+	m.takeOver()
 	for _, u := range slices.Sorted(maps.Keys(m.due)) {
 		m.unit(u)
 	}
@@ -56,7 +62,7 @@ func (m *Machine) giveUp() {
 	}
 	for _, r := range sortedRefs(lost) {
 		c, _, _ := m.book.Commit(r)
-		if got, _ := m.book.Received(r, m.self); lost[r] && got && m.isActive() && !m.book.GivenUp(r) {
+		if got, _ := m.book.Received(r, m.self); lost[r] && got && m.isActive() && !m.book.GivenUp(r) && !m.book.ExpiredBy(c.Grant, m.self) {
 			m.say = append(m.say, workunits.Expiry{Grant: c.Grant})
 		}
 	}
@@ -79,24 +85,46 @@ func (m *Machine) heartbeat() {
 	}
 	m.beat = m.now + Heartbeat
 	m.beats++
+	pull := wire.Pull{Job: m.Job, Ask: m.doubt != nil}
+	if m.doubt != nil || m.beats%wholeBeats == 1 {
+		pull.Have = m.ledger.Heads()
+	} else {
+		pull.Part, pull.Have = true, m.recent()
+	}
 	for _, s := range m.book.Stewards() {
 		if s.Node != m.self && (m.awake(s.Node) || m.beats%3 == 1) {
-			m.send(s.Node, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+			m.send(s.Node, pull)
 		}
 	}
 }
 
-// expire ends leases: the grantor's own, and those of a grantor that is silent.
-func (m *Machine) expire() {
-	active := m.active()
-	if len(active) == 0 {
-		return
-	}
-	for _, r := range sortedRefs(m.leases) {
-		if m.now < m.leases[r] || r.Author != m.self && (m.awake(r.Author) || active[0] != m.self) {
-			continue
+// recent tells how far the logs go that grew lately, and the own one.
+func (m *Machine) recent() (heads []workunits.LogHead) {
+	for n, at := range m.grew {
+		if m.now >= at+recently {
+			delete(m.grew, n)
+		} else {
+			heads = append(heads, m.ledger.Head(n))
 		}
-		delete(m.leases, r)
+	}
+	if _, ok := m.grew[m.self]; !ok {
+		heads = append(heads, m.ledger.Head(m.self))
+	}
+	slices.SortFunc(heads, func(x, y workunits.LogHead) int { return x.Author.Compare(y.Author) })
+	return heads
+}
+
+// expire ends leases: the grantor's own, and those of a grantor that is silent or
+// lets them go on for too long.
+func (m *Machine) expire() {
+	over := map[ref]bool{}
+	for r, end := range m.leases {
+		others := m.isActive() && (!m.awake(r.Author) || m.now >= end+overdueLease)
+		if m.now >= end && (r.Author == m.self || others) && !m.book.ExpiredBy(r, m.self) {
+			over[r] = true
+		}
+	}
+	for _, r := range sortedRefs(over) {
 		m.say = append(m.say, workunits.Expiry{Grant: r})
 	}
 }

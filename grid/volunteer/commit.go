@@ -90,14 +90,15 @@ func (m *Machine) deliver(j *job, g *batch, raw []byte, blocks [][]byte) {
 	}
 }
 
-// offer tells the stewards now and then how long this node's log is, so that a
-// commit that was lost on the way is asked for again.
+// offer tells the stewards how long this node's log is, often after it grew and
+// ever more seldom, so that a commit that was lost on the way is asked for again.
 func (m *Machine) offer(j *job) {
 	l := j.Author.Ledger()
-	if m.now < j.offer+offerTime || j.Steward || l.Len(m.Self) == 0 {
+	if m.now < j.offer || j.Steward || l.Len(m.Self) == 0 {
 		return
 	}
-	j.offer = m.now
+	j.offer = m.now + offerTime<<min(j.offers, 6)
+	j.offers++
 	for _, n := range j.candidates(m) {
 		m.send(n, wire.Pull{Job: j.Job, Have: []workunits.LogHead{{Author: m.Self, Len: l.Len(m.Self), Hash: l.Last(m.Self)}}})
 	}

@@ -148,14 +148,25 @@ type job struct {
 	next     uint64 // not to be asked for work before
 	asked    node   // whose answer is awaited
 	askedAt  uint64
-	turn     int // whom to ask next
-	offer    uint64
+	turn     int    // whom to ask next
+	offer    uint64 // when to tell how long the log is
+	offers   int    // since it grew
 	credit   int
 	refused  int     // rounds of requests without a grant
 	unitTime float64 // milliseconds, smoothed
 	reason   string  // why the last answer held no grant
 	grants   map[ref]*batch
+	seen     []grantSeen // newest last
 }
+
+// grantSeen is a grant that a steward signed, whether it tells others or not.
+type grantSeen struct {
+	ref
+	raw []byte
+}
+
+// maxSeen is how many grants of a job are remembered to be shown.
+const maxSeen = 4096
 
 // batch is a grant that this node works on.
 type batch struct {
@@ -255,6 +266,7 @@ func (j *job) batches() []*batch {
 func (m *Machine) say(j *job, bodies ...workunits.Body) []byte {
 	raw, entries := j.Author.Say(bodies...)
 	m.fx.Said = append(m.fx.Said, Said{j.Job, raw, entries})
+	j.offer, j.offers = m.now+offerTime, 0
 	return raw
 }
 
@@ -283,10 +295,7 @@ func (m *Machine) receive(from node, msg wire.Message) {
 	case wire.WorkReply:
 		m.reply(j, from, msg)
 	case wire.Pull:
-		// A steward tells how far it has this log.
-		if raw := j.Author.Ledger().Missing(msg.Have, wire.MaxFrame/2); len(raw) > 0 {
-			m.send(from, wire.Push{Job: j.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
-		}
+		m.pull(j, from, msg)
 	}
 }
 
@@ -315,7 +324,7 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 		return
 	}
 	j.refused = 0
-	s, err := workunits.ParseSegment(w.Grant)
+	s, err := j.Author.Ledger().Parse(w.Grant)
 	if err != nil || s.Author != from || s.Job != j.Job || s.Network != j.Manifest.Network || len(s.Statements) != 1 {
 		m.unreachable(from)
 		return
@@ -329,6 +338,36 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
 		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
 	j.grants[b.ref] = b
+	j.seen = append(j.seen, grantSeen{b.ref, w.Grant})
+	if len(j.seen) > maxSeen {
+		j.seen = slices.Delete(j.seen, 0, maxSeen/2)
+	}
+}
+
+// pull tells a peer what it lacks of the logs here, and which grants stewards
+// signed beyond what it has of their logs: no steward can hide what it said.
+func (m *Machine) pull(j *job, from node, p wire.Pull) {
+	l := j.Author.Ledger()
+	var raw [][]byte
+	if p.Part {
+		raw = l.MissingOf(p.Have, wire.MaxFrame/2)
+	} else {
+		raw = l.Missing(p.Have, wire.MaxFrame/2)
+	}
+	have := map[node]uint64{}
+	for _, h := range p.Have {
+		have[h.Author] = h.Len
+	}
+	size := 0
+	for _, g := range j.seen {
+		if n, named := have[g.Author]; (named || !p.Part) && g.Seq >= n && g.Seq >= l.Len(g.Author) && size < wire.MaxFrame/2 {
+			size += len(g.raw)
+			raw = append(raw, g.raw)
+		}
+	}
+	if len(raw) > 0 {
+		m.send(from, wire.Push{Job: j.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
+	}
 }
 
 // retryAfter is how long to wait after the last of some refusals in a row that

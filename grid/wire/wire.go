@@ -91,6 +91,8 @@ type Push struct {
 type Pull struct {
 	Job  workunits.JobID     `cbor:"job"`
 	Have []workunits.LogHead `cbor:"have"` // ascending by author
+	Part bool                `cbor:"part"` // it is about the logs in Have alone
+	Ask  bool                `cbor:"ask"`  // answer with what the receiver holds in any case
 }
 
 // JobRequest asks for a job by its id.

@@ -10,15 +10,19 @@ import (
 // Author writes this node's own log in a ledger. All roles of a node in a job
 // share one Author, since a log has one order.
 type Author struct {
-	ID  workunits.NodeID
-	key ed25519.PrivateKey
-	l   *Ledger
+	ID   workunits.NodeID
+	sign func(*workunits.Segment)
+	l    *Ledger
 }
 
 // NewAuthor continues the key's log in l.
 func NewAuthor(key ed25519.PrivateKey, l *Ledger) *Author {
-	return &Author{ID: workunits.NodeIDOf(key), key: key, l: l}
+	return &Author{ID: workunits.NodeIDOf(key), sign: func(s *workunits.Segment) { s.Sign(key) }, l: l}
 }
+
+// SignWith replaces the signature by the key; sign sets the author, too. It goes
+// with Ledger.ParseWith.
+func (a *Author) SignWith(sign func(*workunits.Segment)) { a.sign = sign }
 
 // Ledger is the ledger that the author writes to.
 func (a *Author) Ledger() *Ledger { return a.l }
@@ -36,7 +40,7 @@ func (a *Author) Say(bodies ...workunits.Body) ([]byte, []Entry) {
 	for _, b := range bodies {
 		s.Statements = append(s.Statements, workunits.State(b))
 	}
-	s.Sign(a.key)
+	a.sign(&s)
 	raw := s.Encode()
 	entries, err := a.l.add(s, raw)
 	if err != nil {

@@ -58,8 +58,9 @@ type log struct {
 }
 
 type segment struct {
-	seq uint64
-	raw []byte
+	seq   uint64
+	raw   []byte
+	kinds uint64 // bit k for statements of kind k
 }
 
 // Ledger is the set of statements about one job. Make it with New.
@@ -67,18 +68,26 @@ type Ledger struct {
 	network string
 	job     workunits.JobID
 	logs    map[workunits.NodeID]*log
+	parse   func(raw []byte) (workunits.Segment, error)
 }
 
 // New returns the empty ledger of a job.
 func New(network string, job workunits.JobID) *Ledger {
-	return &Ledger{network: network, job: job, logs: map[workunits.NodeID]*log{}}
+	return &Ledger{network: network, job: job, logs: map[workunits.NodeID]*log{}, parse: workunits.ParseSegment}
 }
+
+// ParseWith replaces workunits.ParseSegment, for who checks each signature once
+// for many ledgers, or has another scheme in a simulation.
+func (l *Ledger) ParseWith(parse func(raw []byte) (workunits.Segment, error)) { l.parse = parse }
+
+// Parse decodes a segment and checks its shape and its signature, as Add does.
+func (l *Ledger) Parse(raw []byte) (workunits.Segment, error) { return l.parse(raw) }
 
 // Add checks a segment and appends it to its log. It returns the statements
 // that are new, none if all were known. A *ForkError tells that the segment
 // proves an equivocation; the log has then been cut.
 func (l *Ledger) Add(raw []byte) ([]Entry, error) {
-	s, err := workunits.ParseSegment(raw)
+	s, err := l.parse(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +154,7 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 		return nil, err
 	}
 	l.logs[s.Author] = g
-	g.segments = append(g.segments, segment{s.Seq, raw})
+	g.segments = append(g.segments, segment{s.Seq, raw, kindsOf(s)})
 	g.hashes = append(g.hashes, hashes[have-s.Seq:]...)
 	return entries, nil
 }
@@ -241,6 +250,14 @@ func (l *Ledger) Heads() []workunits.LogHead {
 	return heads
 }
 
+// Head tells how far one log goes.
+func (l *Ledger) Head(a workunits.NodeID) workunits.LogHead {
+	if g := l.logs[a]; g != nil {
+		return g.head(a)
+	}
+	return workunits.LogHead{Author: a}
+}
+
 func (g *log) head(a workunits.NodeID) workunits.LogHead {
 	h := workunits.LogHead{Author: a, Len: uint64(len(g.hashes))}
 	if h.Len > 0 {
@@ -269,31 +286,50 @@ func (l *Ledger) Missing(heads []workunits.LogHead, limit int) (raw [][]byte) {
 		theirs[h.Author] = h
 	}
 	for _, a := range l.Authors() {
-		for _, b := range l.logs[a].missing(theirs[a], a) {
-			if limit -= len(b); limit < 0 {
-				return raw
-			}
-			raw = append(raw, b)
+		if raw, limit = l.logs[a].missing(theirs[a], a, raw, limit); limit < 0 {
+			break
 		}
 	}
 	return raw
 }
 
-func (g *log) missing(h workunits.LogHead, a workunits.NodeID) (raw [][]byte) {
+// MissingOf is Missing for the logs of the given heads alone.
+func (l *Ledger) MissingOf(heads []workunits.LogHead, limit int) (raw [][]byte) {
+	for _, h := range heads {
+		if g := l.logs[h.Author]; g != nil {
+			if raw, limit = g.missing(h, h.Author, raw, limit); limit < 0 {
+				break
+			}
+		}
+	}
+	return raw
+}
+
+// missing adds segments to raw while they are within the limit; the rest of the
+// limit is negative once one was not.
+func (g *log) missing(h workunits.LogHead, a workunits.NodeID, raw [][]byte, limit int) ([][]byte, int) {
 	if h == g.head(a) {
-		return nil
+		return raw, limit
 	}
 	from := h.Len
 	if h.Len > 0 && h.Len <= uint64(len(g.hashes)) && g.hashes[h.Len-1] != h.Hash {
 		from = h.Len - 1
 	}
+	add := func(b []byte) {
+		if limit -= len(b); limit >= 0 {
+			raw = append(raw, b)
+		}
+	}
 	for _, s := range g.since(from) {
-		raw = append(raw, s.raw)
+		if add(s.raw); limit < 0 {
+			return raw, limit
+		}
 	}
 	if g.fork != nil {
-		raw = append(raw, g.fork.Proof[:]...)
+		add(g.fork.Proof[0])
+		add(g.fork.Proof[1])
 	}
-	return raw
+	return raw, limit
 }
 
 // since returns the segments that hold statements numbered from or later.
@@ -308,8 +344,7 @@ func (g *log) since(from uint64) []segment {
 	return g.segments[max(i-1, 0):]
 }
 
-// Log returns the segments of one author, for whoever asks for a job's
-// succession list or keeps the ledger on disk.
+// Log returns the segments of one author.
 func (l *Ledger) Log(a workunits.NodeID) (raw [][]byte) {
 	if g := l.logs[a]; g != nil {
 		for _, s := range g.segments {
@@ -327,27 +362,56 @@ func (l *Ledger) Segment(r workunits.Ref) []byte {
 	return l.logs[r.Author].covering(r.Seq)
 }
 
+func kindsOf(s workunits.Segment) (set uint64) {
+	for _, st := range s.Statements {
+		set |= 1 << min(st.Kind, 63)
+	}
+	return set
+}
+
+// Holding returns the segments of one author that hold statements of known kinds.
+func (l *Ledger) Holding(a workunits.NodeID, kinds ...workunits.Kind) (raw [][]byte) {
+	g := l.logs[a]
+	if g == nil {
+		return nil
+	}
+	var want uint64
+	for _, k := range kinds {
+		want |= 1 << min(k, 63)
+	}
+	for _, s := range g.segments {
+		if s.kinds&want != 0 {
+			raw = append(raw, s.raw)
+		}
+	}
+	return raw
+}
+
 // Walk calls f for every statement up to the given heads, each log in order,
 // authors ascending. It reports whether the ledger holds all of it.
 func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {
+	return l.WalkSince(nil, heads, f)
+}
+
+// WalkSince is Walk without the first statements of logs, as many as from says.
+func (l *Ledger) WalkSince(from map[workunits.NodeID]uint64, heads []workunits.LogHead, f func(Entry)) bool {
 	for _, h := range heads {
 		if !l.logs[h.Author].holds(h) {
 			return false
 		}
 	}
 	for _, h := range heads {
-		l.walkLog(h, f)
+		l.walkLog(from[h.Author], h, f)
 	}
 	return true
 }
 
-func (l *Ledger) walkLog(h workunits.LogHead, f func(Entry)) {
+func (l *Ledger) walkLog(next uint64, h workunits.LogHead, f func(Entry)) {
 	g := l.logs[h.Author]
 	if g == nil {
 		return
 	}
-	next := uint64(0)
-	for _, raw := range g.segments {
+	for _, raw := range g.since(next) {
 		s, err := workunits.Decode[workunits.Segment](raw.raw, workunits.MaxSegment)
 		if err != nil {
 			panic(err) // it decoded when it was added

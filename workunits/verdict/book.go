@@ -20,6 +20,8 @@ type author struct {
 	listed   bool
 	forked   bool
 	badDraw  bool
+	free     bool      // its grants count without bound: the publisher's, and where nothing is verified
+	gone     []*author // who says that it is absent
 	jobKept  bool
 	trusted  bool   // the publisher trusts its copies
 	history  uint64 // stake that it brought, in units of this job
@@ -187,7 +189,7 @@ func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.Stake
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
 		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{},
 	}
-	b.author(m.Publisher).listed = true
+	b.author(m.Publisher).listed, b.author(m.Publisher).free = true, true
 	for _, n := range append([]node{m.Publisher}, m.Policy.Trusted...) {
 		b.author(n).trusted = true
 	}
@@ -322,8 +324,11 @@ func (b *Book) say(a *author, e ledger.Entry) []uint32 {
 	case workunits.Head:
 		return b.head(a, e.Seq, s)
 	case workunits.Fault:
-		if s.Name == workunits.FaultWrong {
+		switch s.Name {
+		case workunits.FaultWrong:
 			a.faulted = append(a.faulted, fault{e.Seq, s.Against})
+		case workunits.FaultAbsent:
+			return b.miss(a, b.author(s.Against))
 		}
 	case workunits.Standing:
 		// For the project's next job.

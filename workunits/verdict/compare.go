@@ -29,8 +29,8 @@ func (b *Book) comparison(a *author, s workunits.Comparison) []uint32 {
 	return []uint32{s.Unit}
 }
 
-// compared is the answer on two results: the publisher's, or that of as many
-// listed stewards as must keep a result, none of which executed the unit.
+// compared is the answer on two results: the publisher's, or that of two
+// listed stewards, or the only one, none of which executed the unit.
 func (b *Book) compared(p pair, list []copyOf) (equal, known bool) {
 	var votes [2]int
 	for _, x := range b.answers[p] {
@@ -45,7 +45,7 @@ func (b *Book) compared(p pair, list []copyOf) (equal, known bool) {
 		}
 	}
 	equal = votes[1] > votes[0]
-	return equal, votes[0] != votes[1] && max(votes[0], votes[1]) >= b.keepers
+	return equal, votes[0] != votes[1] && max(votes[0], votes[1]) >= min(2, b.keepers)
 }
 
 // classify tells the open copies which result stands for them under the job's

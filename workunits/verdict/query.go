@@ -110,15 +110,16 @@ func (b *Book) Expired() (n int) {
 	return n
 }
 
-// GivenUp reports whether a steward gave a commit up that it had receipted.
+// GivenUp reports whether stewards gave a commit up that they had receipted: two
+// of them, or the publisher.
 func (b *Book) GivenUp(r workunits.Ref) bool {
 	c := b.commits[r]
-	return c != nil && c.known && c.givenUp()
+	return c != nil && c.known && b.givenUp(c)
 }
 
-func (c *commit) givenUp() bool {
-	return c.grant.ended && slices.ContainsFunc(c.grant.expiry, func(x by) bool {
-		return x.listed && slices.ContainsFunc(c.marks, func(m mark) bool { return m.author == x.author && m.got && m.receipt < x.seq })
+func (b *Book) givenUp(c *commit) bool {
+	return b.word(c.grant.expiry, func(x by) bool {
+		return slices.ContainsFunc(c.marks, func(m mark) bool { return m.author == x.author && m.got && m.receipt < x.seq })
 	})
 }
 
@@ -269,7 +270,7 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 	canonical := b.Unit(u).Canonical
 	return slices.ContainsFunc(r.commits, func(c *commit) bool {
 		_, named := slices.BinarySearch(c.body.Units, u)
-		return c.Author == n && named && (!c.grant.known || c.grant.body.Canonical == canonical && b.binds(c.grant, u)) && (c.opensUnit(u) || !c.givenUp())
+		return c.Author == n && named && (!c.grant.known || c.grant.body.Canonical == canonical && b.binds(c.grant, u)) && (c.opensUnit(u) || !b.givenUp(c))
 	})
 }
 
@@ -280,6 +281,6 @@ func (b *Book) Voided(u uint32, n workunits.NodeID) bool {
 		if c.grant.known && !b.binds(c.grant, u) {
 			return false
 		}
-		return c.Author == n && (c.voids(u) || !c.opensUnit(u) && c.givenUp())
+		return c.Author == n && (c.voids(u) || !c.opensUnit(u) && b.givenUp(c))
 	})
 }

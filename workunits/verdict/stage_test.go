@@ -17,7 +17,7 @@ func reduced(units uint32) func(*workunits.Manifest) {
 
 // accept has two volunteers agree on a unit.
 func (w *world) accept(unit uint32, text string) {
-	w.keep(w.execute("s1", "v1", unit, text), w.execute("s1", "v2", unit, text))
+	w.keep(w.execute("s1", "v1", unit, text), w.execute("s2", "v2", unit, text))
 }
 
 func (w *world) wants(t *testing.T, unit uint32, state verdict.State, copies int) *verdict.Book {
@@ -50,7 +50,7 @@ func TestStageOpensWhenAllIsThere(t *testing.T) {
 	w.wants(t, 2, verdict.Open, 0)
 	c := w.execute("s1", "v1", 2, "best")
 	w.wants(t, 2, verdict.Open, 1)
-	w.keep(c, w.execute("s1", "v2", 2, "best"))
+	w.keep(c, w.execute("s2", "v2", 2, "best"))
 	b = w.wants(t, 2, verdict.Accepted, 2)
 	if !b.Done() || b.Stake(idOf("v1")) != 3 {
 		t.Errorf("done %t, stake %d", b.Done(), b.Stake(idOf("v1")))
@@ -80,7 +80,7 @@ func TestInputReopens(t *testing.T) {
 	late := w.grant("s1", "v3", 0)
 	w.accept(0, "wrong")
 	void := w.grant("s1", "v5", 1)
-	w.keep(w.execute("s1", "v1", 1, "of wrong"), w.execute("s1", "v4", 1, "of wrong"))
+	w.keep(w.execute("s1", "v1", 1, "of wrong"), w.execute("s2", "v4", 1, "of wrong"))
 	w.void(void)
 	b := w.wants(t, 1, verdict.Accepted, 2)
 	old := b.Inputs(1)
@@ -106,7 +106,7 @@ func TestInputReopens(t *testing.T) {
 	}
 	w.drawn(w.commit(outstanding, "of wrong"), "s1", "s2")
 	w.wants(t, 1, verdict.Open, 0)
-	w.keep(w.execute("s1", "v4", 1, "of right"), w.execute("s1", "v5", 1, "of right"))
+	w.keep(w.execute("s1", "v4", 1, "of right"), w.execute("s2", "v5", 1, "of right"))
 	if b = w.wants(t, 1, verdict.Accepted, 2); b.Unit(1).Result != result("of right") || b.Burned(idOf("v4")) {
 		t.Errorf("%+v, faults %v", b.Unit(1), b.Faults())
 	}
@@ -129,7 +129,7 @@ func TestStageLiar(t *testing.T) {
 		t.Errorf("unit 0 is %s, the second stage %s", b.Unit(0).State, b.Unit(2).State)
 	}
 	for u, text := range []string{"x", "y"} {
-		w.keep(w.execute("s1", "v3", uint32(u), text))
+		w.keep(w.execute("s2", "v3", uint32(u), text))
 	}
 	b = w.wants(t, 2, verdict.Accepted, 1)
 	if !b.Burned(idOf("v2")) || b.Unit(2).Result != result("best") {

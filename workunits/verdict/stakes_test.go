@@ -107,7 +107,7 @@ func TestHeadsDecide(t *testing.T) {
 func TestHead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
-	w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+	w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x"))
 	h := w.book().Head(w.ledger.Heads())
 	w.say("s1", h)
 	if got := verdict.FalseHeads(w.job, w.manifest, workunits.StakeTable{}, w.ledger); len(got) > 0 {
@@ -158,12 +158,12 @@ func TestLives(t *testing.T) {
 	w := newWorld(nil)
 	for life := range 3 {
 		u := uint32(2 * life)
-		w.keep(w.execute("s1", "v1", u, "wrong"), w.execute("s1", "p", u, "right"))
+		w.keep(w.execute("s1", "v1", u, "wrong"), w.execute("s2", "p", u, "right"))
 		if b := w.book(); !b.Burned(idOf("v1")) || b.Stale(idOf("v1"), idOf("s1")) != true || b.Closed(idOf("v1")) != (life == 2) {
 			t.Fatalf("after %d wrong copies: %v", life+1, b.Faults())
 		}
 		// What is granted before the fault is stated counts for nothing.
-		w.keep(w.execute("s1", "v1", u+1, "x"), w.execute("s1", "v2", u+1, "x"))
+		w.keep(w.execute("s1", "v1", u+1, "x"), w.execute("s2", "v2", u+1, "x"))
 		if v := w.book().Unit(u + 1); v.State != verdict.Open || v.Copies != 1 {
 			t.Fatalf("a stale copy counts: %+v", v)
 		}
@@ -206,7 +206,7 @@ func TestComparator(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(numbers)
-			w.keep(w.execute("s1", "v1", 0, "1.0"), w.execute("s1", "v2", 0, "1.00"))
+			w.keep(w.execute("s1", "v1", 0, "1.0"), w.execute("s2", "v2", 0, "1.00"))
 			c.history(w)
 			b := w.book()
 			v := b.Unit(0)
@@ -227,7 +227,7 @@ func TestComparator(t *testing.T) {
 func TestWithheld(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
-	w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+	w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x"))
 	heads := w.ledger.Heads()
 	w.execute("s1", "v1", 1, "wrong")
 	if w.book().Stake(idOf("v1")) != 1 {

@@ -8,20 +8,19 @@ import (
 	"github.com/talka-grid/talka/workunits/ledger"
 )
 
-func (b *Book) amend(a *author, s workunits.Amendment) (units []uint32) {
+func (b *Book) amend(a *author, s workunits.Amendment) []uint32 {
 	if a.id != b.manifest.Publisher {
 		return nil
-	}
-	if len(b.list) == 0 && len(s.Stewards) > 1 && b.manifest.Policy.Mode != workunits.VerifyNone {
-		b.keepers = 2
 	}
 	for _, s := range s.Stewards {
 		known := slices.ContainsFunc(b.list, func(t workunits.Steward) bool { return t.Node == s.Node })
 		if !known && len(b.list) < workunits.MaxStewards {
 			b.list = append(b.list, s)
-			b.author(s.Node).listed = true
+			x := b.author(s.Node)
+			x.listed, x.free = true, x.free || b.manifest.Policy.Mode == workunits.VerifyNone
 		}
 	}
+	b.keepers = b.wanted()
 	for _, g := range b.grants {
 		b.endings(g)
 	}
@@ -31,6 +30,11 @@ func (b *Book) amend(a *author, s workunits.Amendment) (units []uint32) {
 	for _, c := range b.commits {
 		b.absent(c, 1)
 	}
+	return b.allNamed()
+}
+
+// allNamed lists the units that statements name.
+func (b *Book) allNamed() (units []uint32) {
 	for i, p := range b.pages {
 		for j := 0; p != nil && j < pageUnits; j++ {
 			if p[j].named {
@@ -60,8 +64,9 @@ func (b *Book) grant(a *author, e ledger.Entry, s workunits.Grant) (units []uint
 	}
 	for _, u := range s.Units {
 		if u < b.total {
-			r := b.unit(u)
-			r.grants = append(r.grants, g)
+			if r := b.unit(u); r.grantedBy(a.id) < maxGrants {
+				r.grants = append(r.grants, g)
+			}
 		}
 	}
 	for _, c := range g.naming {
@@ -81,9 +86,11 @@ func (b *Book) expire(a *author, e ledger.Entry, s workunits.Expiry) (units []ui
 	return append(units, g.body.Units...)
 }
 
-// endings works out whether a listed steward gave the grant up.
+// endings works out whether the grant was given up: by its grantor, by the
+// publisher, or by two other stewards.
 func (b *Book) endings(g *grant) {
-	g.ended = slices.ContainsFunc(g.expiry, func(x by) bool { return x.listed })
+	g.ended = slices.ContainsFunc(g.expiry, func(x by) bool { return x.listed && x.id == g.Author }) ||
+		b.word(g.expiry, func(by) bool { return true })
 }
 
 func (b *Book) commitAt(r ref) *commit {
@@ -117,6 +124,9 @@ func (b *Book) commit(a *author, e ledger.Entry, s workunits.Commit) []uint32 {
 			continue
 		}
 		r := b.unit(u)
+		if r.committedBy(a.id) >= maxCommits {
+			continue
+		}
 		i, _ := slices.BinarySearchFunc(r.commits, c, func(x, y *commit) int { return compareRefs(x.ref, y.ref) })
 		r.commits = slices.Insert(r.commits, i, c)
 	}

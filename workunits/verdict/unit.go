@@ -168,7 +168,7 @@ func (b *Book) copy(u uint32, c *commit) (k copyOf, ok bool) {
 		o := &c.opened[i]
 		k.open, k.digest, k.first, k.class = true, o.digest, o.first, o.digest
 	}
-	return k, k.open || !c.givenUp()
+	return k, k.open || !b.givenUp(c)
 }
 
 // conflicted tells copies of stewards that granted the unit or keep an opening
@@ -274,8 +274,8 @@ func follows(x, y copyOf) bool {
 	return i >= 0 && y.marks[i].got && y.marks[i].hash == y.hash && y.marks[i].receipt < x.grant.Seq
 }
 
-// longest is the longest run of copies that follow one another, first to last.
-// Hash chains make "follows" free of cycles.
+// longest is the longest run of copies that follow one another, first to last,
+// as far as one grantor's copies count beside the others'. Hash chains make "follows" free of cycles.
 func longest(list []copyOf) []copyOf {
 	if len(list) < 2 {
 		return list
@@ -290,7 +290,7 @@ func longest(list []copyOf) []copyOf {
 		var before []copyOf
 		for j := range list {
 			if j != i && follows(list[i], list[j]) {
-				if r := run(j); len(r) > len(before) {
+				if r := run(j); len(r) > len(before) || len(r) == len(before) && len(balanced(r)) > len(balanced(before)) {
 					before = r
 				}
 			}
@@ -300,7 +300,7 @@ func longest(list []copyOf) []copyOf {
 	}
 	var top []copyOf
 	for i := range list {
-		if r := run(i); len(r) > len(top) {
+		if r := balanced(run(i)); len(r) > len(top) {
 			top = r
 		}
 	}
@@ -384,7 +384,7 @@ func (b *Book) agree(u uint32, copies []copyOf, v *Unit) (supporters []*life) {
 	served := false
 	for _, k := range copies {
 		v.Volunteers, supporters = append(v.Volunteers, k.Author), append(supporters, k.life)
-		served = served || !k.givenUp()
+		served = served || !b.givenUp(k.commit)
 	}
 	var by []*author
 	for _, k := range b.look(u).kept {

@@ -1,6 +1,7 @@
 package verdict_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -35,20 +36,20 @@ func TestUnits(t *testing.T) {
 		{"the publisher's draw is enough", audit, func(w *world) {
 			w.drawn(w.commit(w.grant("s1", "v1", 0), "x"), "p")
 		}, verdict.Open, 1},
-		{"two that follow", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")) }, verdict.Accepted, 2},
+		{"two that follow", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x")) }, verdict.Accepted, 2},
 		{"two that follow, kept by one", audit, func(w *world) {
-			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x")
 			w.store("s1", w.open("s2", a), 0)
 			w.open("s2", b)
 		}, verdict.Pending, 2},
 		{"kept by who is no steward", audit, func(w *world) {
-			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x")
 			o := w.open("s2", a)
 			w.open("s2", b)
 			w.store("s1", o, 0)
 			w.store("v7", o, 0)
 		}, verdict.Pending, 2},
-		{"two that follow, one not open", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x")); w.execute("s1", "v2", 0, "x") }, verdict.Pending, 2},
+		{"two that follow, one not open", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x")); w.execute("s2", "v2", 0, "x") }, verdict.Pending, 2},
 		{"two granted at once count as one", audit, func(w *world) {
 			g, h := w.grant("s1", "v1", 0), w.grant("s1", "v2", 0)
 			a, b := w.commit(g, "x"), w.commit(h, "x")
@@ -80,7 +81,7 @@ func TestUnits(t *testing.T) {
 			w.drawn(w.commit(g, "x"), "s1", "s2")
 		}, verdict.Open, 0},
 		{"an opening that does not fit", audit, func(w *world) {
-			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")
+			a, b := w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x")
 			a.text = "y"
 			w.keep(a, b)
 		}, verdict.Pending, 2},
@@ -88,22 +89,22 @@ func TestUnits(t *testing.T) {
 			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("p", "s1", 0, "x"))
 		}, verdict.Open, 1},
 		{"a custodian does not execute", audit, func(w *world) {
-			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "s2", 0, "x"))
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "s2", 0, "x"))
 		}, verdict.Open, 1},
-		{"results differ", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "y")) }, verdict.Open, 0},
+		{"results differ", audit, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "y")) }, verdict.Open, 0},
 		{"the publisher's copy decides", audit, func(w *world) {
-			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "y"), w.execute("s1", "p", 0, "x"))
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "y"), w.execute("s2", "p", 0, "x"))
 		}, verdict.Accepted, 2},
 		{"a trusted copy is enough", trust, func(w *world) { w.keep(w.execute("s1", "v1", 0, "x")) }, verdict.Accepted, 1},
 		{"others are checked beside it", trust, func(w *world) { w.keep(w.execute("s1", "v2", 0, "x")) }, verdict.Open, 1},
 		{"an accepted unit stands while a late copy is closed", audit, func(w *world) {
 			late := w.grant("s1", "v3", 0)
-			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x"))
 			w.drawn(w.commit(late, "x"), "s1", "s2")
 		}, verdict.Accepted, 2},
 		{"and is reopened by one that differs", audit, func(w *world) {
 			late := w.grant("s1", "v3", 0)
-			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x"))
+			w.keep(w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x"))
 			c := w.commit(late, "y")
 			w.drawn(c, "s1", "s2")
 			w.keep(c)
@@ -130,7 +131,13 @@ func TestUnits(t *testing.T) {
 		{"a commit that is given up", audit, func(w *world) {
 			c := w.execute("s1", "v1", 0, "x")
 			w.say("s1", workunits.Expiry{Grant: c.ref})
+			w.say("s2", workunits.Expiry{Grant: c.ref})
 		}, verdict.Open, 0},
+		{"a commit that one steward gives up", audit, func(w *world) {
+			c := w.execute("s1", "v1", 0, "x")
+			w.say("s1", workunits.Expiry{Grant: c.ref})
+			w.say("s3", workunits.Expiry{Grant: c.ref}) // has no receipt of it
+		}, verdict.Open, 1},
 		{"a commit that came after the lease", audit, func(w *world) {
 			g := w.grant("s1", "v1", 0)
 			w.say("s1", workunits.Expiry{Grant: g.ref})
@@ -141,9 +148,10 @@ func TestUnits(t *testing.T) {
 			w.say("v2", workunits.Expiry{Grant: c.ref})
 		}, verdict.Open, 1},
 		{"an agreed result that nobody serves", audit, func(w *world) {
-			for _, c := range []copied{w.execute("s1", "v1", 0, "x"), w.execute("s1", "v2", 0, "x")} {
+			for _, c := range []copied{w.execute("s1", "v1", 0, "x"), w.execute("s2", "v2", 0, "x")} {
 				w.open("s2", c)
 				w.say("s1", workunits.Expiry{Grant: c.ref})
+				w.say("s2", workunits.Expiry{Grant: c.ref})
 			}
 		}, verdict.Open, 2},
 	} {
@@ -169,13 +177,13 @@ func TestBurnReopens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
 	for u := range uint32(3) { // v1 and v2 agree on three units
-		w.keep(w.execute("s1", "v1", u, "x"), w.execute("s1", "v2", u, "x"))
+		w.keep(w.execute("s1", "v1", u, "x"), w.execute("s2", "v2", u, "x"))
 	}
 	b := w.book()
 	if b.Stake(idOf("v1")) != 3 || b.Counts()[verdict.Accepted] != 3 {
 		t.Fatalf("stake %d, %v", b.Stake(idOf("v1")), b.Counts())
 	}
-	w.keep(w.execute("s1", "v1", 3, "wrong"), w.execute("s1", "p", 3, "right"))
+	w.keep(w.execute("s1", "v1", 3, "wrong"), w.execute("s2", "p", 3, "right"))
 	var changed []uint32
 	for _, e := range w.entries {
 		changed = append(changed, b.Apply(e)...) // what it had read it passes over
@@ -196,8 +204,9 @@ func TestBurnReopens(t *testing.T) {
 func TestPlatforms(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
+	grantors := map[string]string{"v1": "s2"} // s1 grants to the others
 	run := func(to, arch string, canonical bool, text string) copied {
-		c := w.commit(w.grantFor("s1", to, 0, arch, canonical), text)
+		c := w.commit(w.grantFor(cmp.Or(grantors[to], "s1"), to, 0, arch, canonical), text)
 		w.drawn(c, "s1", "s2")
 		w.keep(c)
 		return c

@@ -182,12 +182,13 @@ func (w *world) execute(by, to string, unit uint32, text string) copied {
 	return c
 }
 
-// keep opens copies and has two stewards keep the first.
+// keep opens copies and has the active stewards keep the first.
 func (w *world) keep(copies ...copied) {
 	for i, c := range copies {
 		if o := w.open("s2", c); i == 0 {
 			w.store("s1", o, c.unit)
 			w.store("s2", o, c.unit)
+			w.store("s3", o, c.unit)
 		}
 	}
 }
