@@ -263,7 +263,7 @@ func (n *Node) info(j *job) JobInfo {
 	for _, f := range b.Faults() {
 		info.Faults = append(info.Faults, FaultInfo{Node: f.Node, Name: f.Name, Units: len(f.Units)})
 	}
-	info.Settled = b.Sealed() != nil
+	info.Settled = b.Sealed() != nil && b.Done()
 	switch {
 	case b.Cancelled() != nil:
 		info.State = JobCancelled

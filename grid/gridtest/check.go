@@ -216,8 +216,9 @@ func (w *World) Table(out io.Writer) {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%s\n", u, v.State, result, v.Support, v.Copies, v.Voids, w.names(v.Volunteers))
 	}
 	t.Flush()
+	seal := b.Sealed()
 	fmt.Fprintf(out, "accepted %d, copies %d, expired %d, lies %d, sealed %t\n", b.Counts()[verdict.Accepted], b.Copies(), b.Expired(),
-		w.obs.lies, b.Sealed() != nil)
+		w.obs.lies, seal != nil && seal.Results == b.Results())
 	for _, s := range b.Stakes().Stakes {
 		burned := ""
 		if s.Strikes > 0 {

@@ -183,17 +183,19 @@ type Machine struct {
 	lacking  map[uint32]uint64           // agreed units whose results are not here, since when
 	content  content
 
-	accused  map[node]bool
-	compared map[uint32]bool
-	answers  map[workunits.Comparison]bool // own ones, as if all said no
-	accepted map[uint32]bool               // as told in events
-	failed   map[uint32]bool
-	heads    map[workunits.Digest]*headSeen
-	past     past
-	topHead  workunits.Digest // id of the last co-signed head
-	headAt   int              // accepted units at the last own head
-	sealing  bool
-	staged   workunits.Digest // the record of the second stage's inputs that is kept here
+	accused   map[node]bool
+	compared  map[uint32]bool
+	answers   map[workunits.Comparison]bool // own ones, as if all said no
+	accepted  map[uint32]bool               // as told in events
+	failed    map[uint32]bool
+	heads     map[workunits.Digest]*headSeen
+	past      past
+	topHead   workunits.Digest // id of the last co-signed head
+	headAt    int              // accepted units at the last own head
+	sealing   bool
+	reopened  bool             // accepted units were reopened since the seal
+	standings uint32           // own statements of stakes
+	staged    workunits.Digest // the record of the second stage's inputs that is kept here
 
 	wanting           map[uint32]*want // open units that were granted before
 	ready             ready
@@ -356,6 +358,8 @@ func (m *Machine) wake(now uint64) {
 			}
 		}
 	}
+	s := m.book.Sealed()
+	m.reopened = s != nil && s.Results != m.book.Results()
 }
 
 // speak says statements at once, as a segment of their own.

@@ -33,6 +33,10 @@ func (m *Machine) read(e ledger.Entry) []uint32 {
 func (m *Machine) derive(e ledger.Entry) {
 	own := e.Author == m.self
 	switch b := e.Body.(type) {
+	case workunits.Standing:
+		if own && m.publisher() {
+			m.standings = b.Number
+		}
 	case workunits.Amendment:
 		// Whoever is on the list is expected to be up until it proves silent:
 		// otherwise every steward would begin as if it were alone.
@@ -228,6 +232,7 @@ func (m *Machine) unit(u uint32) {
 	} else if v.State != verdict.Accepted && m.accepted[u] {
 		delete(m.accepted, u)
 		m.event("reopened", node{}, u, "")
+		m.reopened, m.sealing = true, false
 	}
 	if v.State == verdict.Failed && !m.failed[u] {
 		m.failed[u] = true
@@ -533,17 +538,18 @@ func (m *Machine) disbelieve(h *headSeen) {
 	}
 }
 
-// conclude seals a finished job; only its publisher can.
+// conclude seals a finished job, again if units were reopened and done again; only
+// its publisher can.
 func (m *Machine) conclude() {
-	if !m.publisher() || !m.book.Done() || m.book.Sealed() != nil || m.sealing || len(m.say) > 0 {
+	if !m.publisher() || !m.book.Done() || m.book.Sealed() != nil && !m.reopened || m.sealing || len(m.say) > 0 {
 		return
 	}
-	m.sealing = true
+	m.sealing, m.reopened = true, false
 	table := workunits.Encode(m.book.Stakes())
 	m.fx.Blocks = append(m.fx.Blocks, table)
 	counts := m.book.Counts()
 	m.say = append(m.say,
-		workunits.Standing{Number: 1, Table: workunits.Link{Cid: workunits.RecordCid(workunits.Sum(table))}},
+		workunits.Standing{Number: m.standings + 1, Table: workunits.Link{Cid: workunits.RecordCid(workunits.Sum(table))}},
 		workunits.Seal{Accepted: uint32(counts[verdict.Accepted]), Failed: uint32(counts[verdict.Failed]),
 			Results: m.book.Results(), Head: workunits.Sum(workunits.Encode(m.ledger.Heads()))})
 }
