@@ -299,51 +299,6 @@ func (m *Machine) receive(from node, msg wire.Message) {
 	}
 }
 
-// reply takes a steward's answer. A grant counts even if it comes late, since
-// its units would wait for the end of its lease.
-func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
-	waiting, _ := m.held()
-	if len(w.Grant) == 0 && w.Reason == "" && !w.Ended {
-		j.called(m, from)
-		return
-	}
-	if from != j.asked && (len(w.Grant) == 0 || waiting > 2*maxAsk) {
-		return
-	}
-	if from == j.asked {
-		j.asked = node{}
-	}
-	j.credit = max(j.credit, int(w.Credit))
-	j.reason = w.Reason
-	if len(w.Grant) == 0 {
-		j.turn++
-		if j.turn%max(1, len(j.candidates(m))) == 0 {
-			j.next = m.now + retryAfter(w.Retry, j.refused)
-			j.refused++
-		}
-		return
-	}
-	j.refused = 0
-	s, err := j.Author.Ledger().Parse(w.Grant)
-	if err != nil || s.Author != from || s.Job != j.Job || s.Network != j.Manifest.Network || len(s.Statements) != 1 {
-		m.unreachable(from)
-		return
-	}
-	body, err := s.Statements[0].Decode()
-	g, ok := body.(workunits.Grant)
-	if err != nil || !ok || !m.acceptable(j, from, g) {
-		m.unreachable(from)
-		return
-	}
-	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
-		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
-	j.grants[b.ref] = b
-	j.seen = append(j.seen, grantSeen{b.ref, w.Grant})
-	if len(j.seen) > maxSeen {
-		j.seen = slices.Delete(j.seen, 0, maxSeen/2)
-	}
-}
-
 // pull tells a peer what it lacks of the logs here, and which grants stewards
 // signed beyond what it has of their logs: no steward can hide what it said.
 func (m *Machine) pull(j *job, from node, p wire.Pull) {
@@ -368,37 +323,6 @@ func (m *Machine) pull(j *job, from node, p wire.Pull) {
 	if len(raw) > 0 {
 		m.send(from, wire.Push{Job: j.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
 	}
-}
-
-// retryAfter is how long to wait after the last of some refusals in a row that
-// named a time: ever longer, but no stranger decides how long.
-func retryAfter(retry uint64, refused int) uint64 {
-	retry = min(max(retry, 100), 60_000)
-	return min(retry<<min(refused, 8), max(retry, patience))
-}
-
-// called makes the job's next request go to a steward that has work now.
-func (j *job) called(m *Machine, from node) {
-	if i := slices.Index(j.candidates(m), from); i >= 0 {
-		j.turn, j.next, j.refused = i, 0, 0
-	}
-}
-
-// acceptable refuses grants for someone else, of other inputs or another job's
-// shape, and those that name custodians who are none.
-func (m *Machine) acceptable(j *job, from node, g workunits.Grant) bool {
-	listed := func(n node) bool {
-		return n == j.Manifest.Publisher || slices.ContainsFunc(j.Stewards, func(s workunits.Steward) bool { return s.Node == n })
-	}
-	for _, c := range g.Custodians {
-		if !listed(c) {
-			return false
-		}
-	}
-	last := g.Units[len(g.Units)-1]
-	fits := last < j.Manifest.Units && g.Inputs == j.Manifest.InputsDigest() || j.Manifest.Reduces(last) && len(g.Units) == 1
-	return g.To == m.Self && listed(from) && fits && g.Arch == m.Arch && (m.Canon || !g.Canonical) &&
-		(len(g.Custodians) > 0 || j.Manifest.Policy.Mode == workunits.VerifyNone)
 }
 
 // held counts the units that wait or run, and those that run.
@@ -428,66 +352,9 @@ func (m *Machine) start() {
 	}
 }
 
-// ask requests units where there is room for them: one job at a time, one
-// steward at a time, in turn.
-func (m *Machine) ask() {
-	waiting, running := m.held()
-	if m.policy.Slots == 0 {
-		return
-	}
-	jobs := m.sorted()
-	at := slices.IndexFunc(jobs, func(j *job) bool { return slices.Compare(j.Job[:], m.last[:]) > 0 })
-	if at > 0 {
-		jobs = append(slices.Clone(jobs[at:]), jobs[:at]...)
-	}
-	for _, j := range jobs {
-		if j.asked != (node{}) {
-			if m.now < j.askedAt+answerTime {
-				continue
-			}
-			m.unreachable(j.asked)
-		}
-		want := j.room(m.policy, ahead) + m.policy.Slots - running - waiting
-		list := j.candidates(m)
-		if j.mute() || want <= 0 || m.now < j.next || len(list) == 0 || j.Manifest.Limits.Memory > m.policy.Memory {
-			continue
-		}
-		if waiting > 0 && waiting >= j.room(m.policy, low) {
-			continue // ask seldom, for more
-		}
-		m.last = j.Job
-		j.asked, j.askedAt = list[j.turn%len(list)], m.now
-		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Arch,
-			Canon: m.Canon, Memory: m.policy.Memory})
-		return
-	}
-}
-
 // mute reports whether this node's log was cut, so that it cannot go on: its key
 // signs elsewhere too.
 func (j *job) mute() bool { return j.Author.Ledger().Forked(j.Author.ID) }
-
-// room is how many units slots execute in a time.
-func (j *job) room(p Policy, millis float64) int {
-	if j.unitTime == 0 {
-		return 0
-	}
-	took := max(j.unitTime, 1)
-	if p.Percent > 0 {
-		took = took * 100 / float64(p.Percent)
-	}
-	return min(p.Slots*int(millis/took), maxAsk)
-}
-
-// candidates are the job's stewards that may be asked now, first ones first.
-func (j *job) candidates(m *Machine) (list []node) {
-	for _, s := range j.Stewards {
-		if len(list) < int(j.Manifest.Active) && m.up(s.Node) && (s.Node != m.Self || s.Node == j.Manifest.Publisher) {
-			list = append(list, s.Node)
-		}
-	}
-	return list
-}
 
 func (m *Machine) finished(f Finished) {
 	j := m.jobs[f.Task.Job]

@@ -1,0 +1,146 @@
+package steward
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/grid/wire"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// receive handles a message from a peer.
+func (m *Machine) receive(from node, msg wire.Message) {
+	if m.book.Listed(from) && !m.awake(from) {
+		m.acting = nil
+	}
+	if m.book.Listed(from) {
+		m.hear(from)
+	}
+	switch msg := msg.(type) {
+	case wire.WorkRequest:
+		m.request(from, msg)
+	case wire.Push:
+		m.push(from, msg)
+	case wire.Pull:
+		m.pull(from, msg)
+	}
+}
+
+// push adds segments to the ledger. A gap is answered by telling what is here.
+func (m *Machine) push(from node, p wire.Push) {
+	for _, b := range p.Blocks {
+		m.block(b)
+	}
+	gaps := map[node]bool{}
+	for _, raw := range p.Segments {
+		entries, err := m.ledger.Add(raw)
+		var fork *ledger.ForkError
+		switch {
+		case errors.As(err, &fork):
+			m.forked(fork.Fork)
+		case errors.Is(err, ledger.ErrGap):
+			if s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment); err == nil { // its signature was checked
+				gaps[s.Author] = gaps[s.Author] || m.book.Listed(from) || s.Author == from
+				m.claimed(s.Author, s.Seq+uint64(len(s.Statements)), raw)
+			}
+		case errors.Is(err, ledger.ErrForked):
+			// Nothing after the fork is taken from anyone.
+		case err != nil:
+			m.event("refused", from, 0, err.Error())
+		case len(entries) > 0:
+			m.fx.Segments = append(m.fx.Segments, raw)
+			m.entries(entries)
+		}
+	}
+	if len(gaps) > 0 {
+		ask := wire.Pull{Job: m.Job, Part: true}
+		for _, a := range slices.SortedFunc(maps.Keys(gaps), node.Compare) {
+			if gaps[a] {
+				ask.Have = append(ask.Have, m.ledger.Head(a))
+			}
+		}
+		if len(ask.Have) > 0 {
+			m.send(from, ask)
+		}
+	}
+}
+
+// forked reads the ledger anew without what was cut off, and accuses the author
+// with the proof, if that fits into a statement; the ledger has it in any case.
+func (m *Machine) forked(f ledger.Fork) {
+	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
+	m.book = verdict.Read(m.Job, m.Manifest, m.ledger, m.ledger.Heads())
+	clear(m.wanting)
+	m.ready = ready{}
+	for u := range m.Manifest.Total() {
+		if m.book.Named(u) {
+			m.unit(u)
+			m.want(u)
+			for _, r := range m.book.Outstanding(u) { // what answered it may be cut off
+				if _, ok := m.leases[r]; !ok {
+					g, _ := m.book.Grant(r)
+					g.Lease = 0
+					m.lend(r, g)
+				}
+			}
+		}
+	}
+	fault := workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author}
+	if len(f.Proof[0])+len(f.Proof[1]) <= workunits.MaxBody/2 {
+		fault.Evidence = f.Proof[:]
+	}
+	m.accuse(fault)
+	m.event("forked", f.Author, 0, "signed two histories")
+}
+
+// mute reports whether this node says nothing: its own log may go on elsewhere,
+// or was cut, since its key signs elsewhere too.
+func (m *Machine) mute() bool { return m.doubt != nil || m.ledger.Forked(m.self) }
+
+// block keeps a result that travels beside a statement until it is opened.
+func (m *Machine) block(b []byte) {
+	if o, err := workunits.ParseOutcome(b); err == nil && len(o.Links()) == 0 && len(m.blocks) < 1<<16 {
+		m.blocks[workunits.Sum(b)] = b
+	}
+}
+
+// pull answers what the peer lacks. Until the job is over a volunteer gets only
+// its own log's state: the rest would show it who else has its units.
+func (m *Machine) pull(from node, p wire.Pull) {
+	var behind []workunits.LogHead
+	for _, h := range p.Have {
+		if m.ledger.Len(h.Author) < h.Len {
+			behind = append(behind, m.ledger.Head(h.Author))
+		}
+		if h.Author == from {
+			m.claimed(from, h.Len, nil)
+		}
+	}
+	offer := len(p.Have) == 1 && p.Have[0].Author == from // a volunteer's log
+	if m.book.Listed(from) || m.over() && !offer {
+		if raw := m.missing(p); len(raw) > 0 {
+			m.send(from, wire.Push{Job: m.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
+		}
+		if p.Ask {
+			m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
+		} else if len(behind) > 0 {
+			m.send(from, wire.Pull{Job: m.Job, Have: behind, Part: true})
+		}
+		return
+	}
+	if len(behind) > 0 {
+		m.send(from, wire.Pull{Job: m.Job, Have: []workunits.LogHead{
+			{Author: from, Len: m.ledger.Len(from), Hash: m.ledger.Last(from)}}, Part: true})
+	}
+}
+
+// missing lists segments that the sender of a pull lacks.
+func (m *Machine) missing(p wire.Pull) [][]byte {
+	if p.Part {
+		return m.ledger.MissingOf(p.Have, wire.MaxFrame/2)
+	}
+	return m.ledger.Missing(p.Have, wire.MaxFrame/2)
+}

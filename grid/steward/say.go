@@ -1,0 +1,199 @@
+package steward
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// collect turns what the step gathered into statements.
+func (m *Machine) collect() {
+	m.receiptCommits()
+	m.reveal()
+	for _, r := range sortedRefs(m.toOpen) {
+		units := m.toOpen[r]
+		slices.SortFunc(units, func(x, y workunits.OpenUnit) int { return cmp.Compare(x.Unit, y.Unit) })
+		m.say = append(m.say, workunits.Opening{Commit: r, Units: units})
+		for _, o := range units {
+			// The result travels with its opening.
+			if b, ok := m.blocks[o.Result.Digest]; ok && !m.have[o.Result.Digest] {
+				m.have[o.Result.Digest] = true
+				m.fx.Blocks = append(m.fx.Blocks, b)
+			}
+		}
+	}
+	clear(m.toOpen)
+	m.keepWords()
+	m.blame()
+	m.cosign()
+	m.conclude()
+}
+
+// keepWords says which results this steward keeps. Where one keeper is enough the
+// others say so seldom, for many.
+func (m *Machine) keepWords() {
+	if len(m.toStore) == 0 {
+		m.storeAt = m.now
+		return
+	}
+	pressing := m.now >= m.storeAt+linger || m.book.Done()
+	for _, units := range m.toStore {
+		pressing = pressing || slices.ContainsFunc(units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
+	}
+	if !pressing {
+		return
+	}
+	var stored []workunits.StoredUnits
+	for _, r := range sortedRefs(m.toStore) {
+		units := slices.Compact(slices.Sorted(slices.Values(m.toStore[r])))
+		stored = append(stored, workunits.StoredUnits{Opening: r, Units: units})
+	}
+	for len(stored) > 0 {
+		n := min(len(stored), maxSaid)
+		m.say = append(m.say, workunits.StorageReceipt{Results: stored[:n]})
+		stored = stored[n:]
+	}
+	clear(m.toStore)
+}
+
+func sortedRefs[T any](set map[ref]T) []ref {
+	return slices.SortedFunc(maps.Keys(set), compareRefs)
+}
+
+// receiptCommits receipts commits that still need it, if this steward is active.
+// Its draws count only for units that it does not execute itself. Where nothing
+// is verified the publisher's draw alone is wanted, as long as it is there.
+func (m *Machine) receiptCommits() {
+	if !m.isActive() {
+		return
+	}
+	p := m.Manifest.Publisher
+	spare := m.Manifest.Policy.Mode == workunits.VerifyNone && !m.publisher() && m.awake(p)
+	for _, r := range sortedRefs(m.thin) {
+		c, hash, _ := m.book.Commit(r)
+		got, _ := m.book.Received(r, m.self)
+		drawn, _ := m.book.Received(r, p)
+		if got || r.Author == m.self && !m.publisher() || spare && drawn || m.needless(r, c) {
+			delete(m.thin, r)
+			continue
+		}
+		if spare || m.receipts >= chainLength(m.Manifest) {
+			continue
+		}
+		delete(m.thin, r)
+		m.receipts++
+		m.say = append(m.say, workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts})
+	}
+}
+
+// needless reports whether a commit was drawn, and came to results that were
+// accepted, without this steward.
+func (m *Machine) needless(r ref, c workunits.Commit) bool {
+	drawn := 0
+	for _, s := range m.book.Stewards() {
+		if _, draw := m.book.Received(r, s.Node); draw {
+			drawn++
+		}
+	}
+	return drawn >= 2 && !slices.ContainsFunc(c.Units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
+}
+
+// reveal draws: it shows the values that own receipts fixed, in order, each once
+// another steward's receipt has fixed the other value, or that steward was
+// silent for too long. The publisher's draw needs no second value.
+func (m *Machine) reveal() {
+	for len(m.undrawn) > 0 {
+		p := m.undrawn[0]
+		ready := m.publisher() || m.now >= p.since+patience
+		for _, s := range m.book.Stewards() {
+			if got, _ := m.book.Received(p.commit, s.Node); got && s.Node != m.self {
+				ready = true
+			}
+		}
+		if !ready {
+			return
+		}
+		m.undrawn = m.undrawn[1:]
+		m.say = append(m.say, workunits.Draw{Commit: p.commit, Index: p.index, Value: m.chain.Value(p.index), Head: m.topHead})
+	}
+}
+
+// blame states the faults that the verdicts imply.
+func (m *Machine) blame() {
+	for _, n := range m.book.BurnedNodes() {
+		said := slices.ContainsFunc(m.say, func(b workunits.Body) bool {
+			f, ok := b.(workunits.Fault)
+			return ok && f.Against == n && f.Name == workunits.FaultWrong
+		})
+		if said || n == m.self || !m.isActive() || !m.book.Stale(n, m.self) {
+			continue
+		}
+		f := workunits.Fault{Name: workunits.FaultWrong, Against: n}
+		for _, known := range m.book.Faults() {
+			if known.Node == n && len(known.Units) > 0 {
+				f.Unit = known.Units[0]
+			}
+		}
+		m.say = append(m.say, f)
+	}
+}
+
+// cosign states the heads of others that this ledger bears out, and now and then
+// a new one.
+func (m *Machine) cosign() {
+	active := m.active()
+	for _, k := range slices.SortedFunc(maps.Keys(m.heads), func(x, y workunits.Digest) int { return slices.Compare(x[:], y[:]) }) {
+		h := m.heads[k]
+		if h.by[m.self] || h.checked {
+			continue
+		}
+		b := m.past.at(m, h.head.Logs)
+		if b == nil {
+			continue // not here yet
+		}
+		h.checked = true
+		if !slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
+			m.disbelieve(h)
+		} else if slices.Contains(active, m.self) {
+			m.say = append(m.say, h.head)
+		}
+	}
+	if len(active) == 0 || active[0] != m.self || len(m.say) > 0 {
+		return
+	}
+	n := m.book.Counts()[verdict.Accepted]
+	// Each head costs as much as what it is over: let them grow together.
+	if grown := n - m.headAt; grown > 0 && (m.book.Done() || grown >= max(m.headAt/4, headEvery)) {
+		m.headAt = n
+		m.say = append(m.say, m.book.Head(m.ledger.Heads()))
+	}
+}
+
+// disbelieve drops the stewards that stated a head which the ledger does not bear
+// out, and tells the others, which see it themselves.
+func (m *Machine) disbelieve(h *headSeen) {
+	for _, n := range slices.SortedFunc(maps.Keys(h.by), node.Compare) {
+		m.untrue[n] = true
+		m.acting = nil
+		m.accuse(workunits.Fault{Name: workunits.FaultHead, Against: n, Evidence: [][]byte{workunits.Encode(h.head)}})
+	}
+}
+
+// conclude seals a finished job, again if units were reopened and done again; only
+// its publisher can.
+func (m *Machine) conclude() {
+	if !m.publisher() || !m.book.Done() || m.book.Sealed() != nil && !m.reopened || m.sealing || len(m.say) > 0 {
+		return
+	}
+	m.sealing, m.reopened = true, false
+	table := workunits.Encode(m.book.Stakes())
+	m.fx.Blocks = append(m.fx.Blocks, table)
+	counts := m.book.Counts()
+	m.say = append(m.say,
+		workunits.Standing{Number: m.standings + 1, Table: workunits.Link{Cid: workunits.RecordCid(workunits.Sum(table))}},
+		workunits.Seal{Accepted: uint32(counts[verdict.Accepted]), Failed: uint32(counts[verdict.Failed]),
+			Results: m.book.Results(), Head: workunits.Sum(workunits.Encode(m.ledger.Heads()))})
+}
