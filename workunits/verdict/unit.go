@@ -131,7 +131,8 @@ func (b *Book) all(u uint32) []copyOf {
 			list = append(list, k)
 		}
 	}
-	list = slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, list) })
+	all := slices.Clone(list)
+	list = slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, all) })
 	b.classify(u, list)
 	return list
 }
