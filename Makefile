@@ -106,8 +106,17 @@ define simulate
 endef
 
 .PHONY: sim
-sim: ## Simulator over the pure machines; SEED=n replays a run
+sim: ## Simulator over the pure machines, then over the law; SEED=n replays a run
 	$(call simulate,grid/gridtest,sim)
+	$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1)
+
+.PHONY: sim-table
+sim-table: ## The table by which the law is judged, a JSON line a row
+	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -table
+
+.PHONY: sim-search
+sim-search: ## Look for the worst strategies against the law (an hour)
+	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -search
 
 .PHONY: sim-net
 sim-net: ## Real libp2p in virtual time; SEED=n replays a run

@@ -1,0 +1,93 @@
+package lawsim
+
+import (
+	"math/rand/v2"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// Digest stands for a result: Right, or one of the wrong ones.
+type Digest int32
+
+// Results. From Own on, every number is the error of one copy alone.
+const (
+	Right Digest = iota
+	Agreed
+	Own
+)
+
+// Scheme decides which results are accepted. Volunteers and units are numbered;
+// copies of a unit follow one another, each committed before the next is drawn.
+type Scheme interface {
+	// Join adds the next volunteer.
+	Join()
+	// Commit is a volunteer's copy of a unit. It returns the units that were
+	// accepted or reopened, some perhaps more than once, and who was burned.
+	Commit(unit, who int, d Digest) (changed, burned []int)
+	// Result is the accepted result of a unit.
+	Result(unit int) (Digest, bool)
+	// Shown reports whether everybody sees that results of the unit differ.
+	Shown(unit int) bool
+	// Stake is what the scheme holds a volunteer to be worth.
+	Stake(who int) int
+}
+
+// Policy is the verification that the tables are about: an eps of 1e-4 for each
+// copy against a fifth of the volunteers.
+func Policy(maxAgree uint32) workunits.Policy {
+	return workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10, MaxAgree: maxAgree,
+		Compare: workunits.Comparator{Kind: workunits.CompareBytes}}
+}
+
+// NewScheme makes a scheme by name: cap-2 and strict are this project's law,
+// boinc is Adaptive, 2-of-2 and 3-of-5 are quorums.
+func NewScheme(c Config, r *rand.Rand) Scheme {
+	law := c.Law
+	switch c.Scheme {
+	case "boinc":
+		return NewAdaptive(c.Units, r.Float64)
+	case "2-of-2":
+		return NewQuorum(2, 2, c.Units)
+	case "3-of-5":
+		return NewQuorum(3, 5, c.Units)
+	case "cap-2":
+		if law == nil {
+			law = verdict.LawOf(Policy(2))
+		}
+	case "strict":
+		if law == nil {
+			law = verdict.LawOf(Policy(0))
+		}
+	default:
+		panic("lawsim: no scheme " + c.Scheme)
+	}
+	return NewLight(law, c.Units, c.HistoryCap, r.Float64)
+}
+
+// copied is a copy as schemes keep it.
+type copied struct {
+	who    int32
+	digest Digest
+	draw   float64 // decides whether the unit needs another copy, in [0,1)
+}
+
+// votes groups copies by digest, in the order in which digests came up.
+func votes(copies []copied) (groups []vote) {
+next:
+	for _, c := range copies {
+		for i := range groups {
+			if groups[i].digest == c.digest {
+				groups[i].copies++
+				continue next
+			}
+		}
+		groups = append(groups, vote{c.digest, 1})
+	}
+	return groups
+}
+
+type vote struct {
+	digest Digest
+	copies int
+}

@@ -1,0 +1,77 @@
+package lawsim
+
+// Cold is a job of newcomers: 1,000 volunteers and 100 units for each of them.
+func Cold(scheme string, a Adversary) Config {
+	c := Config{Name: "cold", Volunteers: 1000, Units: 100_000, Scheme: scheme, Price: 10, Adversary: a}
+	return c.against(a)
+}
+
+// Long is a job of long lives: 100 volunteers and 10,000 units for each of them.
+func Long(scheme string, a Adversary) Config {
+	c := Config{Name: "long", Volunteers: 100, Units: 1_000_000, Scheme: scheme, Price: 10, Adversary: a}
+	return c.against(a)
+}
+
+// against gives the adversary its fifth of the volunteers.
+func (c Config) against(a Adversary) Config {
+	if a.Name != Honest.Name {
+		c.Share = 0.2
+	}
+	return c
+}
+
+// The adversaries of the tables. The worst and the dearest are what Search found
+// against cap-2: most wrong results, most copies. The worst stay until they are
+// caught; Leavers take one wrong result and come again as newcomers, which a cap
+// on agreeing copies does not hold: it checks a newcomer with one copy.
+var (
+	Honest  = Adversary{Name: "honest"}
+	Errors  = Adversary{Name: "errors 1%", Errors: 0.01}
+	Always  = Adversary{Name: "always", Cheat: 1}
+	Spam    = Adversary{Name: "always, re-entry", Cheat: 1, Reenter: true}
+	Leavers = Adversary{Name: "leavers", Cheat: 1, Cheats: 1, Joiners: 0.5, Reenter: true, Flee: true, Leave: true}
+	Sleeper = Adversary{Name: "sleepers", Cheat: 1, Cheats: 1, Joiners: 0.5, Flee: true}
+
+	ColdWorst   = Adversary{Name: "worst, re-entry", Cheat: 1, Cheats: 1, Joiners: 0.5, Reenter: true, Flee: true}
+	ColdDearest = Adversary{Name: "dearest", Start: 60, Cheat: 1, Cheats: 1, Reenter: true}
+	LongWorst   = Adversary{Name: "worst, re-entry", Cheat: 0.01, Joiners: 0.5, Reenter: true, Flee: true}
+	LongDearest = Adversary{Name: "dearest", Start: 600, Cheat: 0.01, Joiners: 0.5, Reenter: true}
+)
+
+// Table is the runs by which the law is judged.
+func Table(seed uint64) []Config {
+	list := []Config{
+		Cold("cap-2", Honest), Cold("cap-2", Errors), Cold("cap-2", Always), Cold("cap-2", Spam), Cold("cap-2", ColdWorst), Cold("cap-2", ColdDearest), Cold("cap-2", Leavers),
+		Cold("strict", Honest), Cold("strict", ColdWorst), Cold("strict", Leavers),
+		Cold("boinc", Honest), Cold("boinc", Always), Cold("2-of-2", Honest), Cold("2-of-2", Always), Cold("3-of-5", Always),
+		Long("cap-2", Honest), Long("cap-2", Errors), Long("cap-2", Always), Long("cap-2", Spam), Long("cap-2", LongWorst), Long("cap-2", LongDearest), Long("cap-2", Leavers),
+		Long("strict", Honest), Long("strict", LongWorst), Long("strict", Leavers),
+		Long("boinc", Honest), Long("boinc", Always),
+	}
+	list = append(list, special()...)
+	for i := range list {
+		list[i].Seed = seed
+	}
+	return list
+}
+
+// special are worlds of their own.
+func special() []Config {
+	assassins := Cold("cap-2", Spam)
+	assassins.Name, assassins.History = "veterans assassinated", 10_000
+
+	crowd := Cold("cap-2", Spam)
+	crowd.Name, crowd.Share, crowd.History, crowd.Newcomer, crowd.Quota = "sybil crowd", 0.9, 1000, 100, 0.2
+
+	sleepers := Cold("cap-2", Sleeper)
+	sleepers.Name, sleepers.History, sleepers.Past = "sleepers", 10_000, 10_000
+	capped := sleepers
+	capped.Name, capped.HistoryCap = "sleepers, history_cap 1000", 1000
+
+	farmed := Cold("cap-2", Sleeper)
+	farmed.Name, farmed.Past = "farmed credit, standing named", 10_000
+
+	ringers := Cold("cap-2", ColdWorst)
+	ringers.Name, ringers.Ringers = "ringers 5%", 0.05
+	return []Config{assassins, crowd, sleepers, capped, farmed, ringers}
+}

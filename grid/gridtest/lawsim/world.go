@@ -1,0 +1,251 @@
+package lawsim
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// Config is one run. Equal configurations give equal runs.
+type Config struct {
+	Name       string
+	Seed       uint64
+	Volunteers int
+	Units      int
+	Scheme     string // see NewScheme
+	Law        Law    // nil for that of verdict; what the scheme asks, if it asks a law
+	HistoryCap int    // largest stake that the scheme counts; 0 for no cap
+	Adversary  Adversary
+	Share      float64 // of the volunteers that are the adversary's
+	// Price is what a new identity costs, in executions: a volunteer that was
+	// proven wrong and comes again sits out so many turns.
+	Price int
+	// Newcomers have less stake than this. Together they get Quota of the copies
+	// after a unit's first, while others are there to take the rest.
+	Newcomer int
+	Quota    float64
+	History  int     // stake that honest volunteers begin with
+	Past     int     // stake that the adversary's identities begin with; later ones have none
+	Ringers  float64 // share of units whose result the publisher knows and compares
+}
+
+// volunteer is a machine; it may go through several identities.
+type volunteer struct {
+	id     int // identity
+	bad    bool
+	joiner bool // never begins a cheat
+	cheats int  // begun by this identity
+	done   int  // copies by this identity
+	out    int  // turns that it still sits out
+	gone   bool
+}
+
+// World is one run under way.
+type World struct {
+	c      Config
+	rng    *rand.Rand
+	scheme Scheme
+	light  *Light // the scheme, if it is one
+	people []volunteer
+	owner  []int // volunteer by identity
+
+	fresh, begun []int        // units that want copies: their first, or a further one
+	place        []int        // of a unit in its list; -1 for none
+	wrong        map[int]bool // units that the adversary answered, and whether wrongly
+	next         int          // unit that nobody was given yet
+	touched      [][]int32    // volunteers that executed a unit
+
+	seconds, given int // copies after the first: all, and newcomers'
+	report         Report
+}
+
+// Run runs a configuration to its end.
+func Run(c Config) Report {
+	rng := rand.New(rand.NewPCG(c.Seed, 0x1a55))
+	return Play(c, NewScheme(c, rng), rng)
+}
+
+// Play is Run with a scheme and a source of the caller's.
+func Play(c Config, scheme Scheme, rng *rand.Rand) Report {
+	w := newWorld(c, scheme, rng)
+	limit := 100*c.Units/c.Volunteers + 1000
+	for w.report.Turns < limit && w.report.Accepted < c.Units {
+		w.turn()
+	}
+	for u := range c.Units {
+		if d, ok := w.scheme.Result(u); ok && d != Right {
+			w.report.Wrong++
+		}
+	}
+	return w.report
+}
+
+func newWorld(c Config, scheme Scheme, rng *rand.Rand) *World {
+	w := &World{c: c, rng: rng, scheme: scheme, place: make([]int, c.Units), wrong: map[int]bool{}, touched: make([][]int32, c.Units)}
+	w.light, _ = w.scheme.(*Light)
+	if c.Ringers > 0 {
+		w.enter(-1)
+		w.light.Trust(publisher)
+	}
+	bad := int(float64(c.Volunteers)*c.Share + 0.5)
+	for i := range c.Volunteers {
+		v := volunteer{bad: i < bad}
+		v.joiner = v.bad && c.Adversary.Joiners > 0 && float64(i) < c.Adversary.Joiners*float64(bad)
+		w.people = append(w.people, v)
+		w.enter(i)
+		if w.light != nil {
+			past := c.History
+			if v.bad {
+				past = c.Past
+			}
+			w.light.Grant(w.people[i].id, past)
+		}
+	}
+	return w
+}
+
+// publisher is the identity that compares ringers.
+const publisher = 0
+
+// enter gives a volunteer a new identity; -1 is the publisher.
+func (w *World) enter(i int) {
+	w.scheme.Join()
+	if i >= 0 {
+		v := &w.people[i]
+		v.id, v.cheats, v.done = len(w.owner), 0, 0
+	}
+	w.owner = append(w.owner, i)
+}
+
+// turn lets every volunteer execute one copy, in a random order.
+func (w *World) turn() {
+	w.report.Turns++
+	for _, i := range w.rng.Perm(len(w.people)) {
+		v := &w.people[i]
+		switch {
+		case v.gone:
+		case v.out > 0:
+			if v.out--; v.out == 0 {
+				w.enter(i)
+			}
+		default:
+			w.refill()
+			if u, ok := w.pick(i); ok {
+				w.execute(i, u)
+			}
+		}
+	}
+}
+
+// refill keeps two units a volunteer on offer.
+func (w *World) refill() {
+	for w.next < w.c.Units && len(w.fresh)+len(w.begun) < 2*w.c.Volunteers {
+		w.put(&w.fresh, w.next)
+		w.next++
+	}
+}
+
+func (w *World) put(list *[]int, u int) {
+	w.place[u] = len(*list)
+	*list = append(*list, u)
+}
+
+func (w *World) take(list *[]int, u int) {
+	l := *list
+	last := l[len(l)-1]
+	l[w.place[u]] = last
+	w.place[last] = w.place[u]
+	w.place[u] = -1
+	*list = l[:len(l)-1]
+}
+
+// pick is a random unit that wants a copy and that the volunteer has no part in.
+func (w *World) pick(i int) (u int, ok bool) {
+	n := len(w.fresh) + len(w.begun)
+	if w.c.Newcomer > 0 && w.scheme.Stake(w.people[i].id) < w.c.Newcomer && float64(w.given) >= w.c.Quota*float64(w.seconds+1) {
+		n = len(w.fresh)
+	}
+	if n == 0 {
+		return 0, false
+	}
+	// Where most units were touched, a walk from a random place finds the rest.
+	for try, at := 0, w.rng.IntN(n); try < min(n, 64); try++ {
+		if at < len(w.fresh) {
+			u = w.fresh[at]
+		} else {
+			u = w.begun[at-len(w.fresh)]
+		}
+		if !slices.Contains(w.touched[u], int32(i)) {
+			return u, true
+		}
+		if at++; at == n {
+			at = 0
+		}
+	}
+	return 0, false
+}
+
+func (w *World) execute(i, u int) {
+	v := &w.people[i]
+	w.report.Executed++
+	if !v.bad {
+		w.report.Honest++
+	}
+	first := len(w.touched[u]) == 0
+	if first {
+		w.take(&w.fresh, u)
+	} else {
+		w.take(&w.begun, u)
+		w.seconds++
+		if w.scheme.Stake(v.id) < w.c.Newcomer {
+			w.given++
+		}
+	}
+	d := w.answer(i, u)
+	if a := w.c.Adversary; v.bad && a.Leave && a.Cheats > 0 && v.cheats >= a.Cheats {
+		defer func() { v.out = w.c.Price + 1 }()
+	}
+	v.done++
+	w.touched[u] = append(w.touched[u], int32(i))
+	changed, burned := w.scheme.Commit(u, v.id, d)
+	w.put(&w.begun, u)
+	w.follow(changed, burned)
+	if d, accepted := w.scheme.Result(u); accepted && d != Right && w.rng.Float64() < w.c.Ringers {
+		w.follow(w.light.Commit(u, publisher, Right))
+	}
+}
+
+// follow does what a copy leads to.
+func (w *World) follow(changed, burned []int) {
+	for _, c := range changed {
+		w.reconcile(c)
+	}
+	for _, id := range burned {
+		if i := w.owner[id]; w.people[i].id == id {
+			w.burn(i)
+		}
+	}
+}
+
+// reconcile puts a unit where its verdict belongs.
+func (w *World) reconcile(u int) {
+	_, accepted := w.scheme.Result(u)
+	switch listed := w.place[u] >= 0; {
+	case accepted && listed:
+		w.take(&w.begun, u)
+		w.report.Accepted++
+	case !accepted && !listed:
+		w.put(&w.begun, u)
+		w.report.Accepted--
+	}
+}
+
+func (w *World) burn(i int) {
+	v := &w.people[i]
+	if v.bad {
+		w.report.Burns++
+		v.gone = !w.c.Adversary.Reenter
+	} else {
+		w.report.FalseBurns++
+	}
+	v.out = w.c.Price + 1
+}
