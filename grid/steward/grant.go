@@ -178,18 +178,18 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 	return units, custodians
 }
 
-// share is how many units a volunteer gets that wants n: at most an even share of
-// what is left here, so that batches are large while there is much to do, and
-// everybody is busy to the end.
+// share is how many units a volunteer gets that wants n: at most half of an even
+// share of what is left here, so that batches are large while there is much to do,
+// everybody is busy to the end, and who vanishes holds up little.
 func (m *Machine) share(n int) int {
 	left := len(m.offers())
-	for s := uint32(0); s < m.Manifest.Shards() && left < n*len(m.askers); s++ {
+	for s := uint32(0); s < m.Manifest.Shards() && left < 2*n*len(m.askers); s++ {
 		if first, end := m.bounds(s); m.primary(s) {
 			left += int(end - max(m.cursor[s], first))
 		}
 	}
 	maps.DeleteFunc(m.askers, func(_ node, at uint64) bool { return m.now > at+asking })
-	return min(n, left/max(len(m.askers), 1)+1)
+	return min(n, left/(2*max(len(m.askers), 1))+1)
 }
 
 // shard is the shard of a unit; the second stage belongs to the last one.

@@ -26,9 +26,9 @@ import (
 
 // Times in milliseconds.
 const (
-	ahead       = 6_000 // of work to hold for each slot, at most
+	ahead       = 4_000 // of work to hold for each slot, at most
 	low         = 2_000 // of work that waits: below it more is asked for
-	commitAfter = 3_000 // a finished copy waits so long for others of its grant
+	commitAfter = 2_000 // a finished copy waits so long for others of its grant
 	patience    = 5_000 // between requests of a volunteer that stewards call when there is work
 	answerTime  = 5_000 // a steward that has not answered by then is passed over
 	downTime    = 4_000

@@ -141,7 +141,7 @@ func TestFinishedCopiesDoNotWaitForLong(t *testing.T) {
 	w.join(t)
 	runs := w.grant(start, nil).Run
 	w.m.Step(start, finished(runs[0], "zero"))
-	fx := w.m.Step(start+3000, volunteer.Tick{})
+	fx := w.m.Step(start+2000, volunteer.Tick{})
 	if len(fx.Said) != 1 {
 		t.Fatal("a finished copy waits for a slow one")
 	}
