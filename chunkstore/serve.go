@@ -2,9 +2,13 @@ package chunkstore
 
 import (
 	"context"
+	"errors"
 	"sync"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 // opened is what leases let peers have: their roots and all that is known to be
@@ -15,21 +19,43 @@ type opened struct {
 	set map[cid.Cid]bool // nil while it is not known
 }
 
-// Serve reads a chunk for a peer: the error is ErrNotFound unless it is here and a
-// lease lets peers have it.
+// ServeRecords lets peers have records that are not in the store as well: those
+// that the function returns, which is nil for others. It is called from many
+// goroutines. The store neither counts nor keeps them.
+func (s *Store) ServeRecords(records func(workunits.Digest) []byte) { s.records.Store(&records) }
+
+// served returns a record that is not in the store for peers, nil if it is none.
+func (s *Store) served(c cid.Cid) []byte {
+	records := s.records.Load()
+	if d, ok := workunits.RecordDigest(c); ok && records != nil {
+		return (*records)(d)
+	}
+	return nil
+}
+
+// Serve reads a chunk for a peer: the error is ErrNotFound unless peers may have
+// it and it is here.
 func (s *Store) Serve(c cid.Cid) ([]byte, error) {
-	if !s.Served(c) {
-		return nil, notFound(c)
+	if s.leased(c) {
+		b, err := s.Get(context.Background(), c)
+		if err == nil {
+			return b.RawData(), nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
 	}
-	b, err := s.Get(context.Background(), c)
-	if err != nil {
-		return nil, err
+	if raw := s.served(c); raw != nil {
+		return raw, nil
 	}
-	return b.RawData(), nil
+	return nil, notFound(c)
 }
 
 // Served reports whether peers may have a chunk, if it is here.
-func (s *Store) Served(c cid.Cid) bool {
+func (s *Store) Served(c cid.Cid) bool { return s.leased(c) || s.served(c) != nil }
+
+// leased reports whether a lease lets peers have a chunk.
+func (s *Store) leased(c cid.Cid) bool {
 	s.open.mu.Lock()
 	defer s.open.mu.Unlock()
 	if s.open.set == nil {
@@ -78,4 +104,36 @@ func (o *opened) forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.set = nil
+}
+
+// Blockstore is what a protocol that serves peers sees of a store: its chunks, and
+// the records that ServeRecords adds.
+type Blockstore struct{ *Store }
+
+// Get is Store.Get.
+func (b Blockstore) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	got, err := b.Store.Get(ctx, c)
+	if errors.Is(err, ErrNotFound) {
+		if raw := b.served(c); raw != nil {
+			return blocks.NewBlockWithCid(raw, c)
+		}
+	}
+	return got, err
+}
+
+// GetSize is Store.GetSize.
+func (b Blockstore) GetSize(ctx context.Context, c cid.Cid) (int, error) {
+	size, err := b.Store.GetSize(ctx, c)
+	if err != nil {
+		if raw := b.served(c); raw != nil {
+			return len(raw), nil
+		}
+	}
+	return size, err
+}
+
+// Has is Store.Has.
+func (b Blockstore) Has(ctx context.Context, c cid.Cid) (bool, error) {
+	here, err := b.Store.Has(ctx, c)
+	return here || b.served(c) != nil, err
 }

@@ -10,7 +10,7 @@
 //
 // A lease with a reason keeps a root and all below it, and says whether peers may
 // have it: what no lease covers, and what only withheld leases do, is served to
-// nobody, as if it were not here. The quota, in bytes and in files, is checked
+// nobody, as if it were not here, but for records that [Store.ServeRecords] adds. The quota, in bytes and in files, is checked
 // before a write and always holds; when it presses, damaged chunks go first, then
 // what neither a lease nor running work covers, the least recently used first.
 //
@@ -31,6 +31,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -38,6 +39,8 @@ import (
 	ipld "github.com/ipfs/go-ipld-format"
 	mh "github.com/multiformats/go-multihash"
 	_ "github.com/multiformats/go-multihash/register/blake3" // the hash of what Talka makes
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 // MaxBlock is the largest block that is stored or fetched, in bytes.
@@ -74,6 +77,7 @@ type Store struct {
 	evicting sync.Mutex // held by an eviction, and by what it must not miss
 	syncing  sync.Mutex // held by Sync
 	open     opened
+	records  atomic.Pointer[func(workunits.Digest) []byte] // see ServeRecords
 
 	mu      sync.Mutex
 	chunks  map[cid.Cid]*chunk        // wholly here

@@ -170,14 +170,14 @@ func (n *Node) pack(ctx context.Context, id workunits.JobID, report sandbox.Repo
 		block, digest = workunits.Outcome{How: workunits.OutputLimit}.Encode() // the same on every machine
 	}
 	result := workunits.Result{Digest: digest}
-	if len(block) > workunits.MaxInline || stored {
-		err := errors.Join(n.cfg.Data.PutRecord(ctx, block), n.withhold(id, workunits.RecordCid(digest)), n.cfg.Data.Sync())
-		if len(block) > workunits.MaxInline {
-			block = nil
-		}
-		return result, block, err
+	if len(block) > workunits.MaxInline {
+		err = errors.Join(n.cfg.Data.PutRecord(ctx, block), n.withhold(id, workunits.RecordCid(digest)))
+		block, stored = nil, true
 	}
-	return result, block, nil
+	if stored {
+		err = errors.Join(err, n.cfg.Data.Sync())
+	}
+	return result, block, err
 }
 
 func (n *Node) packFile(ctx context.Context, id workunits.JobID, path, name string) (workunits.OutFile, error) {

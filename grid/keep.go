@@ -76,7 +76,7 @@ func (n *Node) readOpening(id workunits.JobID, body workunits.Body) {
 		return
 	}
 	for _, u := range o.Units {
-		n.after = append(n.after, func() { n.goServe(id, u.Result.Digest) })
+		n.pending.opened = append(n.pending.opened, jobDigest{id, u.Result.Digest})
 	}
 }
 
@@ -108,26 +108,43 @@ func (n *Node) learnOwnOpenings(j *job, segments [][]byte) {
 	}
 }
 
-func (n *Node) goServe(id workunits.JobID, d workunits.Digest) {
+// serveLater serves beside the loop what was made durable as opened.
+func (n *Node) serveLater(w writes) {
+	list := w.opened
+	for _, r := range w.records {
+		if r.served {
+			list = append(list, jobDigest{r.job, workunits.Sum(r.raw)})
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
 	n.goDo(func(ctx context.Context) {
-		if err := n.serve(ctx, id, d); err != nil {
-			n.log.Warn("serve a result", "job", id, "err", err)
+		for _, o := range list {
+			if err := n.serve(ctx, o.job, o.digest); err != nil {
+				n.log.Warn("serve a result", "job", o.job, "err", err)
+			}
 		}
 	})
 }
 
-// serve lets peers have a record and the files that it names, if it is here.
+// serve lets peers have an opened record's files, and the record itself if it is
+// in the store. A small one is served from the state.
 func (n *Node) serve(ctx context.Context, id workunits.JobID, d workunits.Digest) error {
+	var list []cid.Cid
 	raw := n.db.record(d)
-	if raw == nil {
+	switch {
+	case raw != nil && n.db.served(d) == nil:
+		if err := n.db.write(writes{opened: []jobDigest{{id, d}}}); err != nil {
+			return err
+		}
+	case raw == nil:
 		var err error
 		if raw, err = n.cfg.Data.Record(ctx, d); err != nil {
 			return nil //nolint:nilerr // others hold it
 		}
-	} else if err := n.cfg.Data.PutRecord(ctx, raw); err != nil {
-		return err
+		list = append(list, workunits.RecordCid(d))
 	}
-	list := []cid.Cid{workunits.RecordCid(d)}
 	if o, err := workunits.ParseOutcome(raw); err == nil { // not so for a table of stakes
 		for _, l := range o.Links() {
 			list = append(list, l.Cid)
@@ -167,7 +184,8 @@ func (n *Node) releaseExpired() {
 					errs = append(errs, n.fetch.drop(l.Root))
 				}
 			}
-			if err := errors.Join(append(errs, n.cfg.Data.ReleaseFor(j.id.String()))...); err != nil {
+			errs = append(errs, n.db.dropRecords(j.id), n.cfg.Data.ReleaseFor(j.id.String()))
+			if err := errors.Join(errs...); err != nil {
 				n.log.Warn("release a job's data", "job", j.id, "err", err)
 			}
 		})

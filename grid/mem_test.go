@@ -103,6 +103,7 @@ type memData struct {
 	mu   sync.Mutex
 	all  map[cid.Cid][]byte
 	kept []chunkstore.Lease // in order
+	more func(workunits.Digest) []byte
 }
 
 func (d *memData) Add(_ context.Context, path string, _ Progress) (cid.Cid, int64, int, error) {
@@ -150,7 +151,7 @@ func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeI
 		if p == nil {
 			continue
 		}
-		if b := p.data.get(root); b != nil && p.data.served(root) {
+		if b := p.data.serve(root); b != nil {
 			d.mu.Lock()
 			d.all[root] = b
 			d.mu.Unlock()
@@ -188,8 +189,22 @@ func (d *memData) leases() []chunkstore.Lease {
 	return slices.Clone(d.kept)
 }
 
-func (d *memData) served(root cid.Cid) bool {
-	return slices.ContainsFunc(d.leases(), func(l chunkstore.Lease) bool { return l.Root == root && !l.Withheld })
+func (d *memData) ServeRecords(records func(workunits.Digest) []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.more = records
+}
+
+func (d *memData) serve(root cid.Cid) []byte {
+	if slices.ContainsFunc(d.leases(), func(l chunkstore.Lease) bool { return l.Root == root && !l.Withheld }) {
+		return d.get(root)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if digest, ok := workunits.RecordDigest(root); ok && d.more != nil {
+		return d.more(digest)
+	}
+	return nil
 }
 
 func (d *memData) Sync() error  { return nil }

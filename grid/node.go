@@ -48,7 +48,8 @@ type Progress func(done, total int64)
 
 // Data is what a node needs of its chunks. Its methods are safe for concurrent
 // use. What was put, added and kept is durable after Sync. View is Materialise for
-// what is only read. Peers may have what a lease covers that is not withheld.
+// what is only read. Peers may have what a lease covers that is not withheld, and
+// the records that the function given to ServeRecords returns; nil is none.
 type Data interface {
 	Add(ctx context.Context, path string, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
 	PutRecord(ctx context.Context, record []byte) error
@@ -56,6 +57,7 @@ type Data interface {
 	Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) error
 	Materialise(ctx context.Context, root cid.Cid, dest string) error
 	View(ctx context.Context, root cid.Cid, dest string) error
+	ServeRecords(records func(workunits.Digest) []byte)
 	Keep(l chunkstore.Lease) error
 	ReleaseFor(who string) error
 	Sync() error
@@ -152,6 +154,7 @@ func New(cfg Config) (*Node, error) {
 	if err := n.load(); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
+	cfg.Data.ServeRecords(db.served)
 	return n, nil
 }
 
@@ -223,6 +226,7 @@ func (n *Node) settle() error {
 		if err := n.db.write(n.pending); err != nil {
 			return err
 		}
+		n.serveLater(n.pending)
 		n.pending = writes{}
 	}
 	after := n.after
@@ -312,9 +316,8 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 	for _, raw := range fx.Segments {
 		n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
 	}
-	n.pending.records = append(n.pending.records, fx.Blocks...)
 	for _, b := range fx.Blocks {
-		n.after = append(n.after, func() { n.goServe(j.id, workunits.Sum(b)) })
+		n.pending.records = append(n.pending.records, jobRecord{job: j.id, raw: b, served: true})
 	}
 	for _, o := range fx.Send {
 		n.send(o.To, o.Msg)
@@ -348,9 +351,11 @@ func (n *Node) stepSteward(j *job, in steward.Input) {
 // stepVolunteer steps the volunteer machine and performs its effects.
 func (n *Node) stepVolunteer(in volunteer.Input) {
 	fx := n.volunteer.Step(now(), in)
-	n.pending.records = append(n.pending.records, fx.Blocks...)
 	for _, s := range fx.Said {
 		n.pending.segments = append(n.pending.segments, jobSegment{s.Job, s.Raw})
+		for _, b := range s.Blocks {
+			n.pending.records = append(n.pending.records, jobRecord{job: s.Job, raw: b})
+		}
 		for _, e := range s.Entries {
 			n.readOpening(s.Job, e.Body)
 		}

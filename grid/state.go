@@ -26,13 +26,26 @@ CREATE TABLE records (digest BLOB PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE projects (project TEXT PRIMARY KEY, own INTEGER NOT NULL, trusted INTEGER NOT NULL) WITHOUT ROWID;`},
 	{change: `ALTER TABLE jobs ADD COLUMN credit INTEGER NOT NULL DEFAULT 0`,
 		unless: `SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'credit'`},
+	{change: `
+ALTER TABLE records RENAME TO jobless;
+CREATE TABLE records (digest BLOB, job BLOB, served INTEGER NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (digest, job)) WITHOUT ROWID;
+CREATE INDEX records_job ON records (job);
+INSERT INTO records (digest, job, served, raw) SELECT digest, x'', 0, raw FROM jobless;
+DROP TABLE jobless;`},
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
 // their ledgers, small results, and its owner's projects. A write has reached
 // the disk when it returns; no context ends it half-way. It is safe for concurrent
 // use.
-type stateDB struct{ db *sql.DB }
+//
+// A record is kept for a job, and withheld from peers until it is served. Those
+// of databases of version 2 are kept for no job.
+type stateDB struct {
+	db *sql.DB
+
+	addSegment, addRecord, openRecord, getRecord, getServed *sql.Stmt
+}
 
 // openState opens or makes the database file.
 func openState(path string) (*stateDB, error) {
@@ -41,11 +54,34 @@ func openState(path string) (*stateDB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	s := &stateDB{db}
-	if err := s.migrate(); err != nil {
+	s := &stateDB{db: db}
+	if err = s.migrate(); err == nil {
+		err = s.prepare()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
 	return s, nil
+}
+
+// prepare compiles what is executed for every result.
+func (s *stateDB) prepare() (err error) {
+	for _, p := range []struct {
+		to   **sql.Stmt
+		text string
+	}{
+		{&s.addSegment, "INSERT INTO segments (job, raw) VALUES (?, ?)"},
+		{&s.addRecord, `INSERT INTO records (digest, job, served, raw) VALUES (?, ?, ?, ?)
+			ON CONFLICT (digest, job) DO UPDATE SET served = 1 WHERE excluded.served > served`},
+		{&s.openRecord, "UPDATE records SET served = 1 WHERE digest = ? AND job IN (?, x'') AND NOT served"},
+		{&s.getRecord, "SELECT raw FROM records WHERE digest = ? LIMIT 1"},
+		{&s.getServed, "SELECT raw FROM records WHERE digest = ? AND served LIMIT 1"},
+	} {
+		if *p.to, err = s.db.PrepareContext(context.Background(), p.text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stateDB) migrate() error {
@@ -91,7 +127,8 @@ func (s *stateDB) close() error { return s.db.Close() }
 // writes is what one transaction makes durable.
 type writes struct {
 	segments []jobSegment
-	records  [][]byte
+	records  []jobRecord
+	opened   []jobDigest // records that peers may have from now on, if they are here
 }
 
 type jobSegment struct {
@@ -99,34 +136,72 @@ type jobSegment struct {
 	raw []byte
 }
 
-func (w *writes) empty() bool { return len(w.segments)+len(w.records) == 0 }
+type jobRecord struct {
+	job    workunits.JobID
+	raw    []byte
+	served bool
+}
 
-// write makes segments and records durable together.
+type jobDigest struct {
+	job    workunits.JobID
+	digest workunits.Digest
+}
+
+func (w *writes) empty() bool { return len(w.segments)+len(w.records)+len(w.opened) == 0 }
+
+// write makes segments, records and openings durable together.
 func (s *stateDB) write(w writes) error {
-	tx, err := s.db.BeginTx(context.Background(), nil)
+	ctx := context.Background()
+	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	for _, g := range w.segments {
-		if _, err := tx.ExecContext(context.Background(), "INSERT INTO segments (job, raw) VALUES (?, ?)", g.job[:], g.raw); err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
-	}
-	for _, r := range w.records {
-		d := workunits.Sum(r)
-		if _, err := tx.ExecContext(context.Background(), "INSERT OR IGNORE INTO records (digest, raw) VALUES (?, ?)", d[:], r); err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
+	if err := s.writeIn(ctx, tx, w); err != nil {
+		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()
 }
 
+func (s *stateDB) writeIn(ctx context.Context, tx *sql.Tx, w writes) error {
+	add := tx.StmtContext(ctx, s.addSegment)
+	for _, g := range w.segments {
+		if _, err := add.ExecContext(ctx, g.job[:], g.raw); err != nil {
+			return err
+		}
+	}
+	add = tx.StmtContext(ctx, s.addRecord)
+	for _, r := range w.records {
+		d := workunits.Sum(r.raw)
+		if _, err := add.ExecContext(ctx, d[:], r.job[:], r.served, r.raw); err != nil {
+			return err
+		}
+	}
+	open := tx.StmtContext(ctx, s.openRecord)
+	for _, o := range w.opened {
+		if _, err := open.ExecContext(ctx, o.digest[:], o.job[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // record returns a small result, nil if it is not here.
-func (s *stateDB) record(d workunits.Digest) (raw []byte) {
-	if s.db.QueryRowContext(context.Background(), "SELECT raw FROM records WHERE digest = ?", d[:]).Scan(&raw) != nil || workunits.Sum(raw) != d {
+func (s *stateDB) record(d workunits.Digest) []byte { return readRecord(s.getRecord, d) }
+
+// served returns a small result that peers may have, nil if there is no such one.
+func (s *stateDB) served(d workunits.Digest) []byte { return readRecord(s.getServed, d) }
+
+func readRecord(get *sql.Stmt, d workunits.Digest) (raw []byte) {
+	if get.QueryRowContext(context.Background(), d[:]).Scan(&raw) != nil || workunits.Sum(raw) != d {
 		return nil
 	}
 	return raw
+}
+
+// dropRecords forgets the small results that are kept for a job.
+func (s *stateDB) dropRecords(id workunits.JobID) error {
+	_, err := s.db.ExecContext(context.Background(), "DELETE FROM records WHERE job = ?", id[:])
+	return err
 }
 
 func (s *stateDB) addJob(id workunits.JobID, manifest []byte) error {

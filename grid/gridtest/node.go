@@ -310,12 +310,13 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		return
 	}
 	fx := n.volunteer.Step(n.w.now, in)
-	var raw [][]byte
+	var raw, blocks [][]byte
 	for _, s := range fx.Said {
 		raw = append(raw, s.Raw)
+		blocks = append(blocks, s.Blocks...)
 	}
 	n.said(raw)
-	if !n.persist(raw, fx.Blocks) {
+	if !n.persist(raw, blocks) {
 		return
 	}
 	for _, s := range fx.Said {

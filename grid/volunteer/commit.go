@@ -73,7 +73,7 @@ func (m *Machine) commit(j *job, g *batch) {
 // deliver sends a commit to the grantor, to the custodians, which get the small
 // results beside it, and to the other stewards that act.
 func (m *Machine) deliver(j *job, g *batch, raw []byte, blocks [][]byte) {
-	m.fx.Blocks = append(m.fx.Blocks, blocks...)
+	m.fx.Said[len(m.fx.Said)-1].Blocks = blocks
 	to := append([]node{g.steward}, g.Custodians...)
 	to = append(to, j.candidates(m)...)
 	sent := map[node]bool{m.Self: true}

@@ -117,12 +117,13 @@ type Task struct {
 	Canonical bool
 }
 
-// Said is a segment of this node's log in a job. Another role of this node in
-// the job must be told of the entries.
+// Said is a segment of this node's log in a job, and the small results that it
+// commits to. Another role of this node in the job must be told of the entries.
 type Said struct {
 	Job     workunits.JobID
 	Raw     []byte
 	Entries []ledger.Entry
+	Blocks  [][]byte
 }
 
 // Run starts a copy; Hints are nodes that have its program and inputs. Inputs is
@@ -136,11 +137,10 @@ type Run struct {
 
 // Effects is what a step asks for, see the package comment for the order.
 type Effects struct {
-	Said   []Said
-	Blocks [][]byte
-	Send   []wire.Outgoing // to this node itself: for its own steward
-	Run    []Run
-	Stop   []Task // no longer wanted; each is still reported as finished
+	Said []Said
+	Send []wire.Outgoing // to this node itself: for its own steward
+	Run  []Run
+	Stop []Task // no longer wanted; each is still reported as finished
 }
 
 type job struct {
@@ -265,7 +265,7 @@ func (j *job) batches() []*batch {
 
 func (m *Machine) say(j *job, bodies ...workunits.Body) []byte {
 	raw, entries := j.Author.Say(bodies...)
-	m.fx.Said = append(m.fx.Said, Said{j.Job, raw, entries})
+	m.fx.Said = append(m.fx.Said, Said{Job: j.Job, Raw: raw, Entries: entries})
 	j.offer, j.offers = m.now+offerTime, 0
 	return raw
 }

@@ -104,8 +104,8 @@ func TestCommit(t *testing.T) {
 		t.Error("commits before its grant is through")
 	}
 	fx := w.m.Step(start+30, finished(runs[0], "zero"))
-	if len(fx.Said) != 1 || len(fx.Blocks) != 2 {
-		t.Fatalf("said %d segments, keeps %d blocks", len(fx.Said), len(fx.Blocks))
+	if len(fx.Said) != 1 || len(fx.Said[0].Blocks) != 2 {
+		t.Fatalf("said %+v", fx.Said)
 	}
 	c := fx.Said[0].Entries[0].Body.(workunits.Commit)
 	if !slices.Equal(c.Units, []uint32{0, 2}) || c.Millis != 20 || len(c.Sealed) != 2 {

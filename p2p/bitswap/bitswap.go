@@ -33,7 +33,7 @@ type Exchange struct{ bs *bitswap.Bitswap }
 // New starts bitswap on a host of a network, before the host dials. Close ends it.
 func New(ctx context.Context, h host.Host, network string, store *chunkstore.Store) *Exchange {
 	net := bsnet.NewFromIpfsHost(h, bsnet.Prefix(protocol.ID("/talka/"+network)))
-	bs := bitswap.New(ctx, net, nil, store,
+	bs := bitswap.New(ctx, net, nil, chunkstore.Blockstore{Store: store},
 		bitswap.WithPeerBlockRequestFilter(func(_ peer.ID, c cid.Cid) bool { return store.Served(c) }),
 		bitswap.MaxOutstandingBytesPerPeer(outstanding),
 		bitswap.TaskWorkerCount(workers),
