@@ -10,7 +10,8 @@
 //
 // A lease with a reason keeps a root and all below it, and says whether peers may
 // have it: what no lease covers, and what only withheld leases do, is served to
-// nobody, as if it were not here, but for records that [Store.ServeRecords] adds. The quota, in bytes and in files, is checked
+// nobody, as if it were not here, but for records that [Store.ServeRecords] adds.
+// The quota, in bytes and in files, is checked
 // before a write and always holds; when it presses, damaged chunks go first, then
 // what neither a lease nor running work covers, the least recently used first.
 //

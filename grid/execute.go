@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/talka-grid/talka/grid/volunteer"
@@ -46,8 +47,8 @@ func (n *Node) execute(r volunteer.Run) {
 // run executes one copy from its inputs to its outcome's record.
 func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) volunteer.Finished {
 	f := volunteer.Finished{Task: r.Task}
-	dir := filepath.Join(n.cfg.Dir, "work", "runs", r.Job.String()[:16]+"-"+strconv.FormatUint(uint64(r.Unit), 10)+"-"+strconv.FormatUint(r.Grant.Seq, 10))
-	defer os.RemoveAll(dir)
+	dir := n.folders.take()
+	defer n.folders.put(dir)
 	task, err := n.task(ctx, m, r, dir)
 	if err != nil {
 		n.log.Info("a unit's inputs are missing", "job", r.Job, "unit", r.Unit, "err", err)
@@ -65,6 +66,42 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 	}
 	return f
 }
+
+// folders lends each running copy a folder below dir for itself alone. They are
+// used again, see sandbox.Clear. It is safe for concurrent use.
+type folders struct {
+	dir string
+
+	mu   sync.Mutex
+	made int
+	free []string
+}
+
+func (f *folders) take() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last := len(f.free) - 1; last >= 0 {
+		dir := f.free[last]
+		f.free = f.free[:last]
+		return dir
+	}
+	f.made++
+	return filepath.Join(f.dir, strconv.Itoa(f.made))
+}
+
+// put takes a folder back and removes the files of the run in it.
+func (f *folders) put(dir string) {
+	if sandbox.Clear(filepath.Join(dir, runFolder)) != nil || os.RemoveAll(filepath.Join(dir, workunits.StageTop)) != nil {
+		_ = os.RemoveAll(dir) // and what stays behind goes when the node starts
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.free = append(f.free, dir)
+}
+
+// runFolder is the sandbox's part of a folder.
+const runFolder = "run"
 
 func voidReason(ctx context.Context, err error) workunits.VoidReason {
 	var v *sandbox.Void
@@ -88,7 +125,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrTimeout)
 	defer cancel()
 	t := sandbox.Task{
-		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, "run"), Env: m.Env, Canonical: r.Canonical,
+		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: r.Canonical,
 		Limits: sandbox.Limits{
 			Memory: m.Limits.Memory, Output: m.Limits.Output, Files: m.Limits.Files, Log: m.Limits.Log,
 			Wall: time.Duration(m.Limits.Wall) * time.Millisecond, CPU: time.Duration(m.Limits.CPU) * time.Millisecond,

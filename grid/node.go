@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -104,9 +105,10 @@ type Node struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 
-	out    *outbox
-	events *eventLog
-	fetch  *fetcher
+	out     *outbox
+	events  *eventLog
+	fetch   *fetcher
+	folders folders
 
 	catalogue catalogue
 
@@ -150,8 +152,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
+	n.folders.dir = filepath.Join(cfg.Dir, "work", "runs")
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
-	if err := n.load(); err != nil {
+	if err := errors.Join(os.RemoveAll(n.folders.dir), n.load()); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	cfg.Data.ServeRecords(db.served)

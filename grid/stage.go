@@ -46,7 +46,7 @@ func (n *Node) stageInputs(ctx context.Context, m workunits.Manifest, r voluntee
 	}
 	close(next)
 	wait.Wait()
-	return []sandbox.Input{{Path: "units", Host: filepath.Join(dir, "units")}}, context.Cause(ctx)
+	return []sandbox.Input{{Path: workunits.StageTop, Host: filepath.Join(dir, workunits.StageTop)}}, context.Cause(ctx)
 }
 
 // stageFetches is how many results are fetched at a time.

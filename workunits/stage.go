@@ -39,8 +39,11 @@ func ParseStageInputs(b []byte, units uint32) (StageInputs, error) {
 	return s, err
 }
 
+// StageTop is the folder of all results in the tree of the second stage.
+const StageTop = "units"
+
 // StageFolder is the folder of a unit's result in the tree of the second stage.
-func StageFolder(unit uint32) string { return fmt.Sprintf("units/%06d", unit) }
+func StageFolder(unit uint32) string { return fmt.Sprintf("%s/%06d", StageTop, unit) }
 
 // Status says in a line how a run ended, as the second stage reads it.
 func (o Outcome) Status() string {

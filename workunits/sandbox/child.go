@@ -65,8 +65,8 @@ func (o runOrder) run(prog program) (a runAnswer) {
 	before := processorTime()
 	config := wasi.Config{
 		Args: o.Args, Env: o.Env, Stdin: o.Stdin,
-		Out: filepath.Join(o.Dir, "out"), Scratch: filepath.Join(o.Dir, "scratch"), Checkpoint: o.Checkpoint,
-		Stdout: filepath.Join(o.Dir, "stdout"), Stderr: filepath.Join(o.Dir, "stderr"),
+		Out: filepath.Join(o.Dir, outName), Scratch: filepath.Join(o.Dir, scratchName), Checkpoint: o.Checkpoint,
+		Stdout: filepath.Join(o.Dir, stdoutName), Stderr: filepath.Join(o.Dir, stderrName),
 		OutputLimit: o.Output, FilesLimit: o.Files, LogLimit: o.Log, ScratchLimit: o.Scratch,
 		Seed: o.Seed,
 	}

@@ -138,7 +138,7 @@ func (p *Pool) setPaused(paused bool) {
 //
 // The error is a *Void if the copy is void; ErrCanonical, ErrClosed, ctx's
 // error while it waits, or about the task itself, if nothing was run. Task.Dir
-// belongs to the caller afterwards, who removes it.
+// belongs to the caller afterwards, for other runs too.
 func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, error) {
 	if err := t.validate(); err != nil {
 		return Report{}, err
@@ -164,10 +164,8 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 		return Report{}, err
 	}
 	defer func() {
-		for _, dir := range []string{"scratch", "checkpoint"} {
-			if err := os.RemoveAll(filepath.Join(t.Dir, dir)); err != nil {
-				p.log.Warn("files of a run stay behind", "error", err)
-			}
+		if err := errors.Join(empty(filepath.Join(t.Dir, scratchName)), empty(filepath.Join(t.Dir, checkpointName))); err != nil {
+			p.log.Warn("files of a run stay behind", "error", err)
 		}
 	}()
 	w, err := p.take(ctx, t)
@@ -190,7 +188,7 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 	}
 	return Report{
 		Kind: answer.Kind, Code: answer.Code, Trap: answer.Trap,
-		Stdout: filepath.Join(t.Dir, "stdout"), Stderr: filepath.Join(t.Dir, "stderr"), Out: filepath.Join(t.Dir, "out"),
+		Stdout: filepath.Join(t.Dir, stdoutName), Stderr: filepath.Join(t.Dir, stderrName), Out: filepath.Join(t.Dir, outName),
 		Wall: wall, CPU: time.Duration(answer.CPU), PeakMemory: answer.Memory,
 	}, nil
 }
@@ -215,7 +213,7 @@ func (p *Pool) explain(err error) error {
 	return err
 }
 
-// prepare makes the folders and files of a run.
+// prepare says what a child is to run, and readies the run's folder.
 func prepare(t *Task) (o runOrder, err error) {
 	if t.Dir, err = filepath.Abs(t.Dir); err != nil {
 		return o, err
@@ -230,25 +228,10 @@ func prepare(t *Task) (o runOrder, err error) {
 	for _, in := range t.Inputs {
 		o.Inputs = append(o.Inputs, inputOrder{Path: in.Path, Host: in.Host})
 	}
-	dirs := []string{filepath.Join(t.Dir, "out"), filepath.Join(t.Dir, "scratch")}
 	if t.Checkpoint == "" {
-		o.Checkpoint = filepath.Join(t.Dir, "checkpoint")
-		dirs = append(dirs, o.Checkpoint)
+		o.Checkpoint = filepath.Join(t.Dir, checkpointName)
 	}
-	err = os.MkdirAll(t.Dir, 0o700)
-	for _, dir := range dirs {
-		if err == nil {
-			err = os.Mkdir(dir, 0o700)
-		}
-	}
-	for _, name := range []string{"stdout", "stderr"} {
-		if err == nil {
-			var f *os.File
-			if f, err = os.OpenFile(filepath.Join(t.Dir, name), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-				err = f.Close()
-			}
-		}
-	}
+	err = Clear(t.Dir)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return o, &Void{Reason: workunits.VoidDisk, Detail: err.Error()}
 	}

@@ -278,13 +278,19 @@ func taskAgain(t testing.TB, old Task, args ...string) Task {
 
 func TestEditing(t *testing.T) {
 	eachEngine(t, func(t *testing.T, p *Pool) {
-		r := run(t, p, task(t, guest(t), "edit"))
-		golden(t, "testdata/edit.txt", read(t, r.Stdout))
-		left, err := filepath.Glob(filepath.Join(filepath.Dir(r.Out), "*"))
-		if err != nil || len(left) != 3 {
-			t.Errorf("the run leaves %v, %v", left, err)
+		edit := task(t, guest(t), "edit")
+		for range 2 { // the second time in the folder of the first
+			r := run(t, p, edit)
+			golden(t, "testdata/edit.txt", read(t, r.Stdout))
+			wantEqual(t, "results", listing(t, r.Out), "c/\nc/b/\nz \"yy\"\n")
 		}
-		wantEqual(t, "results", listing(t, r.Out), "c/\nc/b/\nz \"yy\"\n")
+		for _, name := range []string{"scratch", "checkpoint"} {
+			wantEqual(t, name, listing(t, filepath.Join(edit.Dir, name)), "")
+		}
+		if err := Clear(edit.Dir); err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "a cleared folder", listing(t, edit.Dir), "checkpoint/\nout/\nscratch/\nstderr \"\"\nstdout \"\"\n")
 	})
 }
 
@@ -412,17 +418,11 @@ func TestBadTasks(t *testing.T) {
 		"no memory":   func(t *Task) { t.Limits.Memory = 0 },
 		"much memory": func(t *Task) { t.Limits.Memory = 1 << 40 },
 		"no time":     func(t *Task) { t.Limits.Wall = 0 },
-		"used folder": func(t *Task) { t.Dir = "testdata" },
 	} {
 		bad := good
 		change(&bad)
 		_, err := p.Run(t.Context(), bad, nil)
 		var void *Void
-		if name == "used folder" {
-			write(t, filepath.Join(good.Dir, "stdout"), "")
-			bad.Dir = good.Dir
-			_, err = p.Run(t.Context(), bad, nil)
-		}
 		if err == nil || errors.As(err, &void) {
 			t.Errorf("%s: error %v", name, err)
 		}

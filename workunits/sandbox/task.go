@@ -71,7 +71,7 @@ type Task struct {
 	Stdin  string   // path of a file in the unit's tree; empty: no input
 	Inputs []Input  // read-only, never copied
 
-	Dir        string // host folder of this run alone; made if missing. Gets out, stdout and stderr
+	Dir        string // host folder of this run alone, see [Clear]. Gets out, stdout and stderr
 	Checkpoint string // host folder that is /checkpoint; empty: one that goes with the run
 	Limits     Limits
 	Seed       [32]byte // of the clock and of randomness
