@@ -334,6 +334,9 @@ func TestWalls(t *testing.T) {
 		if prio, err := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || prio != 20-5 {
 			t.Errorf("niceness %d, %v", 20-prio, err)
 		}
+		if group, err := os.ReadFile(proc + "autogroup"); err == nil && os.Geteuid() == 0 && !strings.Contains(string(group), " nice 5") {
+			t.Errorf("the session competes as %s", group)
+		}
 		entries, err := os.ReadDir(proc + "fd")
 		if err != nil {
 			t.Error(err)

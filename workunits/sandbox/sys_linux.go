@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"runtime"
 	"strconv"
@@ -57,7 +58,7 @@ const clockTick = 10 * time.Millisecond
 // and not of a file.
 func usage(pid int) (cpu time.Duration, memory uint64, known bool) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	stat, err := os.ReadFile(dir + "stat")
+	stat, err := readProc(dir + "stat")
 	if err != nil {
 		return 0, 0, false
 	}
@@ -66,7 +67,7 @@ func usage(pid int) (cpu time.Duration, memory uint64, known bool) {
 	if len(fields) < 13 {
 		return 0, 0, false
 	}
-	pages, err := os.ReadFile(dir + "statm")
+	pages, err := readProc(dir + "statm")
 	if err != nil {
 		return 0, 0, false
 	}
@@ -77,6 +78,18 @@ func usage(pid int) (cpu time.Duration, memory uint64, known bool) {
 	resident, shared := number(sizes[1]), number(sizes[2])
 	ticks := number(fields[11]) + number(fields[12])
 	return time.Duration(ticks) * clockTick, (resident - min(resident, shared)) * uint64(os.Getpagesize()), true
+}
+
+// readProc reads a short file of /proc. Package os would try to watch for its
+// readiness first, and read it twice.
+func readProc(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 1024)
+	n, err := unix.Read(fd, b)
+	return b[:max(n, 0)], errors.Join(err, unix.Close(fd))
 }
 
 // number reads a decimal field of /proc.
@@ -93,8 +106,42 @@ func number(b []byte) uint64 {
 func childWalls() {
 	closeInherited()
 	limitUnix()
+	stepBehind()
 	// Nobody but root traces the child or reads its memory.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// stepBehind gives the child's session the niceness that the child has. Where the
+// kernel groups tasks by session (autogroup), niceness counts only within one, and
+// a child would take as much as everything that its user has on the screen.
+func stepBehind() {
+	prio, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil || prio >= 20 {
+		return
+	}
+	// Opened now: a process that cannot be traced may not open it.
+	f, err := os.OpenFile("/proc/self/autogroup", os.O_WRONLY, 0)
+	if err != nil {
+		return // the kernel does not group
+	}
+	// The kernel allows it to one user process every 100 ms, and asks others to try again.
+	again := func() bool {
+		_, err := f.WriteString(strconv.Itoa(20 - prio))
+		return errors.Is(err, unix.EAGAIN)
+	}
+	if !again() {
+		_ = f.Close()
+		return
+	}
+	go func() {
+		defer f.Close()
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			if !again() {
+				return
+			}
+		}
+	}()
 }
 
 // closeInherited closes what the node itself was given by whoever started it.

@@ -36,9 +36,11 @@ func (s *stopwatch) elapsed(now time.Time) time.Duration {
 }
 
 // How often the parent looks at a child, and how far a child may be over its
-// limits before the parent takes the engine's enforcement for failed.
+// limits before the parent takes the engine's enforcement for failed. A look wakes
+// the parent, which costs it more than a look: the longer a run lasts the fewer.
 const (
-	watchEvery     = 100 * time.Millisecond
+	watchEvery     = 100 * time.Millisecond // at first
+	watchSeldom    = time.Second            // in the end
 	watchDisk      = 5 * time.Second
 	memoryOverhead = 1 << 30 // engine, compiled module, tree of files; wazero lets stacks grow to 600 MiB
 	diskOverhead   = 1 << 20
@@ -81,7 +83,7 @@ func (g *guard) broken(pid int, elapsed time.Duration) *Void {
 
 // next is when to look again.
 func (g *guard) next(elapsed time.Duration) time.Duration {
-	return max(time.Millisecond, min(watchEvery, g.wall-elapsed))
+	return max(time.Millisecond, min(max(watchEvery, elapsed/2), watchSeldom, g.wall-elapsed))
 }
 
 // diskUse sums the sizes of the files below dir, at least until they are more
