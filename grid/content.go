@@ -117,7 +117,7 @@ func (n *Node) goFetch(j *job, f steward.Fetch) {
 		if err != nil {
 			n.log.Debug("fetch for a job", "job", j.id, "err", err)
 		}
-		n.post(func() { n.stepSteward(j, steward.Fetched{Fetch: f, Failed: err != nil}) })
+		n.post(func() { j.inputs = append(j.inputs, steward.Fetched{Fetch: f, Failed: err != nil}) })
 	})
 }
 

@@ -34,6 +34,7 @@ type job struct {
 	author   *ledger.Author
 	list     []workunits.Steward
 	steward  *steward.Machine // nil unless this node is on the list
+	inputs   []steward.Input  // that wait for its next step, see gather
 	joined   bool             // the volunteer machine knows it
 	ended    bool
 	endedAt  uint64              // milliseconds since 1970
@@ -256,10 +257,7 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 		n.learnList(j, p.Segments)
 	}
 	if j.steward != nil {
-		n.stepSteward(j, steward.Received{From: from, Msg: m})
-		if p, ok := m.(wire.Push); ok {
-			n.learnOwnOpenings(j, p.Segments)
-		}
+		j.inputs = append(j.inputs, steward.Received{From: from, Msg: m})
 	} else {
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
 	}

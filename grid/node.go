@@ -123,6 +123,7 @@ type Node struct {
 	paused    bool
 	pending   writes
 	after     []func() // what waits until pending is durable
+	answered  time.Time
 	watchers  map[chan struct{}]bool
 	answers   map[workunits.JobID]chan answer
 }
@@ -180,7 +181,7 @@ func (n *Node) Run(ctx context.Context) error {
 			err = context.Cause(ctx)
 		case f := <-n.inbox:
 			f()
-			n.drain()
+			n.gather()
 		case <-tick.C:
 			n.tick()
 		}
@@ -208,23 +209,57 @@ func (n *Node) Close() error {
 	return n.db.close()
 }
 
-// maxDrain bounds how many inputs share one transaction.
-const maxDrain = 256
+// Stewards that have just answered wait for more to answer, so that a node of a
+// busy job wakes, signs and writes a fraction as often.
+const (
+	gatherTime = 20 * time.Millisecond // between answers
+	maxGather  = 256                   // inputs
+)
 
-// drain takes what else has arrived, so that one transaction serves for all.
-func (n *Node) drain() {
-	for range maxDrain {
+// gather takes what else has arrived, and what does before the next answer is due
+// if stewards have inputs that wait.
+func (n *Node) gather() {
+	due := time.NewTimer(time.Until(n.answered.Add(gatherTime)))
+	defer due.Stop()
+	for range maxGather {
 		select {
 		case f := <-n.inbox:
 			f()
+			continue
 		default:
+		}
+		if !n.waiting() {
 			return
 		}
+		select {
+		case f := <-n.inbox:
+			f()
+			continue
+		case <-due.C:
+		case <-n.ctx.Done():
+		}
+		break
 	}
+	n.answered = time.Now()
 }
 
-// settle makes what the machines said durable, then lets the rest happen.
+func (n *Node) waiting() bool {
+	for _, j := range n.jobs {
+		if len(j.inputs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// settle steps the stewards, makes what the machines said durable, then lets the
+// rest happen.
 func (n *Node) settle() error {
+	for n.waiting() { // a step may give others inputs
+		for _, j := range n.sortedJobs() {
+			n.stepSteward(j)
+		}
+	}
 	if !n.pending.empty() {
 		if err := n.db.write(n.pending); err != nil {
 			return err
@@ -313,9 +348,21 @@ func (n *Node) send(to workunits.NodeID, m wire.Message) {
 	n.after = append(n.after, func() { n.out.send(to, wire.Encode(m)) })
 }
 
-// stepSteward steps a job's steward machine and performs its effects.
-func (n *Node) stepSteward(j *job, in steward.Input) {
-	fx := j.steward.Step(now(), in)
+// stepSteward steps a job's steward machine with what waits for it, and these
+// inputs, and performs its effects.
+func (n *Node) stepSteward(j *job, in ...steward.Input) {
+	in = append(j.inputs, in...)
+	if j.inputs = nil; len(in) == 0 {
+		return
+	}
+	fx := j.steward.Step(now(), in...)
+	for _, i := range in {
+		if r, ok := i.(steward.Received); ok {
+			if p, ok := r.Msg.(wire.Push); ok {
+				n.learnOwnOpenings(j, p.Segments)
+			}
+		}
+	}
 	for _, raw := range fx.Segments {
 		n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
 	}
@@ -365,7 +412,7 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 	}
 	for _, s := range fx.Said {
 		if j := n.jobs[s.Job]; j != nil && j.steward != nil {
-			n.stepSteward(j, steward.Local{Entries: s.Entries})
+			j.inputs = append(j.inputs, steward.Local{Entries: s.Entries})
 		}
 	}
 	for _, t := range fx.Stop {
@@ -380,7 +427,7 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		if o.To != n.self {
 			n.send(o.To, o.Msg)
 		} else if j := n.jobs[o.Msg.JobID()]; j != nil && j.steward != nil {
-			n.stepSteward(j, steward.Received{From: n.self, Msg: o.Msg})
+			j.inputs = append(j.inputs, steward.Received{From: n.self, Msg: o.Msg})
 		}
 	}
 }

@@ -166,7 +166,7 @@ func BenchmarkUnits(b *testing.B) {
 // the children started. An isolated run beside it would mislead: processors that
 // share a core are slower together.
 func BenchmarkUsefulShare(b *testing.B) {
-	const units, args = 200, `"--atoms", "13", "--seed", "{unit}", "--steps", "1200"`
+	const units, args = 200, `"--atoms", "13", "--seed", "{unit}", "--steps", "1650"`
 	g := newBenchGrid(b, 6, 3)
 	g.job(apps.LJ(), fmt.Sprintf(benchJob, 30, args, "none"))
 	for b.Loop() {

@@ -13,8 +13,10 @@
 package steward
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"io"
+	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
@@ -277,21 +279,38 @@ func Identify(id workunits.Identity, m workunits.Manifest, secret [32]byte) work
 // Book is the machine's view of the verdicts; it changes with every Step.
 func (m *Machine) Book() *verdict.Book { return m.book }
 
-// Step takes one input and returns what is to be done.
-func (m *Machine) Step(now uint64, in Input) Effects {
+// Step takes inputs in their order and returns what is to be done. Those of one
+// step are answered together, which takes fewer segments. Entries of the own log
+// come first, as whatever is said now follows them in it.
+func (m *Machine) Step(now uint64, inputs ...Input) Effects {
 	if m.now == 0 {
 		m.wake(now)
 	}
 	m.now, m.fx, m.say, m.spoken, m.acting = now, Effects{}, nil, nil, nil
-	if _, publish := in.(Publish); publish {
-		m.doubt = nil // its first words
+	slices.SortStableFunc(inputs, func(x, y Input) int { return cmp.Compare(turn(x), turn(y)) })
+	for _, in := range inputs {
+		if _, publish := in.(Publish); publish {
+			m.doubt = nil // its first words
+		}
+		if m.doubt != nil {
+			m.catchUp(in)
+		} else {
+			m.begin()
+			m.handle(in)
+		}
 	}
-	if m.doubt != nil {
-		m.catchUp(in)
-		m.flush()
-		return m.fx
+	m.flush()
+	return m.fx
+}
+
+func turn(in Input) int {
+	if _, local := in.(Local); local {
+		return 0
 	}
-	m.begin()
+	return 1
+}
+
+func (m *Machine) handle(in Input) {
 	switch in := in.(type) {
 	case Tick:
 		m.tick()
@@ -311,8 +330,6 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	case Local:
 		m.entries(in.Entries)
 	}
-	m.flush()
-	return m.fx
 }
 
 // begin opens the own log.
