@@ -236,6 +236,26 @@ func (w *writer) folder(path string, node ipld.Node, depth int) error {
 	return w.kind(err)
 }
 
+// Entry returns the CID of an entry of a folder. The error is ErrNotFound, and an
+// ipld.ErrNotFound that names it, while a chunk on the way, which may be the
+// entry's first, is not here; fs.ErrNotExist if the folder has no such entry.
+func (s *Store) Entry(ctx context.Context, root cid.Cid, name string) (cid.Cid, error) {
+	dag := s.dag()
+	node, err := dag.Get(ctx, root)
+	if err != nil {
+		return cid.Undef, err
+	}
+	dir, err := uio.NewDirectoryFromNode(dag, node)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("%s is no folder: %w: %w", root, ErrForeign, err)
+	}
+	entry, err := dir.Find(ctx, name)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("entry %.40q of %s: %w", name, root, err)
+	}
+	return entry.Cid(), nil
+}
+
 // plain reports whether a name names an entry of its folder and nothing else.
 func plain(name string) bool {
 	return name != "." && len(name) <= maxName && filepath.IsLocal(name) && filepath.Base(name) == name &&

@@ -3,9 +3,12 @@ package grid
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -14,14 +17,15 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// fetcher brings content into the node's working directory, each root once.
-// It is safe for concurrent use.
+// fetcher brings content into the node's working directory, each root once, and of
+// folders with an entry a unit those entries alone that are needed. It is safe for
+// concurrent use.
 type fetcher struct {
 	data Data
 	dir  string
 
 	mu   sync.Mutex
-	busy map[cid.Cid]*fetching
+	busy map[string]*fetching // by path
 }
 
 type fetching struct {
@@ -29,26 +33,41 @@ type fetching struct {
 	err  error
 }
 
+func newFetcher(d Data, dir string) *fetcher {
+	return &fetcher{data: d, dir: dir, busy: map[string]*fetching{}}
+}
+
 func (f *fetcher) path(root cid.Cid) string { return filepath.Join(f.dir, "content", root.String()) }
 
-func newFetcher(d Data, dir string) *fetcher {
-	return &fetcher{data: d, dir: dir, busy: map[cid.Cid]*fetching{}}
-}
+func (f *fetcher) entries(root cid.Cid) string { return f.path(root) + ".entries" }
 
 // file returns the path of a root's content, a file or a folder that must not
 // be changed, after fetching it if need be. Callers of one root wait together.
 func (f *fetcher) file(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
-	path := f.path(root)
+	return f.once(ctx, f.path(root), func() (cid.Cid, error) { return root, f.data.Fetch(ctx, root, hints, nil) })
+}
+
+// entry is file for one entry of a folder.
+func (f *fetcher) entry(name string) func(context.Context, cid.Cid, []workunits.NodeID) (string, error) {
+	return func(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
+		return f.once(ctx, filepath.Join(f.entries(root), name), func() (cid.Cid, error) {
+			return f.data.FetchEntry(ctx, root, name, hints)
+		})
+	}
+}
+
+// once makes a path the view of what fetch brings.
+func (f *fetcher) once(ctx context.Context, path string, fetch func() (cid.Cid, error)) (string, error) {
 	f.mu.Lock()
-	b := f.busy[root]
+	b := f.busy[path]
 	if b == nil {
 		b = &fetching{done: make(chan struct{})}
-		f.busy[root] = b
+		f.busy[path] = b
 		f.mu.Unlock()
-		b.err = f.bring(ctx, root, hints, path)
+		b.err = f.bring(ctx, path, fetch)
 		if b.err != nil {
 			f.mu.Lock()
-			delete(f.busy, root) // the next caller tries again
+			delete(f.busy, path) // the next caller tries again
 			f.mu.Unlock()
 		}
 		close(b.done)
@@ -63,17 +82,27 @@ func (f *fetcher) file(ctx context.Context, root cid.Cid, hints []workunits.Node
 	}
 }
 
-func (f *fetcher) bring(ctx context.Context, root cid.Cid, hints []workunits.NodeID, path string) error {
+func (f *fetcher) bring(ctx context.Context, path string, fetch func() (cid.Cid, error)) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil // whole since an earlier run: it appears by rename
 	}
-	if err := f.data.Fetch(ctx, root, hints, nil); err != nil {
+	root, err := fetch()
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	return f.data.View(ctx, root, path)
+}
+
+// drop removes a root's content from the working directory.
+func (f *fetcher) drop(root cid.Cid) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	of := f.entries(root) + string(filepath.Separator)
+	maps.DeleteFunc(f.busy, func(path string, _ *fetching) bool { return path == f.path(root) || strings.HasPrefix(path, of) })
+	return errors.Join(os.RemoveAll(f.path(root)), os.RemoveAll(f.entries(root)))
 }
 
 // rows reads a parameter table: a header, then one row a unit.

@@ -158,12 +158,13 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	}
 	t.Args, t.Stdin = m.UnitArgs(r.Unit, row), m.Stdin
 	for _, in := range m.Inputs {
-		path, err := n.fetch.file(ctx, in.Cid.Cid, r.Hints)
+		fetch := n.fetch.file
+		if in.PerUnit {
+			fetch = n.fetch.entry(strconv.FormatUint(uint64(r.Unit), 10))
+		}
+		path, err := fetch(ctx, in.Cid.Cid, r.Hints)
 		if err != nil {
 			return t, err
-		}
-		if in.PerUnit {
-			path = filepath.Join(path, strconv.FormatUint(uint64(r.Unit), 10))
 		}
 		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: path})
 	}

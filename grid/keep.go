@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -190,12 +189,4 @@ func (n *Node) releaseExpired() {
 			}
 		})
 	}
-}
-
-// drop removes a root's content from the working directory.
-func (f *fetcher) drop(root cid.Cid) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.busy, root)
-	return os.RemoveAll(f.path(root))
 }

@@ -161,6 +161,11 @@ func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeI
 	return fmt.Errorf("%s: %w", root, ErrNotFound)
 }
 
+// FetchEntry knows no folders.
+func (d *memData) FetchEntry(_ context.Context, root cid.Cid, name string, _ []workunits.NodeID) (cid.Cid, error) {
+	return cid.Undef, fmt.Errorf("%s of %s: %w", name, root, ErrNotFound)
+}
+
 func (d *memData) Materialise(_ context.Context, root cid.Cid, dest string) error {
 	return os.WriteFile(dest, d.get(root), 0o600)
 }

@@ -77,7 +77,7 @@ func (s *stateDB) prepare() (err error) {
 		{&s.getRecord, "SELECT raw FROM records WHERE digest = ? LIMIT 1"},
 		{&s.getServed, "SELECT raw FROM records WHERE digest = ? AND served LIMIT 1"},
 	} {
-		if *p.to, err = s.db.PrepareContext(context.Background(), p.text); err != nil {
+		if *p.to, err = s.db.PrepareContext(context.Background(), p.text); err != nil { //nolint:sqlclosecheck // with the database
 			return err
 		}
 	}
@@ -163,20 +163,20 @@ func (s *stateDB) write(w writes) error {
 }
 
 func (s *stateDB) writeIn(ctx context.Context, tx *sql.Tx, w writes) error {
-	add := tx.StmtContext(ctx, s.addSegment)
+	add := tx.StmtContext(ctx, s.addSegment) //nolint:sqlclosecheck // with the transaction
 	for _, g := range w.segments {
 		if _, err := add.ExecContext(ctx, g.job[:], g.raw); err != nil {
 			return err
 		}
 	}
-	add = tx.StmtContext(ctx, s.addRecord)
+	add = tx.StmtContext(ctx, s.addRecord) //nolint:sqlclosecheck // with the transaction
 	for _, r := range w.records {
 		d := workunits.Sum(r.raw)
 		if _, err := add.ExecContext(ctx, d[:], r.job[:], r.served, r.raw); err != nil {
 			return err
 		}
 	}
-	open := tx.StmtContext(ctx, s.openRecord)
+	open := tx.StmtContext(ctx, s.openRecord) //nolint:sqlclosecheck // with the transaction
 	for _, o := range w.opened {
 		if _, err := open.ExecContext(ctx, o.digest[:], o.job[:]); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
 
 	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/workunits"
@@ -29,10 +30,41 @@ func (x *Exchange) Fetch(ctx context.Context, root cid.Cid, hints []workunits.No
 	defer x.cfg.Store.Hold(root)()
 	f := &fetch{x: x, ctx: ctx, root: root, progress: progress, gone: map[workunits.NodeID]bool{}}
 	f.sources = f.usable(hints)
-	if err := f.all(); err != nil {
+	if err := f.all(root); err != nil {
 		return fmt.Errorf("fetch %s: %w", root, err)
 	}
 	return nil
+}
+
+// FetchEntry brings an entry of a folder and all below it into the store, and no
+// more of the folder than leads there. Otherwise it is Fetch.
+func (x *Exchange) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
+	defer x.cfg.Store.Hold(root)()
+	f := &fetch{x: x, ctx: ctx, root: root, gone: map[workunits.NodeID]bool{}}
+	f.sources = f.usable(hints)
+	entry, err := f.entry(name)
+	if err == nil {
+		err = f.all(entry)
+	}
+	if err != nil {
+		return cid.Undef, fmt.Errorf("fetch %.40q of %s: %w", name, root, err)
+	}
+	return entry, nil
+}
+
+// entry finds an entry of the root, bringing what is missing on the way.
+func (f *fetch) entry(name string) (cid.Cid, error) {
+	for range maxLevels {
+		entry, err := f.x.cfg.Store.Entry(f.ctx, f.root, name)
+		var missing ipld.ErrNotFound
+		if err == nil || !errors.As(err, &missing) {
+			return entry, err
+		}
+		if err := f.bring([]cid.Cid{missing.Cid}); err != nil {
+			return cid.Undef, err
+		}
+	}
+	return cid.Undef, fmt.Errorf("more than %d levels: %w", maxLevels, chunkstore.ErrForeign)
 }
 
 // fetch is one call of Fetch.
@@ -50,10 +82,10 @@ type fetch struct {
 	gone map[workunits.NodeID]bool // did not answer
 }
 
-// all walks the levels of the DAG.
-func (f *fetch) all() error {
+// all walks the levels of the DAG below a node.
+func (f *fetch) all(top cid.Cid) error {
 	nodes := map[cid.Cid]bool{} // with children, met on any level
-	level := []cid.Cid{f.root}
+	level := []cid.Cid{top}
 	for seen, depth := 0, 0; len(level) > 0; depth++ {
 		if seen += len(level); seen > maxFetched || depth > maxLevels {
 			return fmt.Errorf("more than %d chunks or %d levels: %w", maxFetched, maxLevels, chunkstore.ErrForeign)

@@ -75,4 +75,9 @@ func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID,
 	return kind(d.exchange.Fetch(ctx, root, hints, exchange.Progress(p)))
 }
 
+func (d data) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
+	entry, err := d.exchange.FetchEntry(ctx, root, name, hints)
+	return entry, kind(err)
+}
+
 func (d data) Bytes() int64 { return d.Stat().Bytes }
