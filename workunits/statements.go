@@ -419,16 +419,3 @@ func checkUnits(units []uint32, low int) error {
 	}
 	return checkCount("units", len(units), low, MaxBatch)
 }
-
-// Stake is one volunteer's line of a stake table.
-type Stake struct {
-	_       struct{} `cbor:",toarray"`
-	Node    NodeID
-	Millis  uint64 // nominal time of its accepted copies, see Manifest.Nominal
-	Strikes uint32
-}
-
-// StakeTable is the record that a standing names.
-type StakeTable struct {
-	Stakes []Stake `cbor:"stakes"` // ascending by node
-}

@@ -92,7 +92,7 @@ func fingerprint(b *verdict.Book, m workunits.Manifest) string {
 // kept where the ledger says; and messages stayed within bounds.
 func (w *World) Check() error {
 	l, m := w.Union(), w.job.Manifest
-	b := verdict.Read(w.job.ID, m, l, l.Heads())
+	b := verdict.ReadWith(w.job.ID, m, w.job.Standing, l, l.Heads())
 	want := fingerprint(b, m)
 	for _, n := range w.nodes {
 		if n.up && n.steward != nil && slices.Equal(n.ledger.Heads(), l.Heads()) {
@@ -142,7 +142,7 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 // ledger on the disks that are left, and that one of them holds its result.
 func (w *World) Survives() error {
 	l := w.Union()
-	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
+	b := verdict.ReadWith(w.job.ID, w.job.Manifest, w.job.Standing, l, l.Heads())
 	for _, u := range slices.Sorted(maps.Keys(w.obs.accepted)) {
 		if v := b.Unit(u); v.Result.Digest != w.obs.accepted[u] {
 			w.fail("unit %d was accepted and is %s now", u, v.State)
@@ -177,7 +177,7 @@ func (w *World) shuffled(l *ledger.Ledger) *verdict.Book {
 	l.Walk(l.Heads(), func(e ledger.Entry) { logs[e.Author] = append(logs[e.Author], e) })
 	authors := l.Authors()
 	next := map[workunits.NodeID]int{}
-	b := verdict.New(w.job.ID, w.job.Manifest)
+	b := verdict.NewWith(w.job.ID, w.job.Manifest, w.job.Standing)
 	for _, f := range l.Forks() {
 		b.Forked(f.Author)
 	}
@@ -202,7 +202,7 @@ func (w *World) shuffled(l *ledger.Ledger) *verdict.Book {
 // Table prints the verdict over everything that was said.
 func (w *World) Table(out io.Writer) {
 	l := w.Union()
-	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
+	b := verdict.ReadWith(w.job.ID, w.job.Manifest, w.job.Standing, l, l.Heads())
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "unit\tstate\tresult\tsupport\tcopies\tvoids\tvolunteers")
 	for u := range w.job.Manifest.Total() {
@@ -219,12 +219,12 @@ func (w *World) Table(out io.Writer) {
 	seal := b.Sealed()
 	fmt.Fprintf(out, "accepted %d, copies %d, expired %d, lies %d, sealed %t\n", b.Counts()[verdict.Accepted], b.Copies(), b.Expired(),
 		w.obs.lies, seal != nil && seal.Results == b.Results())
-	for _, s := range b.Stakes().Stakes {
-		burned := ""
-		if s.Strikes > 0 {
-			burned = ", burned"
+	for _, id := range l.Authors() {
+		if stake := b.Stake(id); b.Burned(id) {
+			fmt.Fprintf(out, "stake of %s: %d, burned\n", w.name(id), stake)
+		} else if stake > 0 {
+			fmt.Fprintf(out, "stake of %s: %d\n", w.name(id), stake)
 		}
-		fmt.Fprintf(out, "stake of %s: %d%s\n", w.name(s.Node), b.Stake(s.Node), burned)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 type Job struct {
 	ID        workunits.JobID
 	Manifest  workunits.Manifest
-	Block     []byte // the signed manifest
+	Standing  workunits.StakeTable // that the manifest names
+	Block     []byte               // the signed manifest
 	Publisher *Node
 	Time      uint64 // milliseconds that a unit takes on a node of speed 1
 	Large     bool   // results do not travel beside statements

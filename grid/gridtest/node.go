@@ -116,7 +116,7 @@ func (n *Node) open() {
 	} else if n.disk.steward && n.steward == nil {
 		secret := n.secret()
 		id := n.identity(secret)
-		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Author: n.author,
+		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Standing: j.Standing, Author: n.author,
 			Identity: id, Secret: secret, Rand: n.rand("steward"), Restored: n.restored})
 		n.stepSteward(steward.Tick{})
 	}

@@ -32,6 +32,7 @@ import (
 //	table
 type Script struct {
 	World      *World
+	Standing   workunits.StakeTable // that jobs start from
 	stewards   []*Node
 	volunteers []*Node
 }
@@ -178,7 +179,8 @@ func (s *Script) job(a args) error {
 	wall, err4 := a.millis("wall", 10_000)
 	copies, err5 := a.number("copies", 0)
 	trusted, err6 := s.list(a.named["trusted"])
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	nominal, err7 := a.millis("nominal", 0)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		return err
 	}
 	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took,
@@ -188,6 +190,11 @@ func (s *Script) job(a args) error {
 		j.Manifest.Reduce = &workunits.Stage{Program: j.Manifest.Program}
 	}
 	j.Manifest.Policy.MinCopies = uint32(copies)
+	j.Manifest.Nominal = nominal
+	if len(s.Standing.Stakes) > 0 {
+		_, digest := s.Standing.Encode()
+		j.Standing, j.Manifest.Standing = s.Standing, &workunits.Link{Cid: workunits.RecordCid(digest)}
+	}
 	if v, ok := a.named["verify"]; ok {
 		j.Manifest.Policy.Mode = workunits.VerifyMode(v)
 	}
@@ -309,7 +316,7 @@ func (s *Script) check(args) error {
 func (s *Script) right(args) error {
 	w := s.World
 	l := w.Union()
-	b := verdict.Read(w.job.ID, w.job.Manifest, l, l.Heads())
+	b := verdict.ReadWith(w.job.ID, w.job.Manifest, w.job.Standing, l, l.Heads())
 	for u, d := range w.obs.accepted {
 		if !w.job.right(b, u, d) {
 			return fmt.Errorf("unit %d is accepted with a wrong result", u)
@@ -325,7 +332,7 @@ func (s *Script) stake(a args) error {
 		return err
 	}
 	l := s.World.Union()
-	b := verdict.Read(s.World.job.ID, s.World.job.Manifest, l, l.Heads())
+	b := verdict.ReadWith(s.World.job.ID, s.World.job.Manifest, s.World.job.Standing, l, l.Heads())
 	if got := b.Stake(n.ID); got > int(most) {
 		return fmt.Errorf("%s has stake %d", n.Name, got)
 	}

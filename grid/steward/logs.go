@@ -72,7 +72,7 @@ func (m *Machine) push(from node, p wire.Push) {
 // with the proof, if that fits into a statement; the ledger has it in any case.
 func (m *Machine) forked(f ledger.Fork) {
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
-	m.book = verdict.Read(m.Job, m.Manifest, m.ledger, m.ledger.Heads())
+	m.book = verdict.ReadWith(m.Job, m.Manifest, m.Standing, m.ledger, m.ledger.Heads())
 	clear(m.wanting)
 	m.ready = ready{}
 	for u := range m.Manifest.Total() {

@@ -54,6 +54,7 @@ type Config struct {
 	Key      ed25519.PrivateKey
 	Job      workunits.JobID
 	Manifest workunits.Manifest
+	Standing workunits.StakeTable // that the manifest names
 	Author   *ledger.Author
 	Identity workunits.Identity // as Identify made it with Secret
 	Secret   [32]byte           // seed of the hash chain, the same after a restart
@@ -247,7 +248,7 @@ func New(c Config) *Machine {
 	}
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
-	m.book = verdict.New(c.Job, c.Manifest)
+	m.book = verdict.NewWith(c.Job, c.Manifest, c.Standing)
 	// Verdicts are worked out once, when all is read.
 	named := map[uint32]bool{}
 	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) {

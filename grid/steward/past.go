@@ -17,7 +17,7 @@ type past struct {
 // It is good until the next call.
 func (p *past) at(m *Machine, logs []workunits.LogHead) *verdict.Book {
 	if p.book == nil || !p.within(logs) {
-		p.book, p.read = verdict.New(m.Job, m.Manifest), map[node]uint64{}
+		p.book, p.read = verdict.NewWith(m.Job, m.Manifest, m.Standing), map[node]uint64{}
 	}
 	if !m.ledger.WalkSince(p.read, logs, func(e ledger.Entry) { p.book.Learn(e) }) {
 		return nil

@@ -189,11 +189,11 @@ func (m *Machine) conclude() {
 		return
 	}
 	m.sealing, m.reopened = true, false
-	table := workunits.Encode(m.book.Stakes())
+	table, digest := m.Standing.After(m.Standing, m.book.Stakes()).Encode()
 	m.fx.Blocks = append(m.fx.Blocks, table)
 	counts := m.book.Counts()
 	m.say = append(m.say,
-		workunits.Standing{Number: m.standings + 1, Table: workunits.Link{Cid: workunits.RecordCid(workunits.Sum(table))}},
+		workunits.Standing{Number: m.standings + 1, Table: workunits.Link{Cid: workunits.RecordCid(digest)}},
 		workunits.Seal{Accepted: uint32(counts[verdict.Accepted]), Failed: uint32(counts[verdict.Failed]),
 			Results: m.book.Results(), Head: workunits.Sum(workunits.Encode(m.ledger.Heads()))})
 }

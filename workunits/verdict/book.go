@@ -24,7 +24,8 @@ type author struct {
 	gone     []*author // who says that it is absent
 	jobKept  bool
 	trusted  bool   // the publisher trusts its copies
-	history  uint64 // stake that it brought, in units of this job
+	brought  uint64 // stake from earlier jobs, in milliseconds
+	history  uint64 // as much of it as counts, in units of this job
 	strikes  uint32 // that it brought
 	faulted  []fault
 	lives    []*life

@@ -84,7 +84,7 @@ func (b *Book) stand(t workunits.StakeTable) {
 	nominal := b.manifest.Nominal
 	for _, s := range t.Stakes {
 		a := b.author(s.Node)
-		a.strikes = s.Strikes
+		a.strikes, a.brought = s.Strikes, s.Millis
 		if nominal > 0 {
 			a.history = s.Millis / nominal
 		}
@@ -189,9 +189,9 @@ func (b *Book) Stakes() workunits.StakeTable {
 	for _, a := range b.authors {
 		s := workunits.Stake{Node: a.id, Strikes: a.strikes + uint32(a.burns()), Millis: uint64(a.credit()) * b.manifest.Nominal}
 		if a.burns() == 0 && !a.forked {
-			s.Millis += a.history * b.manifest.Nominal
+			s.Millis += a.brought
 		}
-		if a.history > 0 || a.credit() > 0 || s.Strikes > 0 {
+		if s.Millis > 0 || s.Strikes > 0 {
 			t.Stakes = append(t.Stakes, s)
 		}
 	}
