@@ -34,8 +34,11 @@ type job struct {
 	author   *ledger.Author
 	list     []workunits.Steward
 	steward  *steward.Machine // nil unless this node is on the list
-	inputs   []steward.Input  // that wait for its next step, see gather
-	joined   bool             // the volunteer machine knows it
+	standing workunits.StakeTable
+	stands   bool            // standing is what the manifest names
+	seeking  bool            // it is on its way
+	inputs   []steward.Input // that wait for its next step, see gather
+	joined   bool            // the volunteer machine knows it
 	ended    bool
 	endedAt  uint64              // milliseconds since 1970
 	released bool                // nothing is kept for it any more
@@ -93,7 +96,7 @@ func (n *Node) newJob(block []byte) (*job, error) {
 		return nil, fmt.Errorf("job of network %q, this is %q", m.Network, n.cfg.Network)
 	}
 	l := ledger.New(m.Network, id)
-	return &job{id: id, block: block, manifest: m, ledger: l, author: ledger.NewAuthor(n.cfg.Key, l)}, nil
+	return &job{id: id, block: block, manifest: m, ledger: l, author: ledger.NewAuthor(n.cfg.Key, l), stands: m.Standing == nil}, nil
 }
 
 // addJob makes a job known, durably.
@@ -202,9 +205,15 @@ func (n *Node) succession(j *job) (list []workunits.Steward) {
 	return list
 }
 
+// beSteward makes this node a steward of a job, at once or when it has the table
+// that the job starts from.
 func (n *Node) beSteward(j *job) {
+	if !j.stands {
+		n.seekStanding(j)
+		return
+	}
 	j.steward = steward.New(steward.Config{
-		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Author: j.author, Identity: n.identity(j),
+		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Standing: j.standing, Author: j.author, Identity: n.identity(j),
 		Secret: chainSecret(n.cfg.Key, j.id), Rand: n.cfg.Rand,
 		Restored: j.restored,
 	})

@@ -25,6 +25,9 @@ const (
 // inputs lists the content that a job's units need, as what a node keeps.
 func inputs(id workunits.JobID, m workunits.Manifest) []chunkstore.Lease {
 	list := []chunkstore.Lease{{Root: m.Program.Cid, Reason: program, For: id.String()}}
+	if m.Standing != nil {
+		list = append(list, chunkstore.Lease{Root: m.Standing.Cid, Reason: jobInput, For: id.String()})
+	}
 	if m.Table != nil {
 		list = append(list, chunkstore.Lease{Root: m.Table.Cid, Reason: jobInput, For: id.String()})
 	}

@@ -18,12 +18,17 @@ const (
 )
 
 // Submit signs and publishes a job. The manifest needs neither publisher,
-// network nor time; its program and inputs must be in this node's store. Submit
+// network nor time, and starts from what the project's jobs came to unless it
+// names a standing; its program and inputs must be in this node's store. Submit
 // returns once enough other stewards hold the job that it survives this node, or
 // at once where no peer agrees to be one.
 func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(string)) (workunits.JobID, error) {
 	m.Network, m.Publisher, m.Created = n.cfg.Network, n.self, uint64(time.Now().Unix())
 	if err := n.db.setProject(m.ProjectID(), true, true); err != nil {
+		return workunits.JobID{}, err
+	}
+	standing, err := n.stand(ctx, &m)
+	if err != nil {
 		return workunits.JobID{}, err
 	}
 	id, block, err := m.Sign(n.cfg.Key)
@@ -41,7 +46,7 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 		return id, err
 	}
 	list = append(list, more...)
-	if err := n.publish(ctx, block, list); err != nil {
+	if err := n.publish(ctx, block, standing, list); err != nil {
 		return id, err
 	}
 	if len(list) == 1 {
@@ -55,13 +60,17 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 
 // publish makes the job known here, with its list, and lets the steward machine
 // tell the others.
-func (n *Node) publish(ctx context.Context, block []byte, list []workunits.Steward) (err error) {
+func (n *Node) publish(ctx context.Context, block []byte, standing workunits.StakeTable, list []workunits.Steward) (err error) {
 	derr := n.do(ctx, func() {
 		var j *job
 		if j, err = n.addJob(block); err != nil {
 			return
 		}
 		n.trusted[j.manifest.ProjectID()] = true
+		if j.steward != nil {
+			return // the same job again
+		}
+		j.standing, j.stands = standing, true
 		n.beSteward(j)
 		n.list(j, list)
 	})

@@ -346,18 +346,22 @@ func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitR
 	return nil
 }
 
-// Ledger is a job's signed manifest and all segments that are here; they must
-// not be changed.
-func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
+// Ledger is a job with all segments that are here; they must not be changed.
+func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Export, err error) {
+	var m workunits.Manifest
 	err = n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil {
-			manifest, segments = j.block, j.ledger.Segments()
+			m, x.Manifest, x.Segments = j.manifest, j.block, j.ledger.Segments()
 		}
 	})
-	if err == nil && manifest == nil {
+	switch {
+	case err != nil:
+	case x.Manifest == nil:
 		err = fmt.Errorf("job %s is not known here: %w", id, ErrNotFound)
+	case m.Standing != nil:
+		x.Standing, err = n.stakeTable(ctx, *m.Standing, []workunits.NodeID{m.Publisher})
 	}
-	return manifest, segments, err
+	return x, err
 }
 
 // outcome brings a result with its files here and returns its record.

@@ -167,9 +167,11 @@ func genManifest() *rapid.Generator[Manifest] {
 		m.Active = rapid.Uint32Range(1, MaxStewards).Draw(t, "active")
 		m.Listed = rapid.Uint32Range(m.Active, MaxStewards).Draw(t, "listed")
 		m.Days = rapid.Uint32Range(1, MaxDays).Draw(t, "days")
-		m.Nominal = rapid.Uint64().Draw(t, "nominal")
+		m.Nominal = rapid.Uint64Range(0, maxNominal).Draw(t, "nominal")
 		m.Shard = rapid.Uint32Range(1, MaxUnits).Draw(t, "shard")
-		m.Standing = rapid.Ptr(genLink(), true).Draw(t, "standing")
+		if rapid.Bool().Draw(t, "stands") {
+			m.Standing = &Link{Cid: RecordCid(genDigest().Draw(t, "standing"))}
+		}
 		return m
 	})
 }

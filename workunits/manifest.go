@@ -186,6 +186,7 @@ func (m Manifest) Check() error {
 		checkCount("trusted volunteers", len(m.Policy.Trusted), 0, MaxTrusted),
 		checkCount("active stewards", int(m.Active), 1, MaxStewards),
 		checkCount("listed stewards", int(m.Listed), int(m.Active), MaxStewards),
+		checkCount("milliseconds of a copy", int(min(m.Nominal, maxNominal+1)), 0, maxNominal),
 		checkCount("days", int(m.Days), 1, MaxDays),
 		checkCount("units of a shard", int(m.Shard), 1, MaxUnits),
 		m.Limits.check(), m.Policy.check())
@@ -206,6 +207,11 @@ func (m Manifest) Check() error {
 	}
 	if !m.Program.Cid.Defined() {
 		err = errors.Join(err, errors.New("no program"))
+	}
+	if m.Standing != nil {
+		if _, ok := RecordDigest(m.Standing.Cid); !ok {
+			err = errors.Join(err, errors.New("standing: want the CID of a table of stakes"))
+		}
 	}
 	if err = errors.Join(err, checkEnv(m.Env), m.checkInputs()); err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)

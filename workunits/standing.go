@@ -2,6 +2,7 @@ package workunits
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -11,6 +12,7 @@ const (
 	MaxStakes     = 1 << 14
 	MaxStakeTable = 1 << 20 // bytes of the record
 	maxMillis     = 1 << 53
+	maxNominal    = 1 << 32 // 50 days
 )
 
 // Stake is one volunteer's line of a stake table.
@@ -51,6 +53,21 @@ func ParseStakeTable(raw []byte) (StakeTable, error) {
 		}
 	}
 	return t, nil
+}
+
+// ParseStanding reads the table that the manifest names; without one the record
+// is empty.
+func (m Manifest) ParseStanding(record []byte) (StakeTable, error) {
+	if m.Standing == nil {
+		if len(record) > 0 {
+			return StakeTable{}, errors.New("there is a table of stakes, and the manifest names none")
+		}
+		return StakeTable{}, nil
+	}
+	if !m.Standing.Cid.Equals(RecordCid(Sum(record))) {
+		return StakeTable{}, errors.New("the table of stakes is not the one that the manifest names")
+	}
+	return ParseStakeTable(record)
 }
 
 // of returns a volunteer's line.

@@ -44,7 +44,7 @@ func (a *app) exportJob(ctx context.Context, id workunits.JobID, path string) (b
 	if err != nil {
 		return 0, 0, err
 	}
-	manifest, raw, err := c.Ledger(ctx, id)
+	x, err := c.Ledger(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -53,12 +53,12 @@ func (a *app) exportJob(ctx context.Context, id workunits.JobID, path string) (b
 		return 0, 0, err
 	}
 	defer os.Remove(f.Name())
-	err = errors.Join(ledger.WriteExport(f, manifest, raw), f.Sync())
+	err = errors.Join(ledger.WriteExport(f, x), f.Sync())
 	if info, serr := f.Stat(); serr == nil {
 		bytes = info.Size()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	return bytes, len(raw), err
+	return bytes, len(x.Segments), err
 }

@@ -136,7 +136,7 @@ func splitSource(f jobfile.File) string {
 // manifest puts what the job needs into the store and describes the job.
 func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
 	m := workunits.Manifest{
-		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
+		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Nominal: f.Units.Time, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
 		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
 	}
 	if m.Policy.Price == 0 {

@@ -86,18 +86,19 @@ func (a *app) verify(ctx context.Context, arg string) (verification, error) {
 		return verification{}, err
 	}
 	defer f.Close()
-	id, m, l, err := ledger.ReadExport(f)
+	x, err := ledger.ReadExport(f)
 	if err != nil {
 		return verification{}, fmt.Errorf("%s: %w", arg, err)
 	}
-	return verified(id, m, l), nil
+	return verified(x), nil
 }
 
-func verified(id workunits.JobID, m workunits.Manifest, l *ledger.Ledger) verification {
-	b := verdict.Read(id, m, l, l.Heads())
+func verified(x ledger.Read) verification {
+	m, l := x.Manifest, x.Ledger
+	b := verdict.ReadWith(x.Job, m, x.Standing, l, l.Heads())
 	counts := b.Counts()
 	v := verification{
-		Job: id, Name: m.Name, Project: m.ProjectID(), Copies: b.Copies(), Volunteers: len(b.Volunteers()), Logs: len(l.Authors()),
+		Job: x.Job, Name: m.Name, Project: m.ProjectID(), Copies: b.Copies(), Volunteers: len(b.Volunteers()), Logs: len(l.Authors()),
 		Units:   verifiedUnits{Total: int(m.Units), Accepted: counts[verdict.Accepted], Failed: counts[verdict.Failed]},
 		Results: b.Results(), Cancelled: b.Cancelled() != nil, Faults: []verifiedFault{},
 	}

@@ -240,9 +240,9 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	c, _, _ := serve(t, newMemNode())
 	id := submit(t, c)
-	manifest, segments, err := c.Ledger(t.Context(), id)
-	if err != nil || len(manifest) == 0 || len(segments) != 2 || string(segments[1]) != "second" {
-		t.Errorf("ledger: %q, %q, %v", manifest, segments, err)
+	x, err := c.Ledger(t.Context(), id)
+	if err != nil || len(x.Manifest) == 0 || string(x.Standing) != "stakes" || len(x.Segments) != 2 || string(x.Segments[1]) != "second" {
+		t.Errorf("ledger: %q, %v", x, err)
 	}
 	if err := c.Cancel(t.Context(), id, "a typo in its arguments"); err != nil {
 		t.Fatal(err)
@@ -269,7 +269,7 @@ func TestBadJobs(t *testing.T) {
 	wantKind(t, err, KindNotFound)
 	wantKind(t, c.Results(t.Context(), unknown, func(Result) error { return nil }), KindNotFound)
 	wantKind(t, c.Cancel(t.Context(), unknown, ""), KindNotFound)
-	_, _, err = c.Ledger(t.Context(), unknown)
+	_, err = c.Ledger(t.Context(), unknown)
 	wantKind(t, err, KindNotFound)
 
 	var out json.RawMessage

@@ -121,18 +121,17 @@ func (c *Client) WaitJob(ctx context.Context, id workunits.JobID) (info grid.Job
 	return info, c.call(ctx, http.MethodGet, jobRoute(id, "/wait"), nil, &info)
 }
 
-// Ledger is a job's signed manifest and the segments of its ledger that the node
-// has. Nothing of it is checked yet.
-func (c *Client) Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
-	var parts [][]byte
+// Ledger is what the node has of a job. Nothing of it is checked yet.
+func (c *Client) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Export, err error) {
 	err = receive(ctx, c, http.MethodGet, jobRoute(id, "/ledger"), nil, nil, func(p LedgerPart) error {
-		parts = append(parts, p.Signed)
+		if p.Segment != nil {
+			x.Segments = append(x.Segments, p.Segment)
+		} else {
+			x.Manifest, x.Standing = p.Manifest, p.Standing
+		}
 		return nil
 	})
-	if err != nil || len(parts) == 0 {
-		return nil, nil, err
-	}
-	return parts[0], parts[1:], nil
+	return x, err
 }
 
 // Cancel cancels a job of this node.

@@ -195,13 +195,15 @@ func (n *memNode) WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo
 	}
 }
 
-func (n *memNode) Ledger(_ context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error) {
+func (n *memNode) Ledger(_ context.Context, id workunits.JobID) (workunits.Export, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, err := n.info(id); err != nil {
-		return nil, nil, err
+		return workunits.Export{}, err
 	}
-	return []byte(n.jobs[id].manifest.Name), [][]byte{[]byte("first"), []byte("second")}, nil
+	return workunits.Export{
+		Manifest: []byte(n.jobs[id].manifest.Name), Standing: []byte("stakes"), Segments: [][]byte{[]byte("first"), []byte("second")},
+	}, nil
 }
 
 func (n *memNode) Cancel(_ context.Context, id workunits.JobID, _ string) error {

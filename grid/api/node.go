@@ -40,9 +40,8 @@ type Node interface {
 	Job(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
 	// WaitJob returns when the job is done, failed or cancelled.
 	WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
-	// Ledger is a job's signed manifest and the segments of its ledger that are
-	// here.
-	Ledger(ctx context.Context, id workunits.JobID) (manifest []byte, segments [][]byte, err error)
+	// Ledger is what is here of a job's ledger, and what it is to be read with.
+	Ledger(ctx context.Context, id workunits.JobID) (workunits.Export, error)
 	Cancel(ctx context.Context, id workunits.JobID, reason string) error
 	// Results yields accepted and failed units in ascending order; files by CID
 	// are in the store when their unit is yielded. An error of yield ends it

@@ -73,9 +73,12 @@ type Added struct {
 	Chunks int    `json:"chunks"`
 }
 
-// LedgerPart is a signed piece of a job, in its own encoding.
+// LedgerPart is a piece of a job, in its own encoding: its manifest and
+// standing, or a segment of its ledger.
 type LedgerPart struct {
-	Signed []byte `json:"signed"`
+	Manifest []byte `json:"manifest,omitempty"`
+	Standing []byte `json:"standing,omitempty"`
+	Segment  []byte `json:"segment,omitempty"`
 }
 
 func op(id, method, path string, scope Scope, summary string) huma.Operation {
@@ -192,12 +195,15 @@ func (s *Server) jobRoutes(h huma.API) {
 		info, err := s.node.Job(ctx, in.ID)
 		return jobNotNull(info), err
 	})
-	stream(h, op("ledger", http.MethodGet, "/v1/jobs/{id}/ledger", ScopeRead, "The signed manifest, then the ledger's segments, as far as they are here"),
+	stream(h, op("ledger", http.MethodGet, "/v1/jobs/{id}/ledger", ScopeRead, "The signed manifest with the table of stakes that it names, then the ledger's segments, as far as they are here"),
 		func(ctx context.Context, in *jobPath, out *lines[LedgerPart]) error {
-			manifest, segments, err := s.node.Ledger(ctx, in.ID)
-			for _, b := range append([][]byte{manifest}, segments...) {
+			x, err := s.node.Ledger(ctx, in.ID)
+			if err == nil {
+				err = out.result(LedgerPart{Manifest: x.Manifest, Standing: x.Standing})
+			}
+			for _, b := range x.Segments {
 				if err == nil {
-					err = out.result(LedgerPart{b})
+					err = out.result(LedgerPart{Segment: b})
 				}
 			}
 			return err

@@ -21,16 +21,12 @@ const (
 
 // request answers a volunteer with a grant or with the reason why not.
 func (m *Machine) request(from node, w wire.WorkRequest) {
-	m.askers[from] = m.now
-	if from != m.Manifest.Publisher {
-		m.asked = m.now
-		if m.book.Staked(from) {
-			m.askedStaked = m.now
-		}
-	}
 	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
 	var units []uint32
 	var custodians []node
+	if m.welcome(from) {
+		m.note(from)
+	}
 	if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
 		units, custodians = m.choose(from, w)
 		if len(units) == 0 {
@@ -46,6 +42,20 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 		m.event("granted", from, units[0], fmt.Sprintf("%d units", len(units)))
 	}
 	m.reply(from, reply)
+}
+
+// welcome reports whether a volunteer may get units of this job at all.
+func (m *Machine) welcome(n node) bool { return !m.book.Closed(n) && !m.accused[n] }
+
+// note remembers that a volunteer wants work.
+func (m *Machine) note(from node) {
+	m.askers[from] = m.now
+	if from != m.Manifest.Publisher {
+		m.asked = m.now
+		if m.book.Staked(from) {
+			m.askedStaked = m.now
+		}
+	}
 }
 
 // maxIdle bounds how many refused volunteers are remembered, to be called.
@@ -212,8 +222,9 @@ func (m *Machine) mayCheck(from node, u uint32) bool {
 // copies; as a steward it had no part in them, and enough other stewards are
 // left to grant, draw and keep. The publisher's copies decide alone, so it gets
 // only units on which volunteers differ, whose copies did not follow one another,
-// or that nobody else took or asked for in long: the rest is the volunteers' work. Whose copy
-// was void gets the unit again only after others had as long to take it.
+// that no volunteer here may take, or that none took or asked for in long: the rest
+// is the volunteers' work. Whose copy was void gets the unit again only after others
+// had as long to take it.
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	w := m.wanting[u]
 	waited := w != nil && m.now >= w.since+unwanted
@@ -226,7 +237,7 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	if from == m.Manifest.Publisher {
 		v := m.book.Unit(u)
 		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited ||
-			m.now >= m.asked+unwanted
+			(m.now >= m.asked+unwanted || w != nil && m.now >= w.since+patience) && !m.takers(u, volunteers, stewards)
 	}
 	if !m.book.Listed(from) {
 		return true
@@ -238,6 +249,24 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 		}
 	}
 	return free >= 3 && !slices.Contains(stewards, from)
+}
+
+// takers reports whether any volunteer that was here lately may execute a unit.
+func (m *Machine) takers(u uint32, volunteers, stewards []node) bool {
+	may := func(n node) bool {
+		return n != m.Manifest.Publisher && m.welcome(n) && m.may(n, u, volunteers, stewards)
+	}
+	for n, at := range m.askers {
+		if m.now < at+asking && may(n) {
+			return true
+		}
+	}
+	for n := range m.lent {
+		if may(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // further offers units that want another copy.

@@ -37,6 +37,7 @@ func (d *document) file() File {
 	}
 	if t := top.sub("units"); t.values != nil {
 		f.Units = units(t, f.Inputs)
+		f.Units.Time = t.millis("time", max(1, f.Limits.Wall/10))
 	}
 	if reduce := top.sub("reduce"); reduce.values != nil {
 		reduce.require("program", "the path or CID of a WebAssembly module")

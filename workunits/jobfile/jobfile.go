@@ -22,6 +22,8 @@
 //	          number of units, {column} the value in the unit's row of the table
 //	stdin     path of a file in the unit's tree: an input, a file in one, or the
 //	          piece of split; the program reads it as its standard input
+//	time      a tenth of limits.time; what one copy takes. What volunteers earn in
+//	          this job, and what earlier jobs of the project count for, goes by it
 //
 //	[inputs]  path in the unit's tree = path or CID; at most 1,024
 //	[env]     NAME = value; at most 256
@@ -104,6 +106,7 @@ type Units struct {
 	Table string // source of a CSV file
 	Split *Split
 	Args  []string // with placeholders, see File.UnitArgs
+	Time  uint64   // milliseconds that one copy takes
 	Stdin string   // path in the unit's tree, empty for none
 }
 

@@ -22,7 +22,7 @@ var schema = [...]struct {
 	fields []string
 }{
 	{"", []string{"name", "program", "numeric", "units", "inputs", "env", "limits", "verify", "keep", "reduce", "stewards"}},
-	{"units", []string{"count", "table", "split", "by", "size", "args", "stdin"}},
+	{"units", []string{"count", "table", "split", "by", "size", "args", "stdin", "time"}},
 	{"inputs", nil},
 	{"env", nil},
 	{"limits", []string{"memory", "time", "cpu", "output", "files", "log", "tries"}},

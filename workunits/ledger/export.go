@@ -17,13 +17,21 @@ const exportMagic = "talka ledger 1\n"
 // ErrExport is wrapped by what ReadExport finds wrong with a file.
 var ErrExport = errors.New("not a whole export of a ledger")
 
+// Read is an export of which everything is checked.
+type Read struct {
+	Job      workunits.JobID
+	Manifest workunits.Manifest
+	Standing workunits.StakeTable
+	Ledger   *Ledger
+}
+
 // WriteExport writes a job for whoever wants to check it without the network: a
-// line with the format, then the signed manifest and the segments that
-// [Ledger.Segments] lists, each after its length as an unsigned varint.
-func WriteExport(w io.Writer, manifest []byte, segments [][]byte) error {
+// line with the format, then manifest, table and segments, each after its length
+// as an unsigned varint.
+func WriteExport(w io.Writer, x workunits.Export) error {
 	b := bufio.NewWriter(w)
 	_, err := b.WriteString(exportMagic)
-	for _, item := range append([][]byte{manifest}, segments...) {
+	for _, item := range append([][]byte{x.Manifest, x.Standing}, x.Segments...) {
 		if err == nil {
 			_, err = b.Write(binary.AppendUvarint(nil, uint64(len(item))))
 		}
@@ -34,35 +42,42 @@ func WriteExport(w io.Writer, manifest []byte, segments [][]byte) error {
 	return errors.Join(err, b.Flush())
 }
 
-// ReadExport reads an export and checks every signature, and that each log is
-// whole from its beginning. Nothing in it is trusted: what it says of the job
-// follows from what publisher, stewards and volunteers signed.
-func ReadExport(r io.Reader) (workunits.JobID, workunits.Manifest, *Ledger, error) {
+// ReadExport reads an export and checks every signature, that the table is the
+// one that the manifest names, and that each log is whole from its beginning.
+// Nothing in it is trusted: what it says of the job follows from what publisher,
+// stewards and volunteers signed.
+func ReadExport(r io.Reader) (x Read, err error) {
 	in := bufio.NewReader(r)
 	magic := make([]byte, len(exportMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != exportMagic {
-		return workunits.JobID{}, workunits.Manifest{}, nil, fmt.Errorf("%w: it does not begin with %q", ErrExport, exportMagic)
+		return x, fmt.Errorf("%w: it does not begin with %q", ErrExport, exportMagic)
 	}
 	block, err := readItem(in, workunits.MaxManifest)
 	if err != nil {
-		return workunits.JobID{}, workunits.Manifest{}, nil, fmt.Errorf("manifest: %w", noEOF(err))
+		return x, fmt.Errorf("manifest: %w", noEOF(err))
 	}
-	id, m, err := workunits.ParseManifest(block)
+	if x.Job, x.Manifest, err = workunits.ParseManifest(block); err != nil {
+		return x, err
+	}
+	table, err := readItem(in, workunits.MaxStakeTable)
 	if err != nil {
-		return id, m, nil, err
+		return x, fmt.Errorf("table of stakes: %w", noEOF(err))
 	}
-	l := New(m.Network, id)
+	if x.Standing, err = x.Manifest.ParseStanding(table); err != nil {
+		return x, err
+	}
+	x.Ledger = New(x.Manifest.Network, x.Job)
 	for i := 1; ; i++ {
 		raw, err := readItem(in, workunits.MaxSegment)
 		if errors.Is(err, io.EOF) {
-			return id, m, l, nil
+			return x, nil
 		}
 		var fork *ForkError
 		if err == nil {
-			_, err = l.Add(raw)
+			_, err = x.Ledger.Add(raw)
 		}
 		if err != nil && !errors.As(err, &fork) {
-			return id, m, nil, fmt.Errorf("segment %d: %w", i, err)
+			return x, fmt.Errorf("segment %d: %w", i, err)
 		}
 	}
 }

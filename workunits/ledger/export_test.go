@@ -15,8 +15,10 @@ import (
 // exported is a job with two logs of which one forks, and its export.
 func exported(t *testing.T) (*ledger.Ledger, []byte) {
 	t.Helper()
+	table, digest := workunits.StakeTable{Stakes: []workunits.Stake{{Node: workunits.NodeIDOf(key(1)), Millis: 7}}}.Encode()
 	m := workunits.Manifest{
-		Network: network, Project: "p", Name: "j", Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))},
+		Standing: &workunits.Link{Cid: workunits.RecordCid(digest)},
+		Network:  network, Project: "p", Name: "j", Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))},
 		Units: 1, Days: 1, Active: 1, Listed: 1, Shard: 1,
 		Limits: workunits.Limits{Memory: 1, Output: 1, Wall: 1, Tries: 1},
 		Policy: workunits.Policy{Mode: workunits.VerifyNone, Error: 0.1, Share: 0.1, Compare: workunits.Comparator{Kind: workunits.CompareBytes}},
@@ -35,7 +37,7 @@ func exported(t *testing.T) (*ledger.Ledger, []byte) {
 	add(t, l, one.say("x"), 1, nil)
 	add(t, l, other.say("y"), 0, ledger.ErrForked)
 	var b bytes.Buffer
-	if err := ledger.WriteExport(&b, block, l.Segments()); err != nil {
+	if err := ledger.WriteExport(&b, workunits.Export{Manifest: block, Standing: table, Segments: l.Segments()}); err != nil {
 		t.Fatal(err)
 	}
 	return l, b.Bytes()
@@ -44,14 +46,14 @@ func exported(t *testing.T) (*ledger.Ledger, []byte) {
 func TestExport(t *testing.T) {
 	t.Parallel()
 	want, file := exported(t)
-	_, m, got, err := ledger.ReadExport(bytes.NewReader(file))
+	x, err := ledger.ReadExport(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Name != "j" || !slices.Equal(got.Heads(), want.Heads()) {
-		t.Errorf("job %q with heads %v, want %v", m.Name, got.Heads(), want.Heads())
+	if x.Manifest.Name != "j" || len(x.Standing.Stakes) != 1 || !slices.Equal(x.Ledger.Heads(), want.Heads()) {
+		t.Errorf("job %q with %d stakes and heads %v, want %v", x.Manifest.Name, len(x.Standing.Stakes), x.Ledger.Heads(), want.Heads())
 	}
-	if diff := cmp.Diff(reasons(want), reasons(got)); diff != "" {
+	if diff := cmp.Diff(reasons(want), reasons(x.Ledger)); diff != "" {
 		t.Errorf("statements (-want +got):\n%s", diff)
 	}
 }
@@ -64,14 +66,14 @@ func TestDamagedExport(t *testing.T) {
 	for i := range file {
 		bad := slices.Clone(file)
 		bad[i] ^= 0x41
-		if _, _, l, err := ledger.ReadExport(bytes.NewReader(bad)); err == nil {
-			t.Fatalf("byte %d is changed, and nobody minds: %v", i, reasons(l))
+		if x, err := ledger.ReadExport(bytes.NewReader(bad)); err == nil {
+			t.Fatalf("byte %d is changed, and nobody minds: %v", i, reasons(x.Ledger))
 		}
-		if _, _, l, err := ledger.ReadExport(bytes.NewReader(file[:i])); err == nil && len(reasons(l)) >= len(reasons(want)) && len(l.Forks()) == len(want.Forks()) {
+		if x, err := ledger.ReadExport(bytes.NewReader(file[:i])); err == nil && len(reasons(x.Ledger)) >= len(reasons(want)) && len(x.Ledger.Forks()) == len(want.Forks()) {
 			t.Fatalf("cut at byte %d, it is whole", i)
 		}
 	}
-	if _, _, _, err := ledger.ReadExport(bytes.NewReader([]byte("PK\x03\x04 something else"))); !errors.Is(err, ledger.ErrExport) {
+	if _, err := ledger.ReadExport(bytes.NewReader([]byte("PK\x03\x04 something else"))); !errors.Is(err, ledger.ErrExport) {
 		t.Errorf("another file: %v", err)
 	}
 }
