@@ -30,6 +30,10 @@ type Config struct {
 	// Network is the name of the network, which prefixes every protocol id;
 	// 1 to 64 letters, digits and, after the first, ". - _". Never empty.
 	Network string
+	// IdentityWork is how many bits of proof of work this node's jobs ask of
+	// volunteers' identities, and finds for its own; -1 for what the network
+	// asks, see Work.
+	IdentityWork int
 	// Dir is the data directory. Empty means the user's own (XDG). It is set
 	// by flag or environment only: the files are found in it.
 	Dir string
@@ -129,11 +133,29 @@ func (p Preset) values() map[string]any {
 	return nil
 }
 
+// OpenNetwork is the network of all who name none.
+const OpenNetwork = "main"
+
+// openWork takes a core about half a minute.
+const openWork = 28
+
+// Work is how many bits of proof of work an identity needs: some where strangers
+// meet, none in a network whose members let one another in.
+func (c Config) Work() int {
+	switch {
+	case c.IdentityWork >= 0:
+		return c.IdentityWork
+	case c.Network == OpenNetwork:
+		return openWork
+	}
+	return 0
+}
+
 // Default is the configuration that no source has touched.
 func Default() Config {
 	c := Config{
 		Version: Version,
-		Network: "main",
+		Network: OpenNetwork, IdentityWork: -1,
 		Steward: true,
 		Preset:  Quiet,
 		Log:     Log{Level: "info", Format: "text"},

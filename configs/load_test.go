@@ -74,14 +74,14 @@ func TestLoad(t *testing.T) {
 			"TALKA_PROCESSORS=3", "TALKA_PROCESSORS=4",
 		},
 		Override: []byte("memory = \"4GiB\"\nupload = \"unlimited\""),
-		File: []byte("version = 1\nnetwork = \"lab-1\"\ntrust = [\"" + project + "\"]\npreset = \"all-out\"\n" +
+		File: []byte("version = 1\nnetwork = \"lab-1\"\nidentity_work = 12\ntrust = [\"" + project + "\"]\npreset = \"all-out\"\n" +
 			"disk = \"1536 MiB\"\ndownload = \"500kB/s\"\n[api]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{
-		Version: 1, Network: "lab-1", Dir: "/srv/talka",
+		Version: 1, Network: "lab-1", IdentityWork: 12, Dir: "/srv/talka",
 		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Join: []string{"abc", "def"}, Trust: []string{project},
 		Seed: true, Steward: false, Preset: AllOut,
 		Processors: Portion{Fixed: 3}, CPUPercent: 100, Memory: Portion{Fixed: int64(4 * GiB)},
@@ -242,6 +242,20 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestWork(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		network string
+		asked   any
+		want    int
+	}{{"main", "auto", 28}, {"lab", "auto", 0}, {"main", 0, 0}, {"lab", 20, 20}} {
+		got, err := Load(Sources{Flags: map[string]any{"network": c.network, "identity_work": c.asked}})
+		if err != nil || got.Work() != c.want {
+			t.Errorf("%s with %v asks for %d bits, want %d; %v", c.network, c.asked, got.Work(), c.want, err)
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	all, err := Explain(Sources{Env: []string{"TALKA_LOG_LEVEL=warn"}, File: []byte("join = [\"abc\"]")})
@@ -256,7 +270,7 @@ func TestExplain(t *testing.T) {
 		got[s.Key] = s.Value + " " + s.Source
 	}
 	want := map[string]string{
-		"version": "1 default", "network": `"main" default`, "dir": `"" default`,
+		"version": "1 default", "network": `"main" default`, "identity_work": `"auto" default`, "dir": `"" default`,
 		"listen": "[] default", "join": `["abc"] config.toml`, "trust": "[] default",
 		"seed": "false default", "steward": "true default", "preset": `"quiet" default`,
 		"processors": `"25%" preset quiet`, "cpu_percent": "100 preset quiet", "memory": `"10%" preset quiet`,

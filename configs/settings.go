@@ -31,6 +31,9 @@ type setting struct {
 	get     func(c Config) any
 }
 
+// autoWork is the identity_work of who leaves it to the network.
+const autoWork = "auto"
+
 // settings are all settings, those of tables last, in the order of Config.
 func settings() []setting {
 	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), tableSettings())
@@ -53,6 +56,27 @@ func identitySettings() []setting {
 				return text(&c.Network, v, validName)
 			},
 			get: func(c Config) any { return c.Network },
+		},
+		{
+			key: "identity_work", doc: "Bits of proof of work for an identity; 28 take a core half a minute, auto is what the network asks.",
+			set: func(c *Config, v any) error {
+				if v == autoWork {
+					c.IdentityWork = -1
+					return nil
+				}
+				n, err := integer(v, 0, 48)
+				if err != nil {
+					return fmt.Errorf("%w, or %q", err, autoWork)
+				}
+				c.IdentityWork = n
+				return nil
+			},
+			get: func(c Config) any {
+				if c.IdentityWork < 0 {
+					return autoWork
+				}
+				return c.IdentityWork
+			},
 		},
 		{
 			key: "dir", doc: "Data directory; empty is the user's own.", notFile: true,

@@ -53,6 +53,13 @@ func (n *Node) sortedJobs() []*job {
 
 // load brings back projects and jobs from the disk.
 func (n *Node) load() error {
+	proof, err := n.db.proof(n.cfg.Network)
+	if err != nil {
+		return err
+	}
+	if workunits.Work(n.cfg.Network, n.self, proof) >= n.cfg.Work {
+		n.proof = proof // else another key's, or of a network that asked for less
+	}
 	projects, err := n.db.projects()
 	if err != nil {
 		return err
@@ -150,12 +157,12 @@ func (n *Node) end(j *job, over bool) {
 }
 
 func (n *Node) volunteerFor(j *job) {
-	want := n.trusted[j.manifest.ProjectID()] && !j.ended && len(j.list) > 0
+	want := n.trusted[j.manifest.ProjectID()] && !j.ended && len(j.list) > 0 && j.manifest.Admits(n.self, n.proof)
 	switch {
 	case want:
 		j.joined = true
 		in := volunteer.Join{Job: j.id, Manifest: j.manifest, Stewards: j.list, Author: j.author, Steward: j.steward != nil}
-		if !j.author.Begun() {
+		if in.Identity.Proof = n.proofFor(j); !j.author.Begun() {
 			in.Identity = n.identity(j)
 		}
 		n.stepVolunteer(in)
@@ -383,6 +390,8 @@ func (n *Node) answerAsk(from workunits.NodeID, a wire.Ask) {
 		reply.Reason = "this node looks after no jobs of others"
 	case !n.trusted[m.ProjectID()]:
 		reply.Reason = "this node does not trust the project"
+	case n.proof == nil && n.cfg.Work > 0:
+		reply.Reason = "this node still works for its identity" // which begins its log
 	default:
 		if _, err := n.addJob(a.Manifest); err != nil {
 			reply.Reason = err.Error()
@@ -440,7 +449,7 @@ func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 	case j == nil || j.steward != nil || !j.listed(a.Author) || a.Ended == j.ended:
 	case a.Ended && j.joined:
 		// The answer ends it, and says what this node's copies came to.
-		n.send(a.Author, wire.WorkRequest{Job: j.id, Units: 1, Arch: n.cfg.Arch, Canon: n.cfg.Canonical, Memory: n.cfg.Memory})
+		n.send(a.Author, wire.WorkRequest{Job: j.id, Units: 1, Arch: n.cfg.Arch, Canon: n.cfg.Canonical, Memory: n.cfg.Memory, Proof: n.proofFor(j)})
 	default:
 		n.end(j, a.Ended)
 		n.volunteerFor(j)

@@ -88,6 +88,7 @@ type Config struct {
 	Percent   int    // of its time that each may work; 0: all
 	Memory    uint64 // bytes for one unit
 	Steward   bool   // look after others' jobs when asked
+	Work      int    // bits of proof of work that identities of the network show
 	Trust     []workunits.ProjectID
 	Rand      io.Reader // secret randomness, used by the loop alone
 	Logger    *slog.Logger
@@ -122,6 +123,7 @@ type Node struct {
 	runs      map[volunteer.Task]context.CancelFunc
 	pausedTil time.Time
 	paused    bool
+	proof     []byte // of work, as soon as it is found
 	pending   writes
 	after     []func() // what waits until pending is durable
 	answered  time.Time
@@ -166,7 +168,8 @@ func New(cfg Config) (*Node, error) {
 // identity is how this node begins its log in a job.
 func (n *Node) identity(j *job) workunits.Identity {
 	enc, _ := workunits.EncryptionKey(n.cfg.Key)
-	return steward.Identify(workunits.Identity{Enc: enc, Arch: n.cfg.Arch}, j.manifest, chainSecret(n.cfg.Key, j.id))
+	id := workunits.Identity{Enc: enc, Arch: n.cfg.Arch, Proof: n.proofFor(j)}
+	return steward.Identify(id, j.manifest, chainSecret(n.cfg.Key, j.id))
 }
 
 // Run drives the node until ctx ends, then stops everything that it started.
@@ -317,6 +320,9 @@ func now() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // begin does what a start owes.
 func (n *Node) begin() {
+	if n.cfg.Work > 0 && n.proof == nil {
+		n.goDo(n.prove)
+	}
 	n.setPolicy()
 	n.tick()
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // Submit signs and publishes a job. The manifest needs neither publisher,
-// network nor time, and starts from what the project's jobs came to unless it
+// network, time nor what an identity is to cost, and starts from what the project's jobs came to unless it
 // names a standing; its program and inputs must be in this node's store. Submit
 // returns once enough other stewards hold the job that it survives this node, or
 // at once where no peer agrees to be one.
@@ -26,6 +26,10 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	m.Network, m.Publisher, m.Created = n.cfg.Network, n.self, uint64(time.Now().Unix())
 	if err := n.db.setProject(m.ProjectID(), true, true); err != nil {
 		return workunits.JobID{}, err
+	}
+	m.Policy.Work = uint32(n.cfg.Work)
+	if m.Policy.Price == 0 {
+		m.Policy.Price = n.price(m)
 	}
 	standing, err := n.stand(ctx, &m)
 	if err != nil {

@@ -56,6 +56,8 @@ func (n *Node) why(running int) (State, string) {
 		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.", running, len(views))
 	case len(n.trusted) == 0:
 		return StateIdle, "No work: no project is trusted. Trust one with `talka project trust`."
+	case n.cfg.Work > 0 && n.proof == nil:
+		return StateIdle, "Works for an identity that others can trust: half a minute of one processor, once."
 	case len(views) == 0:
 		return StateIdle, fmt.Sprintf("No work: none of the %d trusted projects has an open job that is known here.", len(n.trusted))
 	}

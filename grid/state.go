@@ -32,6 +32,7 @@ CREATE TABLE records (digest BLOB, job BLOB, served INTEGER NOT NULL, raw BLOB N
 CREATE INDEX records_job ON records (job);
 INSERT INTO records (digest, job, served, raw) SELECT digest, x'', 0, raw FROM jobless;
 DROP TABLE jobless;`},
+	{change: `CREATE TABLE proofs (network TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;`},
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -260,6 +261,20 @@ func (s *stateDB) setProject(p workunits.ProjectID, own, trusted bool) error {
 	_, err := s.db.ExecContext(context.Background(), `INSERT INTO projects (project, own, trusted) VALUES (?, ?, ?)
 		ON CONFLICT (project) DO UPDATE SET own = max(own, excluded.own), trusted = excluded.trusted`, p.String(), own, trusted)
 	return err
+}
+
+func (s *stateDB) setProof(network string, proof []byte) error {
+	_, err := s.db.ExecContext(context.Background(), "INSERT OR REPLACE INTO proofs (network, proof) VALUES (?, ?)", network, proof)
+	return err
+}
+
+// proof is a node's proof of work in a network, nil before it was found.
+func (s *stateDB) proof(network string) (proof []byte, err error) {
+	err = s.db.QueryRowContext(context.Background(), "SELECT proof FROM proofs WHERE network = ?", network).Scan(&proof)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return proof, err
 }
 
 func (s *stateDB) projects() (list []ProjectInfo, err error) {

@@ -55,15 +55,19 @@ type Limits struct {
 	Tries  uint32 `cbor:"tries"`  // void copies after which a unit fails
 }
 
+// MaxPrice is the most units of a job that an identity may count for.
+const MaxPrice = 10
+
 // Policy is the verification policy of a job.
 type Policy struct {
 	Mode       VerifyMode `cbor:"mode"`
-	Error      float64    `cbor:"error"`      // accepted wrong rate that the researcher asks for
-	Share      float64    `cbor:"share"`      // assumed share of colluding volunteers (f0)
-	Price      float64    `cbor:"price"`      // of an identity, in units of this job (J)
-	MinCopies  uint32     `cbor:"mincopies"`  // at least so many agreeing copies
-	MaxAgree   uint32     `cbor:"maxagree"`   // so many agreeing copies are always enough; 0 for no cap
-	HistoryCap uint32     `cbor:"historycap"` // largest stake of the standing that counts, in units of this job; 0 for no cap
+	Error      float64    `cbor:"error"`          // accepted wrong rate that the researcher asks for
+	Share      float64    `cbor:"share"`          // assumed share of colluding volunteers (f0)
+	Work       uint32     `cbor:"work,omitempty"` // bits of proof of work that a volunteer's identity shows
+	Price      float64    `cbor:"price"`          // of an identity, in units of this job (J)
+	MinCopies  uint32     `cbor:"mincopies"`      // at least so many agreeing copies
+	MaxAgree   uint32     `cbor:"maxagree"`       // so many agreeing copies are always enough; 0 for no cap
+	HistoryCap uint32     `cbor:"historycap"`     // largest stake of the standing that counts, in units of this job; 0 for no cap
 	Compare    Comparator `cbor:"compare"`
 	Ringers    []byte     `cbor:"ringers"` // digest that binds the publisher to units whose answer it knows; empty for none
 	Trusted    []NodeID   `cbor:"trusted"` // whose copies decide, beside the publisher's
@@ -323,8 +327,10 @@ func (p Policy) check() error {
 		return fmt.Errorf("error %g, want more than 0 and less than 1", p.Error)
 	case !(p.Share > 0 && p.Share < 0.5):
 		return fmt.Errorf("assumed colluding share %g, want more than 0 and less than 0.5", p.Share)
-	case !(p.Price >= 0 && p.Price <= 10):
-		return fmt.Errorf("identity price %g, want 0 to 10", p.Price)
+	case p.Work > MaxWork:
+		return fmt.Errorf("%d bits of work for an identity, want at most %d", p.Work, MaxWork)
+	case !(p.Price >= 0 && p.Price <= MaxPrice):
+		return fmt.Errorf("identity price %g, want 0 to %d", p.Price, MaxPrice)
 	}
 	return errors.Join(checkDigest("ringers", p.Ringers), p.Compare.check())
 }

@@ -303,7 +303,7 @@ func (Seal) Kind() Kind           { return KindSeal }
 func (Cancel) Kind() Kind         { return KindCancel }
 
 func (b Identity) check() error {
-	if b.Length == 0 || b.Length > MaxChain || len(b.Proof) > 64 {
+	if b.Length == 0 || b.Length > MaxChain || len(b.Proof) > MaxProof {
 		return fmt.Errorf("chain of %d values, proof of %d bytes: %w", b.Length, len(b.Proof), ErrTooLarge)
 	}
 	return checkWord("architecture", b.Arch)

@@ -3,8 +3,13 @@ package workunits
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"math/bits"
+	"slices"
 )
+
+// MaxProof is the length of the longest proof of work, in bytes.
+const MaxProof = 64
 
 // MaxWork is the most work that a network can ask of an identity, in bits.
 const MaxWork = 48
@@ -35,6 +40,18 @@ func FindWork(network string, n NodeID, want int, first, tries uint64) []byte {
 		}
 	}
 	return nil
+}
+
+// WorkMillis is about how long one core takes to find a proof of so many bits.
+func WorkMillis(bits int) float64 { return math.Ldexp(1, bits) / triesPerMilli }
+
+// triesPerMilli is what a core of a laptop of these years tries in a millisecond.
+const triesPerMilli = 10_000
+
+// Admits reports whether a node may execute units of the job as far as its
+// identity goes: those whom the publisher trusts need no proof of work.
+func (m Manifest) Admits(n NodeID, proof []byte) bool {
+	return m.Policy.Work == 0 || n == m.Publisher || slices.Contains(m.Policy.Trusted, n) || Work(m.Network, n, proof) >= int(m.Policy.Work)
 }
 
 // workPrefix is hashed first, so that what is hashed for a try stays short.

@@ -24,6 +24,22 @@ func TestWork(t *testing.T) {
 	}
 }
 
+func TestAdmits(t *testing.T) {
+	t.Parallel()
+	publisher, trusted, other := testNode(1), testNode(2), testNode(3)
+	m := Manifest{Network: "net", Publisher: publisher, Policy: Policy{Work: 12, Trusted: []NodeID{trusted}}}
+	proof := FindWork("net", other, 12, 0, 1<<20)
+	if !m.Admits(publisher, nil) || !m.Admits(trusted, nil) || !m.Admits(other, proof) {
+		t.Error("one is kept out who is trusted or has worked")
+	}
+	if m.Admits(other, nil) || m.Admits(testNode(4), proof) {
+		t.Error("one is let in who has not worked")
+	}
+	if m.Policy.Work = 0; !m.Admits(other, nil) {
+		t.Error("where no work is asked, one is kept out")
+	}
+}
+
 func BenchmarkWork(b *testing.B) {
 	proof := FindWork("net", testNode(1), 8, 0, 1<<20)
 	b.Run("check", func(b *testing.B) {

@@ -74,7 +74,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	driver, err := grid.New(grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: exec,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: slots, Percent: percent, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Trust: trust,
+		Slots: slots, Percent: percent, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
 		Rand: rand.Reader, Logger: log,
 	})
 	if err != nil {

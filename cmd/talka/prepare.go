@@ -21,11 +21,8 @@ import (
 )
 
 const (
-	// identityPrice is the price of a volunteer's identity in units of a job:
-	// the most that the law lets one count for.
-	identityPrice = 10
-	maxShard      = 512 // units
-	shardsWanted  = 32
+	maxShard     = 512 // units
+	shardsWanted = 32
 )
 
 // preparer turns a job file into a manifest: it checks what the file names and
@@ -138,9 +135,6 @@ func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Mani
 	m := workunits.Manifest{
 		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Nominal: f.Units.Time, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
 		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
-	}
-	if m.Policy.Price == 0 {
-		m.Policy.Price = identityPrice
 	}
 	var err error
 	if m.Program, err = p.program(ctx, "program", f.Program); err != nil {

@@ -92,7 +92,7 @@ func TestSpecKeepsManifest(t *testing.T) {
 	want.Stdin, want.Nominal, want.Standing = "in/a", 11, &link
 	want.Reduce = &workunits.Stage{Program: link, Args: []string{"--best"}}
 	want.Policy.Ringers = make([]byte, 32)
-	added := []string{"Network", "Publisher", "Created"} // by the node
+	added := []string{"Network", "Publisher", "Created", "Work"} // by the node
 	for _, of := range []any{want, want.Limits, want.Policy} {
 		for f, v := range reflect.ValueOf(of).Fields() {
 			if v.IsZero() && !slices.Contains(added, f.Name) {

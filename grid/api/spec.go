@@ -64,7 +64,7 @@ type PolicySpec struct {
 	Mode       string             `json:"mode" enum:"audit,none"`
 	Error      float64            `json:"error" doc:"Accepted wrong rate"`
 	Share      float64            `json:"share" doc:"Assumed share of colluding volunteers"`
-	Price      float64            `json:"price" doc:"Price of an identity, in units"`
+	Price      float64            `json:"price" doc:"Price of an identity, in units; 0 for what it costs here"`
 	MinCopies  uint32             `json:"min_copies,omitempty"`
 	MaxAgree   uint32             `json:"max_agree,omitempty"`
 	HistoryCap uint32             `json:"history_cap,omitempty"`

@@ -24,7 +24,7 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
 	var units []uint32
 	var custodians []node
-	if m.welcome(from) {
+	if m.Manifest.Admits(from, w.Proof) && m.welcome(from) {
 		m.note(from)
 	}
 	if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
@@ -115,6 +115,8 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "this steward's key signs elsewhere too", retryLate
 	case m.over():
 		return "the job is over", retryLate
+	case !m.Manifest.Admits(from, w.Proof):
+		return fmt.Sprintf("volunteers of this job show %d bits of work for their identity", m.Manifest.Policy.Work), retryLate
 	case m.book.Closed(from):
 		return "your copies in this job were proven wrong", retryLate
 	case m.book.Stale(from, m.self):

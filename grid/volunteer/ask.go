@@ -37,7 +37,7 @@ func (m *Machine) ask() {
 		m.last = j.Job
 		j.asked, j.askedAt = list[j.turn%len(list)], m.now
 		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Arch,
-			Canon: m.Canon, Memory: m.policy.Memory})
+			Canon: m.Canon, Memory: m.policy.Memory, Proof: j.Identity.Proof})
 		return
 	}
 }

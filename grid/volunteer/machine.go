@@ -75,7 +75,7 @@ type Join struct {
 	Manifest workunits.Manifest
 	Stewards []workunits.Steward
 	Author   *ledger.Author
-	Identity workunits.Identity // said at the head of the log, if nothing was
+	Identity workunits.Identity // said at the head of the log, if nothing was; its proof of work in any case
 	Steward  bool
 }
 

@@ -32,7 +32,7 @@ func genMessage() *rapid.Generator[Message] {
 			return WorkRequest{
 				Job: job, Units: rapid.Uint32Range(0, workunits.MaxBatch).Draw(t, "units"), Canon: rapid.Bool().Draw(t, "canon"),
 				Arch: rapid.StringN(0, -1, workunits.MaxWordLen).Draw(t, "arch"), Memory: rapid.Uint64().Draw(t, "memory"),
-				Held: rapid.SliceOfN(genLink(), 0, 5).Draw(t, "held"),
+				Held: rapid.SliceOfN(genLink(), 0, 5).Draw(t, "held"), Proof: genRaw(workunits.MaxProof).Draw(t, "proof"),
 			}
 		case TypeWorkReply:
 			return WorkReply{

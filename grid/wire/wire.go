@@ -52,11 +52,12 @@ type Message interface {
 // WorkRequest asks a steward for units of a job.
 type WorkRequest struct {
 	Job    workunits.JobID  `cbor:"job"`
-	Units  uint32           `cbor:"units"`  // how many at most
-	Arch   string           `cbor:"arch"`   // as in the volunteer's identity
-	Canon  bool             `cbor:"canon"`  // can make NaNs canonical
-	Memory uint64           `cbor:"memory"` // bytes a unit may use
-	Held   []workunits.Link `cbor:"held"`   // programs and large inputs that are here already
+	Units  uint32           `cbor:"units"`         // how many at most
+	Arch   string           `cbor:"arch"`          // as in the volunteer's identity
+	Canon  bool             `cbor:"canon"`         // can make NaNs canonical
+	Memory uint64           `cbor:"memory"`        // bytes a unit may use
+	Held   []workunits.Link `cbor:"held"`          // programs and large inputs that are here already
+	Proof  []byte           `cbor:"pow,omitempty"` // as in the volunteer's identity
 }
 
 // WorkReply answers a WorkRequest: a segment with one grant, or the reason why
@@ -201,7 +202,7 @@ func decodeBody(f frame) (Message, error) {
 
 func (m WorkRequest) check() error {
 	return errors.Join(within("units", int(m.Units), workunits.MaxBatch), within("architecture", len(m.Arch), workunits.MaxWordLen),
-		within("held", len(m.Held), MaxHeld))
+		within("held", len(m.Held), MaxHeld), within("proof of work", len(m.Proof), workunits.MaxProof))
 }
 
 func (m WorkReply) check() error {

@@ -38,7 +38,7 @@ func testLink(s string) workunits.Link {
 func sampleMessages() []Message {
 	job := workunits.JobID(testDigest("job"))
 	return []Message{
-		WorkRequest{Job: job, Units: 64, Arch: "amd64", Canon: true, Memory: 4 << 30, Held: []workunits.Link{testLink("program")}},
+		WorkRequest{Job: job, Units: 64, Arch: "amd64", Canon: true, Memory: 4 << 30, Held: []workunits.Link{testLink("program")}, Proof: []byte("proofof8")},
 		WorkReply{Job: job, Grant: []byte("segment"), Hints: []workunits.NodeID{testNode(1)}, Reason: "", Retry: 30_000, Credit: 12},
 		Push{Job: job, Segments: [][]byte{[]byte("segment"), []byte("another")}, Blocks: [][]byte{[]byte("outcome")}},
 		Pull{Job: job, Have: []workunits.LogHead{ // 8139... before 8a88...
@@ -237,6 +237,7 @@ func TestLimits(t *testing.T) {
 		"units":            {WorkRequest{Units: workunits.MaxBatch}, WorkRequest{Units: workunits.MaxBatch + 1}},
 		"most units":       {WorkRequest{}, WorkRequest{Units: 1<<32 - 1}},
 		"architecture":     {WorkRequest{Arch: reason(workunits.MaxWordLen)}, WorkRequest{Arch: reason(workunits.MaxWordLen + 1)}},
+		"proof":            {WorkRequest{Proof: make([]byte, workunits.MaxProof)}, WorkRequest{Proof: make([]byte, workunits.MaxProof+1)}},
 		"held":             {WorkRequest{Held: held(MaxHeld)}, WorkRequest{Held: held(MaxHeld + 1)}},
 		"grant":            {WorkReply{Grant: make([]byte, workunits.MaxSegment)}, WorkReply{Grant: make([]byte, workunits.MaxSegment+1)}},
 		"hints":            {WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards)}, WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards+1)}},

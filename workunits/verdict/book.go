@@ -20,6 +20,7 @@ type author struct {
 	listed   bool
 	forked   bool
 	badDraw  bool
+	cheap    bool      // shows too little work: its copies count for nothing
 	free     bool      // its grants count without bound: the publisher's, and where nothing is verified
 	gone     []*author // who says that it is absent
 	jobKept  bool
@@ -292,6 +293,7 @@ func (b *Book) Learn(e ledger.Entry) []uint32 {
 	if id, ok := e.Body.(workunits.Identity); ok {
 		if e.Seq == 0 {
 			a.identity, a.chain = &id, chain{value: id.Anchor}
+			a.cheap = !b.manifest.Admits(e.Author, id.Proof)
 		}
 		return nil
 	}
@@ -311,6 +313,9 @@ func (b *Book) say(a *author, e ledger.Entry) []uint32 {
 	case workunits.Expiry:
 		return b.expire(a, e, s)
 	case workunits.Commit:
+		if a.cheap {
+			return nil
+		}
 		return b.commit(a, e, s)
 	case workunits.Receipt:
 		return b.receipt(a, e, s)

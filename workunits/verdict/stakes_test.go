@@ -240,3 +240,20 @@ func TestWithheld(t *testing.T) {
 		t.Errorf("stake %d", got)
 	}
 }
+
+// The copies of who did not work for its identity count for nothing, even if a
+// steward grants them.
+func TestCopiesOfCheapIdentities(t *testing.T) {
+	t.Parallel()
+	w := newWorld(func(m *workunits.Manifest) { m.Policy.Work = workunits.MaxWork; m.Policy.Trusted = []workunits.NodeID{idOf("v1")} })
+	for _, v := range []string{"v2", "v3"} {
+		w.execute("s1", v, 0, "right")
+	}
+	if u := w.book().Unit(0); u.Copies != 0 || u.State != verdict.Open {
+		t.Errorf("unit with copies of cheap identities: %+v", u)
+	}
+	w.execute("s1", "v1", 0, "right")
+	if u := w.book().Unit(0); u.Copies != 1 {
+		t.Errorf("unit with a copy of a trusted volunteer: %+v", u)
+	}
+}
