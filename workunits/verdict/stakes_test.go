@@ -245,7 +245,10 @@ func TestWithheld(t *testing.T) {
 // steward grants them.
 func TestCopiesOfCheapIdentities(t *testing.T) {
 	t.Parallel()
-	w := newWorld(func(m *workunits.Manifest) { m.Policy.Work = workunits.MaxWork; m.Policy.Trusted = []workunits.NodeID{idOf("v1")} })
+	w := newWorld(func(m *workunits.Manifest) {
+		m.Policy.Work = workunits.MaxWork
+		m.Policy.Trusted = []workunits.NodeID{idOf("v1")}
+	})
 	for _, v := range []string{"v2", "v3"} {
 		w.execute("s1", v, 0, "right")
 	}
