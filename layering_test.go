@@ -55,6 +55,7 @@ var table = []row{
 	{dir: "workunits/ledger", kind: pure, may: []string{"workunits"}},
 	// A verdict is a function over the ledger, so it reads one.
 	{dir: "workunits/verdict", kind: pure, may: []string{"workunits", "workunits/ledger"}},
+	{dir: "workunits/verdict/oracle", kind: test, may: []string{"pure"}},
 	{dir: "workunits/compare", kind: pure, may: []string{"workunits"}},
 	{dir: "workunits/jobfile", kind: pure, may: []string{"workunits"}, modules: []string{"github.com/pelletier/go-toml/v2"}},
 	{dir: "workunits/sandbox", kind: inOut, may: []string{"workunits", "workunits/sandbox/wasi"}},

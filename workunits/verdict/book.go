@@ -43,7 +43,7 @@ type fault struct {
 type life struct {
 	by     *author
 	number int
-	units  []uint32        // of its commits
+	units  []uint32        // of its commits, void ones included
 	credit int             // copies in accepted units
 	burned int             // round of settling that burned it, 0 for none
 	loses  map[uint32]int  // disputed units that burn it, each with the round

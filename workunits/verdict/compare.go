@@ -61,12 +61,10 @@ func (b *Book) classify(u uint32, list []copyOf) (unknown [][2]workunits.Digest)
 	}
 	first := longest(open)[0].digest
 	slices.SortStableFunc(open, func(x, y copyOf) int {
-		switch {
-		case x.digest == y.digest:
-			return 0
-		case x.digest == first:
-			return -1
-		case y.digest == first:
+		if x.digest != y.digest && (x.digest == first || y.digest == first) {
+			if x.digest == first {
+				return -1
+			}
 			return 1
 		}
 		return compareRefs(*x.first, *y.first)

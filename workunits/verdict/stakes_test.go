@@ -223,6 +223,29 @@ func TestComparator(t *testing.T) {
 	}
 }
 
+// TestCompareWithFirst: results are compared with the one that was opened first,
+// wherever another opening of it stands.
+func TestCompareWithFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(func(m *workunits.Manifest) {
+		m.Policy.Compare = workunits.Comparator{Kind: workunits.CompareNumbers, Rel: 1e-6}
+	})
+	by := []string{"v1", "v2", "v3"} // as their copies are looked at
+	slices.SortFunc(by, func(x, y string) int { return idOf(x).Compare(idOf(y)) })
+	var copies []copied
+	for i, text := range []string{"1.0", "1.00", "1.000", "1.00"} {
+		copies = append(copies, w.execute([]string{"s1", "s2"}[i%2], append([]string{"v4"}, by...)[i], 0, text))
+	}
+	for _, i := range []int{3, 2, 1, 0} {
+		w.open("s3", copies[i])
+	}
+	d := func(i int) workunits.Digest { return result(copies[i].text).Digest }
+	want := [][2]workunits.Digest{{d(0), d(1)}, {d(0), d(2)}, {d(1), d(2)}}
+	if got := w.book().Unit(0).Compare; !slices.Equal(got, want) {
+		t.Errorf("asks for %v, want %v", got, want)
+	}
+}
+
 // TestWithheld: who withholds a commit that two stewards received has no stake.
 func TestWithheld(t *testing.T) {
 	t.Parallel()

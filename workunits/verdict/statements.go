@@ -144,7 +144,7 @@ func (b *Book) lived(c *commit) {
 		return
 	}
 	c.life = c.by.life(c.grant.life)
-	c.life.units = append(c.life.units, c.body.Units...)
+	c.life.units = append(c.life.units, c.units()...)
 }
 
 func compareRefs(x, y ref) int {

@@ -333,21 +333,17 @@ func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 	v.Support = len(chain)
 	open := openOf(list)
 	if len(open) > 0 {
-		if enough, drawn := b.enough(u, longest(open), open); enough && drawn {
+		if enough, _ := b.enough(u, longest(open), open); enough {
 			// Copies that came later are opened as evidence, and hold nothing up.
 			v.Unsealed = b.unsealed(list)
 			return v, b.agree(u, open, &v)
 		}
 	}
-	enough, drawn := b.enough(u, chain, list)
-	switch {
-	case !enough:
+	if enough, drawn := b.enough(u, chain, list); !enough {
 		if drawn || len(chain) == 0 {
 			v.State = Open
 		}
 		return b.failing(v), nil
-	case !drawn:
-		return v, nil
 	}
 	v.Unsealed = b.unsealed(list)
 	if len(open) == 0 || len(v.Unsealed) > 0 {
@@ -455,23 +451,18 @@ func (b *Book) unsealed(list []copyOf) (due []ref) {
 }
 
 // enough reports whether the law asks for no further copy beyond the chain, and
-// whether the draws on its last copy are in. Values that are withheld make the
-// copy mandatory.
+// whether the draws on its last copy are in: before that nothing is enough.
 func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	if len(chain) == 0 {
 		return false, false
 	}
 	last := chain[len(chain)-1]
 	who := b.drawers(last, list)
-	drawn = b.drawn(who)
-	if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
-		return true, drawn
-	}
-	if len(chain) >= b.law.Copies() {
-		return true, drawn
-	}
-	if !drawn {
+	switch {
+	case !b.drawn(who):
 		return false, false
+	case slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }):
+		return true, true
 	}
 	var group float64
 	for _, k := range chain {

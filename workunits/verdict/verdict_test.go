@@ -201,6 +201,22 @@ func TestBurnReopens(t *testing.T) {
 	}
 }
 
+// TestBurnedVoids: void copies of who was burned do not fail a unit, whether the
+// burn came before them or after.
+func TestBurnedVoids(t *testing.T) {
+	t.Parallel()
+	w := newWorld(nil)
+	w.void(w.grant("s1", "v1", 0))
+	w.void(w.grant("s1", "v2", 0))
+	if s := w.live.State(0); s != verdict.Failed {
+		t.Fatalf("two void copies: %s", s)
+	}
+	w.keep(w.execute("s1", "v1", 1, "wrong"), w.execute("s2", "p", 1, "right"))
+	if s := w.live.State(0); !w.live.Burned(idOf("v1")) || s != verdict.Open {
+		t.Errorf("one of them by a liar: %s", s)
+	}
+}
+
 func TestPlatforms(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)

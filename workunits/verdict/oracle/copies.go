@@ -1,0 +1,269 @@
+package oracle
+
+import (
+	"slices"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// most is how many commits of one author that name a unit are looked at.
+const most = 8
+
+// copied is a volunteer's copy of a unit.
+type copied struct {
+	commit  said[workunits.Commit]
+	grant   said[workunits.Grant]
+	life    life
+	open    bool
+	openAt  []ref // openings that fit, the first one counts
+	result  workunits.Result
+	class   digest // the digest that stands for those which it agrees with
+	givenUp bool
+}
+
+func (k copied) who() node { return k.commit.Author }
+
+// platform is what honest copies of one unit may differ by.
+func (k copied) platform() string {
+	if k.grant.body.Canonical {
+		return "canonical"
+	}
+	return k.grant.body.Arch
+}
+
+// naming lists the commits that name a unit, void or not.
+func (r *reading) naming(unit uint32) (list []said[workunits.Commit]) {
+	count := map[node]int{}
+	for _, c := range r.commits {
+		void := slices.ContainsFunc(c.body.Void, func(x workunits.VoidUnit) bool { return x.Unit == unit })
+		if !void && !slices.Contains(c.body.Units, unit) {
+			continue
+		}
+		if count[c.Author]++; count[c.Author] <= most {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// granted is the grant that a commit names, if it is a listed steward's for just
+// this volunteer.
+func (r *reading) granted(c said[workunits.Commit]) (g said[workunits.Grant], l life, ok bool) {
+	i := slices.IndexFunc(r.grants, func(g said[workunits.Grant]) bool { return g.ref == c.body.Grant })
+	if i < 0 || r.grants[i].body.To != c.Author || !r.listed(r.grants[i].Author) {
+		return g, l, false
+	}
+	g, l.who = r.grants[i], c.Author
+	for _, f := range r.faults {
+		if f.Author == g.Author && f.Seq < g.Seq && f.body.Name == workunits.FaultWrong && f.body.Against == c.Author {
+			l.number = min(l.number+1, 3)
+		}
+	}
+	return g, l, true
+}
+
+// valid lists the copies of a unit, those of burned lives among them: of each
+// life and way to execute the first that is not given up unopened; none by a
+// steward that granted the unit or keeps an opening of it, unless it is the
+// publisher.
+func (r *reading) valid(unit uint32) (list []copied) {
+	for _, c := range r.naming(unit) {
+		k, ok := r.copied(c, unit)
+		if !ok || k.givenUp && !k.open || slices.ContainsFunc(list, func(o copied) bool {
+			return o.life == k.life && o.grant.body.Canonical == k.grant.body.Canonical && o.grant.body.Inputs == k.grant.body.Inputs
+		}) {
+			continue
+		}
+		list = append(list, k)
+	}
+	all := slices.Clone(list)
+	return slices.DeleteFunc(list, func(k copied) bool {
+		return k.who() != r.manifest.Publisher && r.listed(k.who()) && slices.ContainsFunc(all, func(o copied) bool {
+			return o.grant.body.Inputs == k.grant.body.Inputs && (o.grant.Author == k.who() || slices.Contains(o.grant.body.Custodians, k.who()))
+		})
+	})
+}
+
+func (r *reading) copied(c said[workunits.Commit], unit uint32) (k copied, ok bool) {
+	g, l, ok := r.granted(c)
+	if !ok || !slices.Contains(c.body.Units, unit) || g.hash != c.body.Bound || !slices.Contains(g.body.Units, unit) ||
+		!r.manifest.Reduces(unit) && g.body.Inputs != r.manifest.InputsDigest() || int(r.brought(l.who).Strikes)+l.number >= 3 {
+		return k, false
+	}
+	k = copied{commit: c, grant: g, life: l, givenUp: r.givenUp(c)}
+	var results []workunits.Result
+	if k.openAt, results = r.opened(c, unit); len(results) > 0 {
+		k.open, k.result, k.class = true, results[0], results[0].Digest
+	}
+	return k, true
+}
+
+// counting lists the copies that count, one for a volunteer, and tells whether
+// they are canonical ones: lives that were proven wrong and volunteers that
+// equivocated do not count; where plain results split along architecture, only
+// canonical copies do.
+func (r *reading) counting(all []copied) (list []copied, canonical bool) {
+	canonical = r.manifest.Canonical || split(r, all)
+	for _, k := range all {
+		if !r.burned[k.life] && !r.forked[k.who()] && k.grant.body.Canonical == canonical &&
+			!slices.ContainsFunc(list, func(o copied) bool { return o.who() == k.who() }) {
+			list = append(list, k)
+		}
+	}
+	return list, canonical
+}
+
+// split reports whether plain results disagree along architecture: two
+// architectures have none in common, or one has what a trusted volunteer on
+// another contradicts.
+func split(r *reading, list []copied) bool {
+	plain := slices.DeleteFunc(slices.Clone(list), func(k copied) bool { return k.grant.body.Canonical || !k.open })
+	for _, x := range plain {
+		for _, y := range plain {
+			if x.grant.body.Arch == y.grant.body.Arch {
+				continue
+			}
+			if r.trusts(x.who()) && x.class != y.class {
+				return true
+			}
+			common := slices.ContainsFunc(plain, func(o copied) bool {
+				return o.grant.body.Arch == x.grant.body.Arch && slices.ContainsFunc(plain, func(p copied) bool {
+					return p.grant.body.Arch == y.grant.body.Arch && p.class == o.class
+				})
+			})
+			if !common {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// follows reports whether x was granted by a steward whose log held the receipt
+// of y's commit by then.
+func (r *reading) follows(x, y copied) bool {
+	receipt, got := r.receipt(x.grant.Author, y.commit.ref)
+	return got && receipt.body.Hash == y.commit.hash && receipt.Seq < x.grant.Seq
+}
+
+// chain is the most copies that follow one another, as far as no steward granted
+// more of them than one beyond all others: the longest run up to each copy, of
+// equals the one with the most that count, of which the first that counts most.
+func (r *reading) chain(list []copied) (best []copied) {
+	for _, k := range list {
+		if run := r.balanced(r.run(k, list)); len(run) > len(best) {
+			best = run
+		}
+	}
+	return best
+}
+
+// run is the longest run of copies that ends with k.
+func (r *reading) run(k copied, list []copied) []copied {
+	var before []copied
+	for _, o := range list {
+		if o.commit.ref == k.commit.ref || !r.follows(k, o) {
+			continue
+		}
+		if x := r.run(o, list); len(x) > len(before) || len(x) == len(before) && len(r.balanced(x)) > len(r.balanced(before)) {
+			before = x
+		}
+	}
+	return append(slices.Clone(before), k)
+}
+
+// balanced takes from a run the latest copies of a steward that granted more of
+// it than one beyond all others; the publisher may.
+func (r *reading) balanced(run []copied) []copied {
+	run = slices.Clone(run)
+	for {
+		over := -1
+		for i, k := range run {
+			own := 0
+			for _, o := range run {
+				if o.grant.Author == k.grant.Author {
+					own++
+				}
+			}
+			if !r.free(k.grant.Author) && own > len(run)-own+1 {
+				over = i
+			}
+		}
+		if over < 0 {
+			return run
+		}
+		run = slices.Delete(run, over, over+1)
+	}
+}
+
+// drawers lists the draws on a copy that count, ascending by author: of listed
+// stewards that do not execute the unit, but for the publisher.
+func (r *reading) drawers(k copied, list []copied) (draws []said[workunits.Draw]) {
+	who := append(r.succession(), r.manifest.Publisher)
+	slices.SortFunc(who, node.Compare)
+	for _, s := range slices.Compact(who) {
+		executes := slices.ContainsFunc(list, func(o copied) bool { return o.who() == s })
+		if d, ok := r.draw(s, k.commit); ok && (s == r.manifest.Publisher || !executes) {
+			draws = append(draws, d)
+		}
+	}
+	return draws
+}
+
+// drawn reports whether a copy has its draws: the publisher's, or two others'.
+func (r *reading) drawn(draws []said[workunits.Draw]) bool {
+	var who []node
+	for _, d := range draws {
+		who = append(who, d.Author)
+	}
+	return r.binding(who)
+}
+
+// stake is what a copy's volunteer has to lose as these draws saw it: the least
+// of what their heads tell, and what the standing brought. A life after a burn
+// has nothing and did not pay for an identity.
+func (r *reading) stake(k copied, draws []said[workunits.Draw]) float64 {
+	if k.life.number > 0 {
+		return -r.law.Price
+	}
+	var told []uint64
+	for _, d := range draws {
+		told = append(told, r.told(k.who(), d))
+	}
+	least := uint64(0)
+	if len(told) > 0 {
+		least = slices.Min(told)
+	}
+	history := uint64(0)
+	if r.manifest.Nominal > 0 {
+		history = r.brought(k.who()).Millis / r.manifest.Nominal
+	}
+	if c := uint64(r.manifest.Policy.HistoryCap); c > 0 {
+		history = min(history, c)
+	}
+	return float64(least) + float64(history)
+}
+
+// told is the credit of a volunteer in the head that a draw names, if the draw's
+// author had stated it before and another steward stated it, too; the publisher
+// needs no other.
+func (r *reading) told(n node, d said[workunits.Draw]) uint64 {
+	stated, other := false, d.Author == r.manifest.Publisher
+	var credit uint64
+	for _, h := range r.heads {
+		if h.body.ID() != d.body.Head {
+			continue
+		}
+		stated = stated || h.Author == d.Author && h.Seq < d.Seq
+		other = other || h.Author != d.Author && r.listed(h.Author)
+		for i, l := range h.body.Logs {
+			if l.Author == n {
+				credit = h.body.Credit[i]
+			}
+		}
+	}
+	if stated && other {
+		return credit
+	}
+	return 0
+}

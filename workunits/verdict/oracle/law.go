@@ -1,0 +1,100 @@
+package oracle
+
+import (
+	"encoding/binary"
+	"math"
+	"math/big"
+	"slices"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// Law is the arithmetic of trust as the design states it, written down apart from
+// the one that nodes use: each is held against the other.
+type Law struct {
+	Eps       float64 // wrong rate aimed at, for each copy
+	Share     float64 // f0, the assumed share of colluding volunteers
+	Price     float64 // J, of an identity, in units
+	MinCopies int     // at least so many agreeing copies
+	MaxAgree  int     // so many agreeing copies are always enough; 0 for no cap
+	None      bool    // volunteers are simply trusted
+}
+
+// Of is the law of a policy: eps is the error asked for over two copies a unit.
+func Of(p workunits.Policy) Law {
+	return Law{Eps: p.Error / 2, Share: p.Share, Price: p.Price, MinCopies: int(p.MinCopies), MaxAgree: int(p.MaxAgree),
+		None: p.Mode == workunits.VerifyNone}
+}
+
+// Delta is delta(x) = min over c >= 1 of (x/c)^(1/c), clamped to [0,1].
+func Delta(x float64) float64 {
+	if x <= 0 {
+		return 0
+	}
+	least := math.Min(x, 1)
+	// ln of a term, (ln x - ln c)/c, falls until c = e*x and rises after it.
+	for c := math.Max(1, math.Floor(math.E*x)-10); c <= math.E*x+2; c++ {
+		least = math.Min(least, math.Pow(x/c, 1/c))
+	}
+	return least
+}
+
+// Chance is q: the probability that m agreeing copies need one more, given the
+// first committer's stake and that of the whole group.
+func (l Law) Chance(m int, first, group float64) float64 {
+	switch {
+	case l.None:
+		if m < max(l.MinCopies, 1) {
+			return 1
+		}
+		return 0
+	case l.MaxAgree > 0 && m >= max(l.MaxAgree, l.MinCopies, 2):
+		return 0
+	case m < l.MinCopies:
+		return 1
+	}
+	f := l.Share
+	blind := (1 - Delta(l.Eps*(first+l.Price)/f)/math.Pow(f, float64(m-1))) / (1 - f)
+	known := (1 - Delta(l.Eps*(group+float64(m)*l.Price)/f)) / (1 - f)
+	if q := math.Min(blind, known); q < 0.8 {
+		return math.Max(0, q)
+	}
+	return 1
+}
+
+// Doubt is D = min(f0, f0/((1-f0)e(n_max+J))) * f0^(m-1); nobody is sure doubt.
+func (l Law) Doubt(s verdict.Side) float64 {
+	if s.Copies == 0 {
+		return 1
+	}
+	d, n := l.Share, s.Most+l.Price
+	if n > 0 {
+		d = math.Min(d, l.Share/((1-l.Share)*math.E*n))
+	}
+	return d * math.Pow(l.Share, float64(s.Copies-1))
+}
+
+// Settles reports whether a dispute is decided for winner against second.
+func (l Law) Settles(winner, second verdict.Side) bool {
+	if winner.Copies-second.Copies < 2 {
+		return false
+	}
+	lo := math.Min(winner.Most, second.Most) + l.Price
+	hi := math.Max(winner.Most, second.Most) + l.Price
+	if hi <= 0 {
+		return false // identities are free and nobody has anything to lose
+	}
+	tau := math.Min(Delta(l.Eps*lo/l.Share), 0.1*lo/hi)
+	return l.Doubt(winner) <= tau*l.Doubt(second)
+}
+
+// Fraction makes a number in [0,1) of two values for a unit: the first 53 bits of
+// the hash of values, job and unit.
+func Fraction(job workunits.JobID, u uint32, x, y workunits.Digest) float64 {
+	text := slices.Concat(x[:], y[:], job[:], binary.BigEndian.AppendUint32(nil, u))
+	h := workunits.Sum(text)
+	n := new(big.Int).Rsh(new(big.Int).SetBytes(h[:8]), 11)
+	f, _ := new(big.Rat).SetFrac(n, big.NewInt(1<<53)).Float64()
+	return f
+}

@@ -1,0 +1,157 @@
+package oracle_test
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
+	"github.com/talka-grid/talka/workunits/verdict/oracle"
+)
+
+// book reads entries statement by statement.
+func (s *scribe) book(entries []ledger.Entry) *verdict.Book {
+	b := verdict.NewWith(s.ID, s.Manifest, s.Standing)
+	for _, e := range entries {
+		b.Apply(e)
+	}
+	for _, n := range s.forked {
+		b.Forked(n)
+	}
+	return b
+}
+
+// TestBook holds verdict.Book against the oracle over ledgers that are as wild as
+// the encoding allows.
+func TestBook(t *testing.T) {
+	t.Parallel()
+	for range 10 { // a hundred ledgers each
+		rapid.Check(t, func(t *rapid.T) {
+			s := newScribe(t)
+			s.write(60)
+			if d := oracle.Judge(s.Job, s.entries, s.forked).Difference(s.book(s.entries)); d != "" {
+				t.Fatalf("%s\n%s", d, s.tell())
+			}
+		})
+	}
+}
+
+// TestLaw holds the two arithmetics of the law against each other.
+func TestLaw(t *testing.T) {
+	t.Parallel()
+	for x := 1e-6; x < 1e4; x *= 1.7 {
+		if a, b := oracle.Delta(x), verdict.Delta(x); math.Abs(a-b) > 1e-12 {
+			t.Errorf("delta(%g): the nodes' %g, the text's %g", x, b, a)
+		}
+	}
+}
+
+// TestReach: the ledgers get to what a verdict can say.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		s := newScribe(t)
+		s.write(60)
+		v := oracle.Judge(s.Job, s.entries, s.forked)
+		for _, u := range v.Units {
+			seen[u.State.String()]++
+			for what, is := range map[string]bool{
+				"canonical": u.Canonical, "contested": u.Contested, "compared": len(u.Compare) > 0, "three agree": u.Support >= 3, "sealed": len(u.Unsealed) > 0,
+			} {
+				if is {
+					seen[what]++
+				}
+			}
+		}
+		if len(v.Wrong) > 0 {
+			seen["burned"]++
+		}
+	})
+	for _, what := range []string{"open", "pending", "accepted", "canonical", "contested", "compared", "three agree", "sealed", "burned"} {
+		if seen[what] == 0 {
+			t.Errorf("no unit is %s: %v", what, seen)
+		}
+	}
+}
+
+// shuffled is the entries in another order, which keeps each log's own, and some
+// of them again.
+func (s *scribe) shuffled() (list []ledger.Entry) {
+	logs := map[workunits.NodeID][]ledger.Entry{}
+	for _, e := range s.entries {
+		logs[e.Author] = append(logs[e.Author], e)
+	}
+	authors, next := slices.SortedFunc(maps.Keys(logs), workunits.NodeID.Compare), map[workunits.NodeID]int{}
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(s.t, "order"), 0))
+	for len(authors) > 0 {
+		i := r.IntN(len(authors))
+		a := authors[i]
+		if next[a] == len(logs[a]) {
+			authors = slices.Delete(authors, i, i+1)
+			continue
+		}
+		list = append(list, logs[a][next[a]])
+		next[a]++
+		list = append(list, logs[a][r.IntN(next[a])])
+	}
+	return list
+}
+
+// TestAnyOrder: any order, repetition or split of the same statements gives the
+// same bytes of verdict.
+func TestAnyOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := newScribe(t)
+		s.write(60)
+		want := s.book(s.entries).Digest()
+		list := s.shuffled()
+		b := verdict.NewWith(s.ID, s.Manifest, s.Standing)
+		forks := rapid.IntRange(0, len(list)).Draw(t, "forks are known")
+		for i, e := range list {
+			if i == forks {
+				for _, n := range s.forked {
+					b.Forked(n)
+				}
+			}
+			if e.Seq%3 == 0 { // runs of statements between two looks
+				b.Learn(e)
+			} else {
+				b.Apply(e)
+			}
+		}
+		for _, n := range s.forked {
+			b.Forked(n)
+		}
+		if b.Digest() != want {
+			t.Fatalf("another order gives another verdict: %s\n%s", oracle.Judge(s.Job, s.entries, s.forked).Difference(b), s.tell())
+		}
+	})
+}
+
+// TestWithholding: a volunteer that keeps back the end of its log, from any place
+// on, which is all that a hash chain lets it keep back, has no greater stake than
+// if it does not. A steward could gain by keeping back that it granted a unit.
+func TestWithholding(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := newScribe(t)
+		s.write(60)
+		all := s.book(s.entries)
+		for _, n := range s.volunteers[:volunteers] {
+			for from := range s.length[n] {
+				b := s.book(slices.DeleteFunc(slices.Clone(s.entries), func(e ledger.Entry) bool { return e.Author == n && e.Seq >= from }))
+				if b.Stake(n) > all.Stake(n) {
+					t.Fatalf("%.6s has stake %d with its log up to %d, %d with all of it\n%s", n, b.Stake(n), from, all.Stake(n), s.tell())
+				}
+			}
+		}
+	})
+}
