@@ -11,6 +11,7 @@ GO ?= go
 FUZZTIME ?= 10s
 BENCH ?= .
 SEED ?=
+BACKEND ?=
 
 # Pinned: a newer one may find more, and the tree must not fail by itself.
 LINT_VERSION := v2.15.0
@@ -106,13 +107,13 @@ define simulate
 endef
 
 .PHONY: sim
-sim: ## Simulator over the pure machines, then over the law; SEED=n replays a run
+sim: ## Simulator over the pure machines, then over the law; SEED=n replays a run, BACKEND=book has nodes' verdicts decide
 	$(call simulate,grid/gridtest,sim)
-	$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1)
+	$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -backend '$(BACKEND)'
 
 .PHONY: sim-table
 sim-table: ## The table by which the law is judged, a JSON line a row
-	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -table
+	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -table -backend '$(BACKEND)'
 
 .PHONY: sim-search
 sim-search: ## Look for the worst strategies against the law (an hour)

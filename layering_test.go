@@ -69,8 +69,8 @@ var table = []row{
 	{dir: "grid/steward", kind: pure, may: []string{"workunits/...", "grid/wire"}},
 	{dir: "grid/volunteer", kind: pure, may: []string{"workunits/...", "grid/wire"}},
 	{dir: "grid/gridtest", kind: test, may: []string{"pure"}},
-	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure"}},
-	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest/lawsim"}},
+	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure", "workunits/verdict/oracle"}},
+	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest/lawsim", "workunits/verdict/oracle"}},
 	{dir: "grid", kind: driver, may: []string{
 		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/exchange",
 		"grid/wire", "grid/steward", "grid/volunteer",

@@ -42,7 +42,9 @@
 //	q = min{ [1-delta(eps*(n1+J)/f)/f^(m-1)]/(1-f), [1-delta(eps*(S+m*J)/f)]/(1-f) }
 //
 // clamped to [0,1], and 1 from 0.8 on. Policy.MaxAgree caps m; a capped job can
-// vouch for less, see [Book.Bound]. eps is half of the error that the job asks
+// vouch for less, see [Book.Bound]. The cap is one higher for a first committer
+// that is poor among the others, see [Law.Copies]: where all are newcomers two
+// copies must do, but later nobody profits from coming, lying once and leaving. eps is half of the error that the job asks
 // for, since the accepted wrong rate is at most eps times the copies per unit.
 // The form q ~ C/n is that of BOINC's adaptive replication (Anderson, with C = 1);
 // backtracking is blacklisting as in Sarmenta's credibility-based fault tolerance

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"math"
+	"slices"
 
 	"github.com/talka-grid/talka/workunits"
 )
@@ -16,6 +17,10 @@ const (
 	strikesOut = 3   // strikes that close an identity
 )
 
+// Crowd is how many volunteers must have a stake before any is held to be poor
+// among them: fewer could not make up for what is then asked.
+const Crowd = 8
+
 // Law is the arithmetic of trust for one job's policy.
 type Law struct{ p workunits.Policy }
 
@@ -27,10 +32,10 @@ func (l Law) eps() float64 { return l.p.Error / overhead }
 
 // Chance is the probability that m agreeing copies need another one, 1 from 0.8
 // on; first is the first committer's stake and group the stake of all of them,
-// in units of this job.
-func (l Law) Chance(m int, first, group float64) float64 {
+// in units of this job, bar what Bar is of all volunteers' stakes.
+func (l Law) Chance(m int, first, group, bar float64) float64 {
 	switch {
-	case m >= l.Copies():
+	case m >= l.Copies(first, bar):
 		return 0
 	case l.p.Mode == workunits.VerifyNone, m < int(l.p.MinCopies):
 		return 1
@@ -46,15 +51,48 @@ func (l Law) Chance(m int, first, group float64) float64 {
 }
 
 // Copies is how many agreeing copies are always enough; without a cap the
-// greatest integer.
-func (l Law) Copies() int {
+// greatest integer. A cap lets more pass than the law would where the first
+// committer has little to lose. As long as all have little there is no help for
+// it. But once others have more, who comes, takes one wrong result and leaves
+// would find the cap for ever: a first committer that is poor among others takes
+// one copy more.
+func (l Law) Copies(first, bar float64) int {
 	switch {
 	case l.p.Mode == workunits.VerifyNone:
 		return max(1, int(l.p.MinCopies))
 	case l.p.MaxAgree == 0:
 		return math.MaxInt
 	}
-	return max(2, int(l.p.MaxAgree), int(l.p.MinCopies))
+	n := max(2, int(l.p.MaxAgree), int(l.p.MinCopies))
+	if first+l.p.Price < poor*bar {
+		n++
+	}
+	return n
+}
+
+// poor is the share of the bar below which a first committer is poor.
+const poor = 0.5
+
+// Bar is what a volunteer of the poorer sort has: the poorest that together hold
+// the assumed colluders' share of all stakes have no more each. Crowds without
+// stake do not lower it, nor does a rich volunteer raise it for all others; in a
+// job where all began together it is nearly what everybody has. It is 0 where
+// fewer than Crowd have a stake.
+func (l Law) Bar(stakes []uint64) float64 {
+	stakes = slices.DeleteFunc(slices.Sorted(slices.Values(stakes)), func(s uint64) bool { return s == 0 })
+	if len(stakes) < Crowd {
+		return 0
+	}
+	var all, held float64
+	for _, s := range stakes {
+		all += float64(s)
+	}
+	for _, s := range stakes {
+		if held += float64(s); held > l.p.Share*all {
+			return float64(s)
+		}
+	}
+	return 0
 }
 
 // Vouches is the chance that a result which m agreeing copies got accepted is
@@ -62,13 +100,13 @@ func (l Law) Copies() int {
 // where the cap accepted earlier than the law would have. A group of colluders
 // of which c wrong copies are missed with chance d each expects c*d^c survivors,
 // and pays for them with the first committer's stake and the identity's price.
-func (l Law) Vouches(m int, first float64) float64 {
+func (l Law) Vouches(m int, first, bar float64) float64 {
 	f := l.p.Share
 	if l.p.Mode == workunits.VerifyNone {
 		return 1 // by whoever lets volunteers decide alone
 	}
 	missed := math.Pow(f, float64(m-1))
-	if m < l.Copies() {
+	if m < l.Copies(first, bar) {
 		return l.eps()
 	}
 	most := missed

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -76,10 +77,10 @@ func TestCopies(t *testing.T) {
 	} {
 		c.p.Error, c.p.Share, c.p.Price = 1e-4, 0.2, 10
 		l := Law{c.p}
-		if got := l.Copies(); got != c.want {
+		if got := l.Copies(0, 0); got != c.want {
 			t.Errorf("%+v: %d copies, want %d", c.p, got, c.want)
 		}
-		if l.Chance(c.want, 0, 0) != 0 {
+		if l.Chance(c.want, 0, 0, 0) != 0 {
 			t.Errorf("%+v: %d copies are not enough", c.p, c.want)
 		}
 	}
@@ -113,8 +114,40 @@ func TestChance(t *testing.T) {
 		if want >= 0.8 {
 			want = 1
 		}
-		if got := c.law.Chance(c.m, c.first, c.group); math.Abs(got-want) > 1e-9 {
+		if got := c.law.Chance(c.m, c.first, c.group, 0); math.Abs(got-want) > 1e-9 {
 			t.Errorf("%s: chance %g, want %g", c.name, got, want)
+		}
+	}
+}
+
+func TestBar(t *testing.T) {
+	t.Parallel()
+	l := Law{workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10, MaxAgree: 2}}
+	times := func(n int, stake uint64) []uint64 { return slices.Repeat([]uint64{stake}, n) }
+	for _, c := range []struct {
+		name   string
+		stakes []uint64
+		want   float64
+	}{
+		{"nobody", nil, 0},
+		{"newcomers", times(1000, 0), 0},
+		{"too few", append(times(7, 1000), times(1000, 0)...), 0},
+		{"equals", times(100, 70), 70},
+		{"a crowd beside them", append(times(100, 70), times(1000, 1)...), 70},
+		{"a crowd that holds more than its share", append(times(100, 70), times(2000, 1)...), 1},
+		{"one with more than all others", append(times(100, 70), 30_000), 30_000},
+		{"one with as much as all others", append(times(100, 70), 7_000), 70},
+	} {
+		if got := l.Bar(c.stakes); got != c.want {
+			t.Errorf("%s: %g, want %g", c.name, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		first, bar float64
+		want       int
+	}{{0, 0, 2}, {0, 20, 2}, {0, 21, 3}, {1000, 2020, 2}, {1000, 2021, 3}} {
+		if got := l.Copies(c.first, c.bar); got != c.want {
+			t.Errorf("a first committer with %g where the bar is %g: %d copies, want %d", c.first, c.bar, got, c.want)
 		}
 	}
 }
@@ -129,11 +162,12 @@ func TestChanceProperty(t *testing.T) {
 		first := rapid.Float64Range(0, 1e6).Draw(t, "first")
 		group := first + rapid.Float64Range(0, 1e6).Draw(t, "others")
 		more := rapid.Float64Range(0, 1e6).Draw(t, "more")
-		q := l.Chance(m, first, group)
+		bar := rapid.Float64Range(0, 1e6).Draw(t, "bar")
+		q := l.Chance(m, first, group, bar)
 		if q < 0 || q > 1 || q >= 0.8 && q < 1 {
 			t.Fatalf("chance %g", q)
 		}
-		if l.Chance(m, first+more, group+more) > q || l.Chance(m+1, first, group+more) > q {
+		if l.Chance(m, first+more, group+more, bar) > q || l.Chance(m+1, first, group+more, bar) > q {
 			t.Fatalf("%d copies with stakes %g and %g: more raises chance %g", m, first, group, q)
 		}
 	})
@@ -142,13 +176,13 @@ func TestChanceProperty(t *testing.T) {
 func TestVouches(t *testing.T) {
 	t.Parallel()
 	p := workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10, MaxAgree: 2}
-	if got := LawOf(p).Vouches(2, 0); math.Abs(got-0.2*0.2/10) > 1e-12 {
+	if got := LawOf(p).Vouches(2, 0, 0); math.Abs(got-0.2*0.2/10) > 1e-12 {
 		t.Errorf("two newcomers: %g", got)
 	}
-	if got := LawOf(p).Vouches(2, 1e9); got != 1e-4 {
+	if got := LawOf(p).Vouches(2, 1e9, 0); got != 1e-4 {
 		t.Errorf("a veteran checked: %g, want eps", got)
 	}
-	if got := LawOf(p).Vouches(1, 1e5); got != 1e-4 {
+	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4 {
 		t.Errorf("as the law asks: %g, want eps", got)
 	}
 	if l := LawOf(p); l.Newcomer(0, 0) || l.Newcomer(1, 8) || !l.Newcomer(1, 9) {

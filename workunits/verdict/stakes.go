@@ -12,6 +12,7 @@ import (
 type head struct {
 	by     []by
 	credit []credit  // ascending by author
+	bar    float64   // of the stakes, those of the standing among them
 	needed []*commit // whose draws name it
 }
 
@@ -33,12 +34,17 @@ func (b *Book) headAt(d digest) *head {
 func (b *Book) head(a *author, place uint64, s workunits.Head) (units []uint32) {
 	h := b.headAt(s.ID())
 	h.by = append(h.by, by{a, place})
-	if h.credit == nil {
+	if len(h.by) == 1 {
+		stakes := make([]uint64, len(s.Logs))
 		for i, l := range s.Logs {
 			if s.Credit[i] > 0 {
 				h.credit = append(h.credit, credit{l.Author, s.Credit[i]})
 			}
+			if stakes[i] = s.Credit[i]; b.authors[l.Author] != nil {
+				stakes[i] += b.authors[l.Author].history
+			}
 		}
+		h.bar = b.law.Bar(stakes)
 	}
 	for _, c := range h.needed {
 		units = append(units, c.body.Units...)
@@ -77,6 +83,17 @@ func (b *Book) stakeAt(k copyOf, who []mark) float64 {
 		}
 	}
 	return float64(least) + float64(k.by.history)
+}
+
+// bar is that of the stakes which the draws on a copy saw, the highest that their
+// heads tell, so that naming an old head does not lower it.
+func (b *Book) bar(who []mark) (bar float64) {
+	for _, m := range who {
+		if h := b.heads[m.head]; h != nil && h.cosigned(b, m) {
+			bar = max(bar, h.bar)
+		}
+	}
+	return bar
 }
 
 // stand reads the standing that the job starts from.
@@ -262,7 +279,8 @@ func (b *Book) Bound() Bound {
 			continue
 		}
 		if chain := longest(openOf(list)); len(chain) > 0 {
-			sum += b.law.Vouches(len(chain), b.stakeAt(chain[0], b.drawers(chain[len(chain)-1], list)))
+			who := b.drawers(chain[len(chain)-1], list)
+			sum += b.law.Vouches(len(chain), b.stakeAt(chain[0], who), b.bar(who))
 		}
 	}
 	if units > 0 {

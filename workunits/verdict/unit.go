@@ -468,6 +468,6 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	for _, k := range chain {
 		group += b.stakeAt(k, who)
 	}
-	chance := b.law.Chance(len(chain), b.stakeAt(chain[0], who), group)
+	chance := b.law.Chance(len(chain), b.stakeAt(chain[0], who), group, b.bar(who))
 	return chance <= 0 || chance < always && !b.asks(u, who, chance), true
 }

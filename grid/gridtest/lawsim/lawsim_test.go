@@ -5,18 +5,7 @@ import (
 	"testing"
 
 	"github.com/talka-grid/talka/grid/gridtest/lawsim"
-	"github.com/talka-grid/talka/workunits/verdict"
 )
-
-// law is the nodes' law where it sizes audits by stake, else the text's.
-func law(scheme string) lawsim.Law {
-	maxAgree := map[string]int{"cap-2": 2}[scheme]
-	nodes := verdict.LawOf(lawsim.Policy(uint32(maxAgree)))
-	if nodes.Chance(1, 1e5, 1e5) < 0.5 {
-		return nodes
-	}
-	return lawsim.Written{Eps: 1e-4, Share: 0.2, Price: 10, MaxAgree: maxAgree}
-}
 
 // TestTable plays small versions of the table's worlds and holds them to limits
 // that are met with room.
@@ -30,18 +19,20 @@ func TestTable(t *testing.T) {
 		{lawsim.Cold("cap-2", lawsim.Errors), 2, 1e-4, 50, 2.20},
 		{lawsim.Cold("cap-2", lawsim.Always), 2, 1e-4, 50, 2.10},
 		{lawsim.Cold("cap-2", lawsim.Spam), 2, 1e-4, 50, 2.30},
-		{lawsim.Cold("cap-2", lawsim.ColdWorst), 2, 1.5e-3, 50, 2.30},
+		{lawsim.Cold("cap-2", lawsim.ColdWorst), 2, 3e-4, 50, 2.30},
+		{lawsim.Cold("cap-2", lawsim.Leavers), 2, 3e-4, 50, 2.30},
 		{lawsim.Cold("strict", lawsim.Honest), 2.5, 0, 0, 2.95},
 		{lawsim.Cold("boinc", lawsim.Honest), 1, 0, 0, 1.15},
 		{lawsim.Long("cap-2", lawsim.Honest), 1.1, 0, 0, 1.25},
 		{lawsim.Long("cap-2", lawsim.Spam), 1.1, 2e-5, 50, 1.36},
-		{lawsim.Long("cap-2", lawsim.LongWorst), 1.1, 4e-4, 50, 1.45},
+		{lawsim.Long("cap-2", lawsim.LongWorst), 1.1, 2e-4, 50, 1.50},
+		{lawsim.Long("cap-2", lawsim.Leavers), 1.1, 5e-5, 50, 1.38},
 		{lawsim.Long("strict", lawsim.Leavers), 1.1, 1e-4, 50, 1.45},
 	} {
 		c := x.config
 		t.Run(fmt.Sprint(c.Name, " ", c.Scheme, " ", c.Adversary.Name), func(t *testing.T) {
 			t.Parallel()
-			c.Seed, c.Law = 1, law(c.Scheme)
+			c.Seed = 1
 			if c.Name == "long" { // fewer lives, as long
 				c.Volunteers, c.Units = c.Volunteers*2/5, c.Units*2/5
 			}
@@ -80,7 +71,7 @@ func TestBaseline(t *testing.T) {
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	c := lawsim.Cold("cap-2", lawsim.Spam)
-	c.Units, c.Seed, c.Law = 20_000, 7, law("cap-2")
+	c.Units, c.Seed = 20_000, 7
 	first := lawsim.Run(c)
 	if again := lawsim.Run(c); again != first {
 		t.Errorf("seed 7 gives %+v, then %+v", first, again)

@@ -8,21 +8,22 @@ import (
 
 // Law is what a job's policy makes of stakes; verdict.Law is the real one.
 type Law interface {
-	Chance(m int, first, group float64) float64
+	Chance(m int, first, group, bar float64) float64
 	Settles(winner, second verdict.Side) bool
 	Doubt(verdict.Side) float64
 }
 
 // Light applies a law to copies with the least bookkeeping of stakes, burns and
-// backtracking. It knows no statements.
+// backtracking. It knows no statements. As in a Book, a copy is judged with the
+// stakes that were known when it was drawn.
 type Light struct {
-	law     Law
-	cap     int            // largest stake that counts; 0 for no cap
-	Draw    func() float64 // of the next copy
-	units   []unit
-	people  []person
-	dispute map[int]bool // units whose opened results differ
-	chances map[[3]int]float64
+	law    Law
+	share  float64                // of stakes that colluders may hold, see verdict.Law.Bar
+	cap    int                    // largest stake from earlier jobs that counts; 0 for no cap
+	draw   func(unit int) float64 // of the next copy
+	units  []unit
+	people []person
+	ranks  ranks
 
 	changed []int // by the copy at hand
 	again   []int // disputes to look at again
@@ -30,28 +31,35 @@ type Light struct {
 
 type unit struct {
 	copies   []copied // of those not burned
-	open     bool     // results are opened as they come
+	credit   []int32  // whose stakes it raises
 	accepted bool
+	disputed bool
 }
 
 type person struct {
-	stake    int
-	burned   bool
-	trusted  bool
-	disputes []int // units in dispute that it has a copy of
-	units    []int32
+	stake   int
+	history int // from earlier jobs
+	burned  bool
+	trusted bool
+	units   []int32
 }
 
 // NewLight returns the scheme for so many units.
-func NewLight(law Law, units, historyCap int, draw func() float64) *Light {
-	return &Light{law: law, cap: historyCap, Draw: draw, units: make([]unit, units), dispute: map[int]bool{}, chances: map[[3]int]float64{}}
+func NewLight(law Law, share float64, units, historyCap int, draw func(unit int) float64) *Light {
+	return &Light{law: law, share: share, cap: historyCap, draw: draw, units: make([]unit, units)}
 }
 
 // Join adds the next volunteer.
 func (l *Light) Join() { l.people = append(l.people, person{}) }
 
 // Grant gives a volunteer stake from earlier jobs.
-func (l *Light) Grant(who, stake int) { l.people[who].stake += stake }
+func (l *Light) Grant(who, stake int) {
+	if l.cap > 0 {
+		stake = min(stake, l.cap)
+	}
+	l.people[who].history = stake
+	l.ranks.move(0, l.Stake(who))
+}
 
 // Trust lets a volunteer's copies decide alone.
 func (l *Light) Trust(who int) { l.people[who].trusted = true }
@@ -65,115 +73,101 @@ func (l *Light) Result(u int) (Digest, bool) {
 }
 
 // Shown reports whether everybody sees that results of the unit differ.
-func (l *Light) Shown(u int) bool { return l.dispute[u] }
+func (l *Light) Shown(u int) bool { return l.units[u].disputed }
 
-// Stake is a volunteer's count of copies in accepted units.
-func (l *Light) Stake(who int) int { return l.people[who].stake }
+// Stake is a volunteer's count of copies in accepted units, and what it brought.
+func (l *Light) Stake(who int) int { return l.people[who].stake + l.people[who].history }
 
 // Commit is a volunteer's copy of a unit.
 func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 	l.changed, l.again = nil, nil
 	x, p := &l.units[u], &l.people[who]
-	x.copies = append(x.copies, copied{int32(who), d, l.Draw()})
-	p.units = append(p.units, int32(u))
-	if l.dispute[u] {
-		p.disputes = append(p.disputes, u)
+	c := copied{who: int32(who), digest: d, draw: l.draw(u), bar: int(l.ranks.bar(l.share))}
+	x.copies = append(x.copies, c)
+	for _, o := range x.copies {
+		c.seen = append(c.seen, int32(l.Stake(int(o.who))))
 	}
+	x.copies[len(x.copies)-1] = c
+	p.units = append(p.units, int32(u))
 	l.judge(u)
 	l.again = append(l.again, u)
 	return l.changed, l.settle()
 }
 
-// judge works out a unit.
+// judge works out a unit and opens what it asks for. Copies stay sealed until
+// there are enough, or until open ones differ.
 func (l *Light) judge(u int) {
 	x := &l.units[u]
 	was := x.accepted
-	groups := 0
-	if x.open || l.enough(x) {
-		x.open = len(x.copies) > 0
-		groups = len(votes(x.copies))
+	var open []copied
+	for _, c := range x.copies {
+		if c.open {
+			open = append(open, c)
+		}
 	}
-	x.accepted = groups == 1 && l.enough(x)
-	if (groups > 1) != l.dispute[u] {
-		l.mark(u, groups > 1)
+	enough := l.enough(open) || l.enough(x.copies)
+	if enough || len(votes(open)) > 1 {
+		for i := range x.copies {
+			x.copies[i].open = true
+		}
+		open = x.copies
 	}
+	x.disputed = len(votes(open)) > 1
+	x.accepted = enough && !x.disputed
 	if was != x.accepted {
 		l.credit(u)
 	}
 }
 
-// credit gives or takes what the unit's change is worth to its supporters, and
-// notes the disputes whose stakes that moves.
+// credit gives or takes what the unit's change is worth to its supporters.
 func (l *Light) credit(u int) {
 	l.changed = append(l.changed, u)
-	by := -1
-	if l.units[u].accepted {
-		by = 1
+	x := &l.units[u]
+	for _, who := range x.credit {
+		l.raise(int(who), -1)
 	}
-	for _, c := range l.units[u].copies {
-		p := &l.people[c.who]
-		p.stake += by
-		l.again = append(l.again, p.disputes...)
+	x.credit = x.credit[:0]
+	if !x.accepted {
+		return
+	}
+	for _, c := range x.copies {
+		l.raise(int(c.who), 1)
+		x.credit = append(x.credit, c.who)
 	}
 }
 
-// mark keeps who has part in a dispute.
-func (l *Light) mark(u int, disputed bool) {
-	if disputed {
-		l.dispute[u] = true
-	} else {
-		delete(l.dispute, u)
-	}
-	for _, c := range l.units[u].copies {
-		p := &l.people[c.who]
-		if disputed {
-			p.disputes = append(p.disputes, u)
-		} else {
-			p.disputes = slices.DeleteFunc(p.disputes, func(o int) bool { return o == u })
-		}
-	}
+func (l *Light) raise(who, by int) {
+	l.ranks.move(l.Stake(who), l.Stake(who)+by)
+	l.people[who].stake += by
 }
 
 // enough reports whether the law asks for no further copy.
-func (l *Light) enough(x *unit) bool {
-	if len(x.copies) == 0 {
+func (l *Light) enough(copies []copied) bool {
+	if len(copies) == 0 {
 		return false
 	}
-	group := 0
-	for _, c := range x.copies {
+	last := copies[len(copies)-1]
+	group, first := 0, int(last.seen[0])
+	for i, c := range copies {
 		if l.people[c.who].trusted {
 			return true
 		}
-		group += l.counted(c)
+		group += int(last.seen[i])
 	}
-	key := [3]int{len(x.copies), l.counted(x.copies[0]), group}
-	q, known := l.chances[key]
-	if !known {
-		q = l.law.Chance(key[0], float64(key[1]), float64(key[2]))
-		l.chances[key] = q
-	}
-	return q < mandatory && x.copies[len(x.copies)-1].draw >= q
+	q := l.law.Chance(len(copies), float64(first), float64(group), float64(last.bar))
+	return q < mandatory && last.draw >= q
 }
 
 // mandatory is the chance from which on another copy is always asked for.
 const mandatory = 0.8
 
-// counted is the stake that a decision sees.
-func (l *Light) counted(c copied) int {
-	s := l.people[c.who].stake
-	if l.cap > 0 {
-		s = min(s, l.cap)
-	}
-	return s
-}
-
-// settle decides the disputes that the law decides, in rounds of equal stakes,
-// and takes back what the losers supported.
+// settle decides the disputes that the law decides, in rounds, and takes back
+// what the losers supported.
 func (l *Light) settle() (burned []int) {
 	for {
 		var losers []int
 		for _, u := range l.again {
-			if l.dispute[u] {
+			if l.units[u].disputed {
 				losers = append(losers, l.losers(&l.units[u])...)
 			}
 		}
@@ -210,17 +204,30 @@ func (l *Light) burn(losers []int) {
 			x.accepted = false
 			l.credit(u)
 		}
-		if l.dispute[u] {
-			l.mark(u, false)
-		}
-		x.copies = slices.DeleteFunc(x.copies, func(c copied) bool { return l.people[c.who].burned })
+		l.strip(x)
 	}
 	for _, w := range losers {
-		l.people[w].stake, l.people[w].units = 0, nil
+		p := &l.people[w]
+		l.ranks.move(l.Stake(w), 0)
+		p.stake, p.history, p.units = 0, 0, nil
 	}
 	for _, u := range order {
 		l.judge(u)
 		l.again = append(l.again, u)
+	}
+}
+
+// strip takes the copies of those who are burned from a unit, and their stakes
+// from what the draws on later copies saw.
+func (l *Light) strip(x *unit) {
+	for i := len(x.copies) - 1; i >= 0; i-- {
+		if !l.people[x.copies[i].who].burned {
+			continue
+		}
+		x.copies = slices.Delete(x.copies, i, i+1)
+		for j := i; j < len(x.copies); j++ {
+			x.copies[j].seen = slices.Delete(x.copies[j].seen, i, i+1)
+		}
 	}
 }
 
@@ -235,7 +242,7 @@ func (l *Light) losers(x *unit) (who []int) {
 			if c.digest != g.digest {
 				continue
 			}
-			sides[i].Most = max(sides[i].Most, float64(l.counted(c)))
+			sides[i].Most = max(sides[i].Most, float64(c.seen[len(c.seen)-1]))
 			if l.people[c.who].trusted {
 				return l.except(x, g.digest)
 			}

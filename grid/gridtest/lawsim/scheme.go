@@ -33,6 +33,14 @@ type Scheme interface {
 	Stake(who int) int
 }
 
+// staking is a scheme of this project's law.
+type staking interface {
+	// Grant gives a volunteer stake from earlier jobs, before the first copy.
+	Grant(who, stake int)
+	// Trust lets a volunteer's copies decide alone; it is the publisher.
+	Trust(who int)
+}
+
 // Policy is the verification that the tables are about: an eps of 1e-4 for each
 // copy against a fifth of the volunteers.
 func Policy(maxAgree uint32) workunits.Policy {
@@ -41,9 +49,11 @@ func Policy(maxAgree uint32) workunits.Policy {
 }
 
 // NewScheme makes a scheme by name: cap-2 and strict are this project's law,
-// boinc is Adaptive, 2-of-2 and 3-of-5 are quorums.
+// boinc is Adaptive, 2-of-2 and 3-of-5 are quorums. With Config.Backend "book"
+// the law's are played by a Book, and with "light" by a Light with its draws.
 func NewScheme(c Config, r *rand.Rand) Scheme {
-	law := c.Law
+	random := func(int) float64 { return r.Float64() }
+	p := Policy(0)
 	switch c.Scheme {
 	case "boinc":
 		return NewAdaptive(c.Units, r.Float64)
@@ -52,17 +62,23 @@ func NewScheme(c Config, r *rand.Rand) Scheme {
 	case "3-of-5":
 		return NewQuorum(3, 5, c.Units)
 	case "cap-2":
-		if law == nil {
-			law = verdict.LawOf(Policy(2))
-		}
+		p = Policy(2)
 	case "strict":
-		if law == nil {
-			law = verdict.LawOf(Policy(0))
-		}
 	default:
 		panic("lawsim: no scheme " + c.Scheme)
 	}
-	return NewLight(law, c.Units, c.HistoryCap, r.Float64)
+	p.HistoryCap = uint32(c.HistoryCap)
+	law := c.Law
+	if law == nil {
+		law = verdict.LawOf(p)
+	}
+	switch c.Backend {
+	case BackendBook:
+		return NewBook(p, c.Units)
+	case BackendLight:
+		return NewLight(law, p.Share, c.Units, c.HistoryCap, newDraws().of)
+	}
+	return NewLight(law, p.Share, c.Units, c.HistoryCap, random)
 }
 
 // copied is a copy as schemes keep it.
@@ -70,6 +86,9 @@ type copied struct {
 	who    int32
 	digest Digest
 	draw   float64 // decides whether the unit needs another copy, in [0,1)
+	open   bool
+	seen   []int32 // stakes at the draw, of the unit's volunteers up to this one
+	bar    int     // at the draw
 }
 
 // votes groups copies by digest, in the order in which digests came up.

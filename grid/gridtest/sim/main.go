@@ -3,6 +3,7 @@
 //	sim -seed 7           one run, drawn from the seed
 //	sim -seed 7 -table    the table by which the law is judged
 //	sim -seed 7 -search   every strategy against cap-2, the worst last
+//	sim -backend book     nodes' own verdicts, in a small run, beside the fast model
 //
 // Each run prints one JSON object on a line of its own, and the last line of
 // output is such an object. Equal flags print equal lines. -law text takes the
@@ -19,6 +20,7 @@ import (
 	"sync"
 
 	"github.com/talka-grid/talka/grid/gridtest/lawsim"
+	"github.com/talka-grid/talka/workunits/verdict/oracle"
 )
 
 func main() {
@@ -26,8 +28,9 @@ func main() {
 	table := flag.Bool("table", false, "print the table")
 	search := flag.Bool("search", false, "search for the worst strategies")
 	law := flag.String("law", "nodes", "whose arithmetic: nodes or text")
+	backend := flag.String("backend", "", "book: let nodes' own verdicts decide, in a small run, and hold the fast model against them")
 	flag.Parse()
-	if flag.NArg() > 0 || *law != "nodes" && *law != "text" || *table && *search {
+	if flag.NArg() > 0 || *law != "nodes" && *law != "text" || *table && *search || *backend != "" && *backend != lawsim.BackendBook {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -38,6 +41,8 @@ func main() {
 		return lawsim.Run(c).Line(c)
 	}
 	switch {
+	case *backend != "":
+		os.Exit(checked(*seed, *table))
 	case *table:
 		for _, c := range lawsim.Table(*seed) {
 			fmt.Println(run(c))
@@ -49,12 +54,42 @@ func main() {
 	}
 }
 
-func textLaw(scheme string) lawsim.Law {
-	l := lawsim.Written{Eps: 1e-4, Share: 0.2, Price: 10}
-	if scheme == "cap-2" {
-		l.MaxAgree = 2
+// checked plays the seed's run, or small versions of the table's, with nodes' own
+// verdicts and with the fast model, and prints both where they differ.
+func checked(seed uint64, table bool) (code int) {
+	list := []lawsim.Config{drawn(seed)}
+	if table {
+		list = lawsim.Table(seed)
 	}
-	return l
+	for _, c := range list {
+		if c.Scheme != "cap-2" && c.Scheme != "strict" {
+			continue
+		}
+		c.Volunteers, c.Units = 50, 1000
+		c.Backend = lawsim.BackendBook
+		rng := c.Source()
+		b := lawsim.NewScheme(c, rng).(*lawsim.Book)
+		book := lawsim.Play(c, b, rng).Line(c)
+		c.Backend = lawsim.BackendLight
+		light := lawsim.Run(c).Line(c)
+		switch {
+		case book == light:
+		case b.TakenBack > 0: // which the fast model does not know of
+			fmt.Println(light)
+		default:
+			code = 1
+			fmt.Fprintf(os.Stderr, "the fast model differs: %s\n", light)
+		}
+		fmt.Println(book)
+	}
+	return code
+}
+
+func textLaw(scheme string) lawsim.Law {
+	if scheme == "cap-2" {
+		return oracle.Of(lawsim.Policy(2))
+	}
+	return oracle.Of(lawsim.Policy(0))
 }
 
 // drawn is the run of a seed: a world and an adversary.
@@ -76,7 +111,7 @@ func drawn(seed uint64) lawsim.Config {
 func explain(l lawsim.Line) {
 	fmt.Printf("seed %d: %d volunteers, %d units, %g of them colluding (%s)\n", l.Seed, l.Volunteers, l.Units, l.Share, l.Adversary)
 	fmt.Printf("executions per unit   %.3f\nwrong accepted        %.2g of the units\nfalse burns           %.2f per million honest copies\n", l.CopiesPerUnit, l.Wrong, l.FalseBurns)
-	fmt.Printf("completed             %.4f of the units in %d turns\nledger                %.0f bytes a copy, %.0f bytes a volunteer\n", l.Completed, l.Turns, l.BytesPerCopy,
+	fmt.Printf("completed             %.4f of the units in %d turns\na newcomer's first    accepted after %.1f turns\nledger                %.0f bytes a copy, %.0f bytes a volunteer\n", l.Completed, l.Turns, l.FirstAccepted, l.BytesPerCopy,
 		l.BytesPerCopy*l.CopiesPerUnit*float64(l.Units)/float64(l.Volunteers))
 	fmt.Printf("replay with: make sim SEED=%d\n%s\n", l.Seed, l)
 }

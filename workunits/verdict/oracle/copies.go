@@ -234,36 +234,59 @@ func (r *reading) stake(k copied, draws []said[workunits.Draw]) float64 {
 	if len(told) > 0 {
 		least = slices.Min(told)
 	}
-	history := uint64(0)
-	if r.manifest.Nominal > 0 {
-		history = r.brought(k.who()).Millis / r.manifest.Nominal
-	}
-	if c := uint64(r.manifest.Policy.HistoryCap); c > 0 {
-		history = min(history, c)
-	}
-	return float64(least) + float64(history)
+	return float64(least) + float64(r.history(k.who()))
 }
 
-// told is the credit of a volunteer in the head that a draw names, if the draw's
-// author had stated it before and another steward stated it, too; the publisher
-// needs no other.
+// history is the stake that a volunteer brought, in units of this job, as far as
+// it counts.
+func (r *reading) history(n node) (units uint64) {
+	if r.manifest.Nominal > 0 {
+		units = r.brought(n).Millis / r.manifest.Nominal
+	}
+	if c := uint64(r.manifest.Policy.HistoryCap); c > 0 {
+		units = min(units, c)
+	}
+	return units
+}
+
+// told is the credit of a volunteer in the head that a draw names.
 func (r *reading) told(n node, d said[workunits.Draw]) uint64 {
+	h := r.head(d)
+	for i, l := range h.Logs {
+		if l.Author == n {
+			return h.Credit[i]
+		}
+	}
+	return 0
+}
+
+// bar is the highest that the draws' heads tell.
+func (r *reading) bar(draws []said[workunits.Draw]) (bar float64) {
+	for _, d := range draws {
+		h := r.head(d)
+		var stakes []uint64
+		for i, l := range h.Logs {
+			stakes = append(stakes, h.Credit[i]+r.history(l.Author))
+		}
+		bar = max(bar, r.law.Bar(stakes))
+	}
+	return bar
+}
+
+// head is the head that a draw names, if the draw's author had stated it before
+// and another steward stated it, too; the publisher needs no other.
+func (r *reading) head(d said[workunits.Draw]) (head workunits.Head) {
 	stated, other := false, d.Author == r.manifest.Publisher
-	var credit uint64
 	for _, h := range r.heads {
 		if h.body.ID() != d.body.Head {
 			continue
 		}
 		stated = stated || h.Author == d.Author && h.Seq < d.Seq
 		other = other || h.Author != d.Author && r.listed(h.Author)
-		for i, l := range h.body.Logs {
-			if l.Author == n {
-				credit = h.body.Credit[i]
-			}
-		}
+		head = h.body
 	}
 	if stated && other {
-		return credit
+		return head
 	}
-	return 0
+	return workunits.Head{}
 }

@@ -215,7 +215,7 @@ func (r *reading) enough(u uint32, list []copied) bool {
 	for _, k := range chain {
 		group += r.stake(k, draws)
 	}
-	q := r.law.Chance(len(chain), r.stake(chain[0], draws), group)
+	q := r.law.Chance(len(chain), r.stake(chain[0], draws), group, r.bar(draws))
 	switch {
 	case q <= 0:
 		return true

@@ -40,16 +40,51 @@ func Delta(x float64) float64 {
 	return least
 }
 
+// Bar is the stake that a volunteer must have half of, but for an identity's
+// price, not to be poor: that of the poorest volunteer who is richer than those
+// who together hold the assumed colluders' share of all stakes, or the richest of
+// them in part. Fewer than eight with a stake are no crowd to be poor in.
+func (l Law) Bar(stakes []uint64) float64 {
+	var all float64
+	staked := 0
+	for _, s := range stakes {
+		all += float64(s)
+		if s > 0 {
+			staked++
+		}
+	}
+	bar := math.Inf(1)
+	for _, s := range stakes {
+		var upTo float64 // that volunteers with no more hold
+		for _, t := range stakes {
+			if t <= s {
+				upTo += float64(t)
+			}
+		}
+		if upTo > l.Share*all {
+			bar = math.Min(bar, float64(s))
+		}
+	}
+	if staked < 8 {
+		return 0
+	}
+	return bar
+}
+
 // Chance is q: the probability that m agreeing copies need one more, given the
-// first committer's stake and that of the whole group.
-func (l Law) Chance(m int, first, group float64) float64 {
+// first committer's stake, that of the whole group, and the bar.
+func (l Law) Chance(m int, first, group, bar float64) float64 {
+	enough := max(l.MaxAgree, l.MinCopies, 2)
+	if first+l.Price < bar/2 {
+		enough++
+	}
 	switch {
 	case l.None:
 		if m < max(l.MinCopies, 1) {
 			return 1
 		}
 		return 0
-	case l.MaxAgree > 0 && m >= max(l.MaxAgree, l.MinCopies, 2):
+	case l.MaxAgree > 0 && m >= enough:
 		return 0
 	case m < l.MinCopies:
 		return 1
