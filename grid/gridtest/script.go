@@ -28,6 +28,8 @@ import (
 //	cancel REASON
 //	check
 //	right (no result is wrong, though volunteers collude)
+//	lied least=N (so many copies came to a wrong result)
+//	burned NODES
 //	stake NODE most=N
 //	table
 type Script struct {
@@ -42,7 +44,7 @@ func (s *Script) Do(line string) error {
 	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	do, ok := map[string]func(args) error{
 		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
-		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
+		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
 	}[name]
 	if !ok {
 		return fmt.Errorf("unknown command %q", name)
@@ -313,10 +315,15 @@ func (s *Script) check(args) error {
 	return w.Check()
 }
 
-func (s *Script) right(args) error {
+// verdicts are those over everything that was said.
+func (s *Script) verdicts() *verdict.Book {
 	w := s.World
 	l := w.Union()
-	b := verdict.ReadWith(w.job.ID, w.job.Manifest, w.job.Standing, l, l.Heads())
+	return verdict.ReadWith(w.job.ID, w.job.Manifest, w.job.Standing, l, l.Heads())
+}
+
+func (s *Script) right(args) error {
+	w, b := s.World, s.verdicts()
 	for u, d := range w.obs.accepted {
 		if !w.job.right(b, u, d) {
 			return fmt.Errorf("unit %d is accepted with a wrong result", u)
@@ -331,12 +338,29 @@ func (s *Script) stake(a args) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	l := s.World.Union()
-	b := verdict.ReadWith(s.World.job.ID, s.World.job.Manifest, s.World.job.Standing, l, l.Heads())
-	if got := b.Stake(n.ID); got > int(most) {
+	if got := s.verdicts().Stake(n.ID); got > int(most) {
 		return fmt.Errorf("%s has stake %d", n.Name, got)
 	}
 	return nil
+}
+
+func (s *Script) lied(a args) error {
+	least, err := a.number("least", 1)
+	if got := s.World.obs.lies; err == nil && got < int(least) {
+		return fmt.Errorf("only %d copies are wrong", got)
+	}
+	return err
+}
+
+func (s *Script) burned(a args) error {
+	list, err := s.list(a.text)
+	b := s.verdicts()
+	for _, n := range list {
+		if !b.Burned(n.ID) {
+			return fmt.Errorf("%s is not burned", n.Name)
+		}
+	}
+	return err
 }
 
 func (s *Script) table(args) error {
