@@ -17,6 +17,7 @@ const (
 	crookFavours   = "favours"   // grants to colluders alone, opens early, claims to keep what it has not
 	crookHeads     = "heads"     // states false heads and faults, and ends others' leases
 	crookForks     = "forks"     // tells its fellow stewards different things
+	crookCompares  = "compares"  // answers the opposite of every comparison
 )
 
 // crook is a lying steward without a steward's machine: what it says is well
@@ -29,11 +30,12 @@ type crook struct {
 	pause    uint64 // no grant before
 	other    *ledger.Author
 	done     map[workunits.Ref]bool
+	denied   map[workunits.Comparison]bool
 }
 
 func newCrook(n *Node) *crook {
 	id := steward.Identify(workunits.Identity{Enc: n.enc(), Arch: n.Arch}, n.w.job.Manifest, n.secret())
-	c := &crook{Node: n, chain: workunits.NewChain(n.secret(), id.Length), done: map[workunits.Ref]bool{}}
+	c := &crook{Node: n, chain: workunits.NewChain(n.secret(), id.Length), done: map[workunits.Ref]bool{}, denied: map[workunits.Comparison]bool{}}
 	if !n.author.Begun() {
 		c.say(id)
 	}
@@ -125,7 +127,7 @@ func (c *crook) read(e ledger.Entry) {
 		switch c.Ways.Crook {
 		case crookDraws:
 			c.say(workunits.Draw{Commit: e.Ref, Index: c.receipts, Value: workunits.Sum([]byte("chosen"))})
-		case crookFavours, crookForks, crookHeads:
+		case crookFavours, crookForks, crookHeads, crookCompares:
 			c.say(workunits.Draw{Commit: e.Ref, Index: c.receipts, Value: c.chain.Value(c.receipts)})
 		}
 		if c.Ways.Crook == crookFavours {
@@ -134,6 +136,11 @@ func (c *crook) read(e ledger.Entry) {
 	case workunits.Grant, workunits.Expiry:
 		if g, ok := e.Body.(workunits.Grant); ok && c.Ways.Crook == crookHeads && g.To != c.ID {
 			c.say(workunits.Expiry{Grant: e.Ref})
+		}
+	case workunits.Comparison:
+		if b.Equal = !b.Equal; c.Ways.Crook == crookCompares && !b.Program.IsZero() && !c.denied[b] {
+			c.denied[b] = true
+			c.say(b)
 		}
 	case workunits.Opening:
 		if c.Ways.Crook == crookFavours && !c.done[e.Ref] {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
@@ -16,8 +17,8 @@ import (
 //
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
 //	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [copycat] [late]
-//		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks]
-//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [reduce]
+//		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks|compares]
+//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [noisy] [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
 //	restart NODE [forget=SEGMENTS] [moved]
@@ -30,6 +31,7 @@ import (
 //	right (no result is wrong, though volunteers collude)
 //	lied least=N (so many copies came to a wrong result)
 //	burned NODES
+//	blamed NODE fault=NAME by=NODES (each of which states it, and acts without the node)
 //	stake NODE most=N
 //	table
 type Script struct {
@@ -44,7 +46,7 @@ func (s *Script) Do(line string) error {
 	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	do, ok := map[string]func(args) error{
 		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
-		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
+		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "blamed": s.blamed, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
 	}[name]
 	if !ok {
 		return fmt.Errorf("unknown command %q", name)
@@ -186,8 +188,11 @@ func (s *Script) job(a args) error {
 		return err
 	}
 	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took,
-		Large: a.has("large"), Split: a.has("split")}
+		Large: a.has("large"), Split: a.has("split"), Noisy: a.has("noisy")}
 	j.Manifest.Limits.Wall = wall
+	if j.Noisy {
+		j.Manifest.Policy.Compare = workunits.Comparator{Kind: workunits.CompareNumbers, Rel: 1e-6}
+	}
 	if a.has("reduce") {
 		j.Manifest.Reduce = &workunits.Stage{Program: j.Manifest.Program}
 	}
@@ -361,6 +366,28 @@ func (s *Script) burned(a args) error {
 		}
 	}
 	return err
+}
+
+func (s *Script) blamed(a args) error {
+	n, err1 := s.one(a)
+	by, err2 := s.list(a.named["by"])
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	for _, o := range by {
+		said := false
+		o.ledger.Walk(o.ledger.Heads(), func(e ledger.Entry) {
+			f, ok := e.Body.(workunits.Fault)
+			said = said || ok && e.Author == o.ID && f.Against == n.ID && string(f.Name) == a.named["fault"]
+		})
+		if !said {
+			return fmt.Errorf("%s does not state it", o.Name)
+		}
+		if slices.Contains(o.steward.Active(), n.ID) {
+			return fmt.Errorf("%s still acts with %s", o.Name, n.Name)
+		}
+	}
+	return nil
 }
 
 func (s *Script) table(args) error {

@@ -186,6 +186,7 @@ type Machine struct {
 	accused   map[node]bool
 	compared  map[uint32]bool
 	answers   map[workunits.Comparison]bool // own ones, as if all said no
+	unproved  map[uint32][]told             // others' answers about a unit that are not checked yet
 	accepted  map[uint32]bool               // as told in events
 	failed    map[uint32]bool
 	heads     map[workunits.Digest]*headSeen
@@ -243,7 +244,7 @@ func New(c Config) *Machine {
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
-		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
+		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
 		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))

@@ -70,6 +70,9 @@ func (m *Machine) active() []node {
 	return list
 }
 
+// Active lists the stewards that act now as this one sees it, in rank.
+func (m *Machine) Active() []workunits.NodeID { return slices.Clone(m.active()) }
+
 func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
 
 // rank orders the active stewards for a shard by rendezvous hash, its primary first.
