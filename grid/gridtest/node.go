@@ -42,6 +42,8 @@ type Node struct {
 	ledger    *ledger.Ledger
 	author    *ledger.Author
 	steward   *steward.Machine
+	waiting   []steward.Input // that it answers together
+	answered  uint64          // when it did last
 	volunteer *volunteer.Machine
 	crook     *crook
 }
@@ -202,6 +204,7 @@ func (n *Node) Crash() {
 	n.up, n.trap = false, ""
 	n.life++
 	n.ledger, n.author, n.steward, n.volunteer, n.crook = nil, nil, nil, nil, nil
+	n.waiting = nil
 }
 
 // Wipe is the end of the node's disk: only its key is left.
@@ -277,11 +280,35 @@ func (n *Node) says(raw []byte, kind string) bool {
 	return false
 }
 
+// maxGather is how many inputs a steward takes together.
+const maxGather = 256
+
+// stepSteward gives the steward an input. What peers and disks say waits for the
+// next answer; what this node says itself, and the clock, do not.
 func (n *Node) stepSteward(in steward.Input) {
 	if n.steward == nil || !n.up {
 		return
 	}
-	fx := n.steward.Step(n.w.now, in)
+	n.waiting = append(n.waiting, in)
+	switch in.(type) {
+	case steward.Received, steward.Fetched:
+		if n.w.Gather == 0 || len(n.waiting) >= maxGather || n.w.now >= n.answered+n.w.Gather {
+			n.answer()
+		} else if len(n.waiting) == 1 {
+			n.w.after(n, n.answered+n.w.Gather-n.w.now, n.answer)
+		}
+	default:
+		n.answer()
+	}
+}
+
+func (n *Node) answer() {
+	if len(n.waiting) == 0 || n.steward == nil {
+		return
+	}
+	in := n.waiting
+	n.waiting, n.answered = nil, n.w.now
+	fx := n.steward.Step(n.w.now, in...)
 	n.observe(fx.Events)
 	n.said(fx.Segments)
 	if !n.persist(fx.Segments, fx.Blocks) {
@@ -305,6 +332,7 @@ func (n *Node) stepSteward(in steward.Input) {
 	n.sprung(fx.Segments)
 }
 
+// stepVolunteer gives the volunteer an input and performs its effects.
 func (n *Node) stepVolunteer(in volunteer.Input) {
 	if n.volunteer == nil || !n.up {
 		return

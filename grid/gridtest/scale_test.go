@@ -12,7 +12,7 @@ import (
 func crowd(tb testing.TB, seed uint64, volunteers, units int) *World {
 	tb.Helper()
 	w := New(seed, nil)
-	w.Fast = true
+	w.Fast, w.Gather = true, 20
 	var stewards, list []*Node
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		stewards = append(stewards, w.Add(name))

@@ -41,6 +41,7 @@ func simulate(t *testing.T, seed uint64, units int) {
 		}
 	}()
 	r := rand.New(rand.NewPCG(seed, 2))
+	w.Gather = []uint64{0, 20, 200}[seed%3]
 	s := &Script{World: w}
 	for _, c := range plan(r, units) {
 		fmt.Fprintln(&log, c)

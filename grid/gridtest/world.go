@@ -32,10 +32,14 @@ type Network struct {
 type World struct {
 	Net  Network
 	Fast bool // segments are signed by a hash that only the simulator can check
-	seed uint64
-	rng  *rand.Rand
-	now  uint64
-	next uint64 // number of the next event, which orders events of one time
+	// Gather is the time in milliseconds between two answers of a steward, which
+	// takes what arrives in it together, as the driver does; 0 for an answer to
+	// each input.
+	Gather uint64
+	seed   uint64
+	rng    *rand.Rand
+	now    uint64
+	next   uint64 // number of the next event, which orders events of one time
 
 	queue eventQueue
 	nodes []*Node // in the order they were added

@@ -79,13 +79,7 @@ func (m *Machine) forked(f ledger.Fork) {
 		if m.book.Named(u) {
 			m.unit(u)
 			m.want(u)
-			for _, r := range m.book.Outstanding(u) { // what answered it may be cut off
-				if _, ok := m.leases[r]; !ok {
-					g, _ := m.book.Grant(r)
-					g.Lease = 0
-					m.lend(r, g)
-				}
-			}
+			m.relend(u, 0) // what answered a grant may be cut off
 		}
 	}
 	fault := workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author}

@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
@@ -263,6 +264,7 @@ func New(c Config) *Machine {
 	}
 	for u := range named {
 		m.want(u)
+		m.relend(u, math.MaxUint64) // what was read before its grantor was listed
 	}
 	return m
 }

@@ -397,6 +397,18 @@ func (m *Machine) lend(r ref, g workunits.Grant) {
 	m.lent[g.To] += len(g.Units)
 }
 
+// relend counts those leases of a unit that are outstanding and were not counted,
+// each for a time at most.
+func (m *Machine) relend(u uint32, most uint64) {
+	for _, r := range m.book.Outstanding(u) {
+		if _, ok := m.leases[r]; !ok {
+			g, _ := m.book.Grant(r)
+			g.Lease = min(g.Lease, most)
+			m.lend(r, g)
+		}
+	}
+}
+
 func (m *Machine) endLease(r ref) {
 	if _, ok := m.leases[r]; !ok {
 		return
