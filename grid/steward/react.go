@@ -94,7 +94,7 @@ func (m *Machine) derive(e ledger.Entry) {
 // want keeps the list of units that want a further copy.
 func (m *Machine) want(u uint32) {
 	w := m.wanting[u]
-	switch open := m.book.Unit(u).State == verdict.Open; {
+	switch open := m.book.State(u) == verdict.Open; {
 	case !open && w != nil:
 		delete(m.wanting, u)
 		m.ready.remove(u)

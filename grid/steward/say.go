@@ -41,7 +41,7 @@ func (m *Machine) keepWords() {
 	}
 	pressing := m.now >= m.storeAt+linger || m.book.Done()
 	for _, units := range m.toStore {
-		pressing = pressing || slices.ContainsFunc(units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
+		pressing = pressing || slices.ContainsFunc(units, func(u uint32) bool { return m.book.State(u) != verdict.Accepted })
 	}
 	if !pressing {
 		return
@@ -98,7 +98,7 @@ func (m *Machine) needless(r ref, c workunits.Commit) bool {
 			drawn++
 		}
 	}
-	return drawn >= 2 && !slices.ContainsFunc(c.Units, func(u uint32) bool { return m.book.Unit(u).State != verdict.Accepted })
+	return drawn >= 2 && !slices.ContainsFunc(c.Units, func(u uint32) bool { return m.book.State(u) != verdict.Accepted })
 }
 
 // reveal draws: it shows the values that own receipts fixed, in order, each once
