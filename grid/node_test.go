@@ -12,6 +12,7 @@ import (
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
+	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 func testManifest(program workunits.Link, units uint32) workunits.Manifest {
@@ -125,6 +126,7 @@ func TestLiarIsBurnedAndItsUnitsAreDoneAgain(t *testing.T) {
 	if len(info.Faults) != 1 || info.Faults[0].Node != liar.self || info.Faults[0].Units == 0 {
 		t.Errorf("faults %+v, want the liar's alone", info.Faults)
 	}
+	checkStories(ctx, t, pub, id, liar.self)
 	if err := pub.Results(ctx, id, func(r UnitResult) error {
 		if s := string(r.Outcome.Out.Data); len(s) == 0 || s[len(s)-1] != ']' {
 			t.Errorf("accepted %q for unit %d", s, r.Unit)
@@ -132,6 +134,36 @@ func TestLiarIsBurnedAndItsUnitsAreDoneAgain(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkStories wants the stories of a job's units to bear out that the liar alone
+// was proven wrong.
+func checkStories(ctx context.Context, t *testing.T, pub *member, id workunits.JobID, liar workunits.NodeID) {
+	t.Helper()
+	proven := 0
+	for u := range uint32(150) {
+		s, err := pub.Story(ctx, id, u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proven += len(s.Proven)
+		for _, k := range s.Copies {
+			switch {
+			case k.Fate == verdict.FateWrong && k.Volunteer != liar:
+				t.Errorf("unit %d: a copy of %s is %s", u, k.Volunteer.Short(), k.Fate)
+			case k.Fate == verdict.FateCounts && *k.Result != *s.Result:
+				t.Errorf("unit %d: a copy counts that differs", u)
+			case k.Fate == verdict.FateCounts && (k.Granted.IsZero() || k.Committed.Before(k.Granted) || k.Opened.Before(k.Committed)):
+				t.Errorf("unit %d: a copy was granted %s, committed %s, opened %s", u, k.Granted, k.Committed, k.Opened)
+			}
+		}
+	}
+	if proven == 0 {
+		t.Error("no unit's story tells of the liar")
+	}
+	if _, err := pub.Story(ctx, id, 150); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unit 150 of 150 is answered with %v", err)
 	}
 }
 

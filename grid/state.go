@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver named below
 
@@ -33,6 +34,7 @@ CREATE INDEX records_job ON records (job);
 INSERT INTO records (digest, job, served, raw) SELECT digest, x'', 0, raw FROM jobless;
 DROP TABLE jobless;`},
 	{change: `CREATE TABLE proofs (network TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;`},
+	{change: `ALTER TABLE segments ADD COLUMN at INTEGER NOT NULL DEFAULT 0`}, // milliseconds since 1970, 0 for unknown
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -71,7 +73,7 @@ func (s *stateDB) prepare() (err error) {
 		to   **sql.Stmt
 		text string
 	}{
-		{&s.addSegment, "INSERT INTO segments (job, raw) VALUES (?, ?)"},
+		{&s.addSegment, "INSERT INTO segments (job, raw, at) VALUES (?, ?, ?)"},
 		{&s.addRecord, `INSERT INTO records (digest, job, served, raw) VALUES (?, ?, ?, ?)
 			ON CONFLICT (digest, job) DO UPDATE SET served = 1 WHERE excluded.served > served`},
 		{&s.openRecord, "UPDATE records SET served = 1 WHERE digest = ? AND job IN (?, x'') AND NOT served"},
@@ -165,8 +167,9 @@ func (s *stateDB) write(w writes) error {
 
 func (s *stateDB) writeIn(ctx context.Context, tx *sql.Tx, w writes) error {
 	add := tx.StmtContext(ctx, s.addSegment) //nolint:sqlclosecheck // with the transaction
+	now := time.Now().UnixMilli()
 	for _, g := range w.segments {
-		if _, err := add.ExecContext(ctx, g.job[:], g.raw); err != nil {
+		if _, err := add.ExecContext(ctx, g.job[:], g.raw, now); err != nil {
 			return err
 		}
 	}
@@ -255,6 +258,34 @@ func (s *stateDB) eachSegment(ctx context.Context, id workunits.JobID, f func(ra
 		f(raw)
 	}
 	return rows.Err()
+}
+
+// times tells when segments with statements of a job were written, as far as that
+// is known.
+func (s *stateDB) times(ctx context.Context, id workunits.JobID, list []workunits.Ref) (map[workunits.Ref]time.Time, error) {
+	at := map[workunits.Ref]time.Time{}
+	rows, err := s.db.QueryContext(ctx, "SELECT raw, at FROM segments WHERE job = ? AND at > 0 ORDER BY id", id[:])
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var raw sql.RawBytes
+		var ms int64
+		if err := rows.Scan(&raw, &ms); err != nil {
+			return nil, err
+		}
+		g, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+		if err != nil {
+			continue
+		}
+		for _, r := range list {
+			if _, known := at[r]; !known && r.Author == g.Author && r.Seq >= g.Seq && r.Seq < g.Seq+uint64(len(g.Statements)) {
+				at[r] = time.UnixMilli(ms)
+			}
+		}
+	}
+	return at, rows.Err()
 }
 
 func (s *stateDB) setProject(p workunits.ProjectID, own, trusted bool) error {

@@ -7,32 +7,55 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 func (a *app) verifyCmd() *cobra.Command {
-	return &cobra.Command{
+	unit := int64(-1)
+	cmd := &cobra.Command{
 		Use: "verify JOB|FILE", Short: "Check a whole job again from its signed statements", Args: argCount(1, 1),
 		Long: "Check a job again from its ledger: a file that talka job export wrote, or the ledger of\n" +
 			"this node. Every signature is checked and every verdict worked out anew, without the\n" +
 			"network and without trust in the node that wrote the file. Exit code 1 if the ledger\n" +
-			"contradicts the publisher's seal, 3 if units are still without result, 4 if units failed.",
+			"contradicts the publisher's seal, 3 if units are still without result, 4 if units failed.\n" +
+			"With --unit, tell how the verdict on one unit came about instead.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.verify(cmd.Context(), args[0])
+			x, err := a.readLedger(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("unit") {
+				return a.verifyUnit(x, unit)
+			}
+			r := verified(x)
 			if err := a.show(r, r.write); err != nil {
 				return err
 			}
 			return r.end()
 		},
 	}
+	unitFlag(cmd, &unit)
+	return cmd
+}
+
+func (a *app) verifyUnit(x ledger.Read, unit int64) error {
+	u, err := unitNumber(unit)
+	if err != nil {
+		return err
+	}
+	if u >= x.Manifest.Total() {
+		return usage("--unit %d: the job has units 0 to %d", u, x.Manifest.Total()-1)
+	}
+	b := verdict.ReadWith(x.Job, x.Manifest, x.Standing, x.Ledger, x.Ledger.Heads())
+	s := grid.TellUnit(x.Job, u, b.Story(u), func(workunits.Ref) time.Time { return time.Time{} })
+	return a.show(s, func(w io.Writer) { writeStory(w, s) })
 }
 
 // verification is what a ledger alone says of a job.
@@ -64,33 +87,32 @@ type verifiedFault struct {
 	Name workunits.FaultName `json:"name"`
 }
 
-// verify reads a file, or what the node has of a job, and judges it.
-func (a *app) verify(ctx context.Context, arg string) (verification, error) {
+// readLedger reads a file, or what the node has of a job.
+func (a *app) readLedger(ctx context.Context, arg string) (x ledger.Read, err error) {
 	path := arg
 	if id, err := workunits.ParseJobID(arg); err == nil {
 		dir, err := os.MkdirTemp("", "talka-verify-")
 		if err != nil {
-			return verification{}, err
+			return x, err
 		}
 		defer os.RemoveAll(dir)
 		path = filepath.Join(dir, "ledger")
 		if _, _, err := a.exportJob(ctx, id, path); err != nil {
-			return verification{}, err
+			return x, err
 		}
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return verification{}, usage("%s: no such file, and not a job id", arg)
+		return x, usage("%s: no such file, and not a job id", arg)
 	}
 	if err != nil {
-		return verification{}, err
+		return x, err
 	}
 	defer f.Close()
-	x, err := ledger.ReadExport(f)
-	if err != nil {
-		return verification{}, fmt.Errorf("%s: %w", arg, err)
+	if x, err = ledger.ReadExport(f); err != nil {
+		return x, fmt.Errorf("%s: %w", arg, err)
 	}
-	return verified(x), nil
+	return x, nil
 }
 
 func verified(x ledger.Read) verification {

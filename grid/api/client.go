@@ -116,6 +116,11 @@ func (c *Client) Job(ctx context.Context, id workunits.JobID) (info grid.JobInfo
 	return info, c.call(ctx, http.MethodGet, jobRoute(id, ""), nil, &info)
 }
 
+// Story tells how the verdict on a unit of a job came about.
+func (c *Client) Story(ctx context.Context, id workunits.JobID, unit uint32) (u grid.UnitStory, err error) {
+	return u, c.call(ctx, http.MethodGet, jobRoute(id, fmt.Sprintf("/units/%d", unit)), nil, &u)
+}
+
 // WaitJob returns when the job is done, failed or cancelled.
 func (c *Client) WaitJob(ctx context.Context, id workunits.JobID) (info grid.JobInfo, err error) {
 	return info, c.call(ctx, http.MethodGet, jobRoute(id, "/wait"), nil, &info)

@@ -178,6 +178,13 @@ func (n *memNode) Job(_ context.Context, id workunits.JobID) (grid.JobInfo, erro
 	return n.info(id)
 }
 
+func (n *memNode) Story(ctx context.Context, id workunits.JobID, unit uint32) (grid.UnitStory, error) {
+	if _, err := n.Job(ctx, id); err != nil {
+		return grid.UnitStory{}, err
+	}
+	return grid.UnitStory{Job: id, Unit: unit, State: "open", Proven: []workunits.NodeID{}, Copies: []grid.CopyStory{}}, nil
+}
+
 func (n *memNode) WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error) {
 	for {
 		n.mu.Lock()

@@ -42,6 +42,8 @@ type Node interface {
 	WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
 	// Ledger is what is here of a job's ledger, and what it is to be read with.
 	Ledger(ctx context.Context, id workunits.JobID) (workunits.Export, error)
+	// Story tells how the verdict on a unit came about; the node looks after the job.
+	Story(ctx context.Context, id workunits.JobID, unit uint32) (grid.UnitStory, error)
 	Cancel(ctx context.Context, id workunits.JobID, reason string) error
 	// Results yields accepted and failed units in ascending order; files by CID
 	// are in the store when their unit is yielded. An error of yield ends it

@@ -27,6 +27,10 @@ type (
 	jobPath        struct {
 		ID workunits.JobID `path:"id" doc:"Job id"`
 	}
+	unitPath struct {
+		ID   workunits.JobID `path:"id" doc:"Job id"`
+		Unit uint32          `path:"unit" doc:"Number of the unit, from 0"`
+	}
 	projectPath struct {
 		Project workunits.ProjectID `path:"project" doc:"NAME@NODE"`
 	}
@@ -211,6 +215,9 @@ func (s *Server) jobRoutes(h huma.API) {
 	get(h, "wait-job", "/v1/jobs/{id}/wait", ScopeRead, "The job, once it is done, failed or cancelled", func(ctx context.Context, in *jobPath) (grid.JobInfo, error) {
 		info, err := s.node.WaitJob(ctx, in.ID)
 		return jobNotNull(info), err
+	})
+	get(h, "unit", "/v1/jobs/{id}/units/{unit}", ScopeRead, "How the verdict on a unit came about", func(ctx context.Context, in *unitPath) (grid.UnitStory, error) {
+		return s.node.Story(ctx, in.ID, in.Unit)
 	})
 	post(h, "cancel-job", "/v1/jobs/{id}/cancel", ScopePublish, "Cancel a job of this node", func(ctx context.Context, in *cancelRequest) (jobBody, error) {
 		return jobBody{in.ID}, s.node.Cancel(ctx, in.ID, in.Body.Reason)
