@@ -12,6 +12,7 @@ FUZZTIME ?= 10s
 BENCH ?= .
 SEED ?=
 BACKEND ?=
+SUITE ?=
 
 # Pinned: a newer one may find more, and the tree must not fail by itself.
 LINT_VERSION := v2.15.0
@@ -91,6 +92,11 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 	done; \
 	if [ $$found = 0 ]; then echo 'make fuzz: there is no fuzz target' >&2; exit 1; fi; \
 	echo "$$found fuzz targets, $(FUZZTIME) each"
+
+.PHONY: conformance
+conformance: ## The built public test suite of WASI in SUITE, on both engines
+	@if [ ! -d '$(SUITE)' ]; then echo 'make conformance: SUITE names no folder of the built suite' >&2; exit 1; fi
+	TALKA_WASI_TESTSUITE='$(abspath $(SUITE))' $(GO) test -count=1 -run '^TestConformance$$' ./workunits/sandbox
 
 .PHONY: bench
 bench: build ## Benchmarks matching BENCH (all), as JSON to stdout and bench.json

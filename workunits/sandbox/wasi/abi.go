@@ -24,6 +24,7 @@ const (
 	eNospc       Errno = 51
 	eNotdir      Errno = 54
 	eNotempty    Errno = 55
+	eNotsock     Errno = 57
 	eNotsup      Errno = 58
 	ePerm        Errno = 63
 	eRofs        Errno = 69
@@ -52,6 +53,7 @@ const (
 	rightWrite        uint64 = 1 << 6
 	rightAdvise       uint64 = 1 << 7
 	rightAllocate     uint64 = 1 << 8
+	rightPathSetSize  uint64 = 1 << 19 // O_TRUNC
 	rightStat         uint64 = 1 << 21
 	rightSetSize      uint64 = 1 << 22
 	rightSetTimes     uint64 = 1 << 23
@@ -72,6 +74,8 @@ const (
 	flagsAll   uint16 = 31
 
 	lookupFollow = 1
+
+	setAtim, setAtimNow, setMtim, setMtimNow = 1, 2, 4, 8
 )
 
 // Memory is the linear memory of the calling instance.

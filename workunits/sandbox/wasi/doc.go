@@ -7,16 +7,18 @@
 // One preopened directory, "/" (descriptor 3), holds the inputs at their paths
 // and the folders /scratch, /out and /checkpoint. Inputs, and everything that
 // is not below one of those three, are read-only. Listings are sorted by the
-// bytes of the names, after "." and "..". Times are Epoch, inode numbers follow
-// from paths and from the order of creation, owners and modes do not exist.
+// bytes of the names, after "." and "..". Times are Epoch until the program sets
+// them, inode numbers follow from paths and from the order of creation, owners
+// and modes do not exist.
 // Names are UTF-8 of at most MaxName bytes without control characters (EILSEQ),
 // paths of at most MaxPath. Standard input is a file of this tree, or empty.
 // Symbolic links among the inputs are followed inside this tree only; programs
-// make neither symbolic nor hard links (ENOTSUP).
+// make relative ones in /scratch, and no hard links (ENOTSUP). The table of
+// [Functions] says the rest.
 //
 // The clocks start at a time that the seed chooses and advance by ClockStep at
 // each look; waiting in poll_oneoff advances them to the end of the wait at
-// once. Randomness is ChaCha8 of the seed. There are no sockets (ENOTSUP) and no
+// once. Randomness is ChaCha8 of the seed. There are no sockets (ENOTSOCK) and no
 // signals (ENOTSUP).
 //
 // # Ends

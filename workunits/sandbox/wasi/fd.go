@@ -376,10 +376,41 @@ func (p *Process) fdFilestatGet(a []uint64) Errno {
 	return p.putStat(f.node, a[1])
 }
 
-// fdFilestatSetTimes succeeds without effect: times are fixed.
 func (p *Process) fdFilestatSetTimes(a []uint64) Errno {
-	_, e := p.fd(a[0])
-	return e
+	f, e := p.fd(a[0])
+	if e != ok {
+		return e
+	}
+	return p.setTimes(f.node, a[1], a[2], a[3])
+}
+
+// setTimes sets what the flags name, to what is given or to now.
+func (p *Process) setTimes(n *inode, accessed, changed, flags uint64) Errno {
+	flags = uint64(uint32(flags))
+	switch {
+	case flags > 15, flags&setAtim != 0 && flags&setAtimNow != 0, flags&setMtim != 0 && flags&setMtimNow != 0:
+		return eInval
+	case n.quota == nil:
+		return eRofs
+	}
+	t := times{Epoch, Epoch}
+	if n.times != nil {
+		t = *n.times
+	}
+	for _, s := range []struct {
+		at          *uint64
+		given       uint64
+		set, setNow uint64
+	}{{&t.accessed, accessed, setAtim, setAtimNow}, {&t.changed, changed, setMtim, setMtimNow}} {
+		if flags&s.set != 0 {
+			*s.at = s.given
+		}
+		if flags&s.setNow != 0 {
+			*s.at = p.clock(clockReal)
+		}
+	}
+	n.times = &t
+	return ok
 }
 
 // putStat writes the metadata of a file: what programs may rely on is real,
@@ -396,7 +427,11 @@ func (p *Process) putStat(n *inode, ptr uint64) Errno {
 	if n.gone {
 		links = 0
 	}
-	for i, v := range [8]uint64{1, n.ino, uint64(n.kind), links, n.size, Epoch, Epoch, Epoch} {
+	t := times{Epoch, Epoch}
+	if n.times != nil {
+		t = *n.times
+	}
+	for i, v := range [8]uint64{1, n.ino, uint64(n.kind), links, n.size, t.accessed, t.changed, Epoch} {
 		binary.LittleEndian.PutUint64(b[8*i:], v)
 	}
 	return ok

@@ -22,53 +22,56 @@ func (f Function) Results() int {
 // Functions lists the whole of preview 1. The caller does not change it.
 func Functions() []Function { return functions }
 
+// The table says of each function what a program may count on, beside the
+// interface's own words. A number or pointer that makes no sense is EBADF,
+// EINVAL or EFAULT everywhere.
 var functions = []Function{
-	{"args_get", "ii", (*Process).argsGet},
-	{"args_sizes_get", "ii", (*Process).argsSizesGet},
-	{"environ_get", "ii", (*Process).environGet},
-	{"environ_sizes_get", "ii", (*Process).environSizesGet},
-	{"clock_res_get", "ii", (*Process).clockResGet},
-	{"clock_time_get", "iIi", (*Process).clockTimeGet},
-	{"fd_advise", "iIIi", (*Process).fdAdvise},
-	{"fd_allocate", "iII", (*Process).fdAllocate},
-	{"fd_close", "i", (*Process).fdClose},
-	{"fd_datasync", "i", (*Process).fdSync},
-	{"fd_fdstat_get", "ii", (*Process).fdFdstatGet},
-	{"fd_fdstat_set_flags", "ii", (*Process).fdFdstatSetFlags},
-	{"fd_fdstat_set_rights", "iII", (*Process).fdFdstatSetRights},
-	{"fd_filestat_get", "ii", (*Process).fdFilestatGet},
-	{"fd_filestat_set_size", "iI", (*Process).fdFilestatSetSize},
-	{"fd_filestat_set_times", "iIIi", (*Process).fdFilestatSetTimes},
-	{"fd_pread", "iiiIi", (*Process).fdPread},
-	{"fd_prestat_get", "ii", (*Process).fdPrestatGet},
-	{"fd_prestat_dir_name", "iii", (*Process).fdPrestatDirName},
-	{"fd_pwrite", "iiiIi", (*Process).fdPwrite},
-	{"fd_read", "iiii", (*Process).fdRead},
-	{"fd_readdir", "iiiIi", (*Process).fdReaddir},
-	{"fd_renumber", "ii", (*Process).fdRenumber},
-	{"fd_seek", "iIii", (*Process).fdSeek},
-	{"fd_sync", "i", (*Process).fdSync},
-	{"fd_tell", "ii", (*Process).fdTell},
-	{"fd_write", "iiii", (*Process).fdWrite},
-	{"path_create_directory", "iii", (*Process).pathCreateDirectory},
-	{"path_filestat_get", "iiiii", (*Process).pathFilestatGet},
-	{"path_filestat_set_times", "iiiiIIi", (*Process).pathFilestatSetTimes},
-	{"path_link", "iiiiiii", (*Process).notSupported},
-	{"path_open", "iiiiiIIii", (*Process).pathOpen},
-	{"path_readlink", "iiiiii", (*Process).pathReadlink},
-	{"path_remove_directory", "iii", (*Process).pathRemoveDirectory},
-	{"path_rename", "iiiiii", (*Process).pathRename},
-	{"path_symlink", "iiiii", (*Process).notSupported},
-	{"path_unlink_file", "iii", (*Process).pathUnlinkFile},
-	{"poll_oneoff", "iiii", (*Process).pollOneoff},
-	{"proc_exit", "i", (*Process).procExit},
-	{"proc_raise", "i", (*Process).notSupported},
-	{"sched_yield", "", (*Process).schedYield},
-	{"random_get", "ii", (*Process).randomGet},
-	{"sock_accept", "iii", (*Process).notSupported},
-	{"sock_recv", "iiiiii", (*Process).notSupported},
-	{"sock_send", "iiiii", (*Process).notSupported},
-	{"sock_shutdown", "ii", (*Process).notSupported},
+	{"args_get", "ii", (*Process).argsGet},                                  // "program", then the unit's arguments
+	{"args_sizes_get", "ii", (*Process).argsSizesGet},                       // their number and bytes
+	{"environ_get", "ii", (*Process).environGet},                            // the job's variables, nothing of the host
+	{"environ_sizes_get", "ii", (*Process).environSizesGet},                 // their number and bytes
+	{"clock_res_get", "ii", (*Process).clockResGet},                         // ClockStep, for all four clocks
+	{"clock_time_get", "iIi", (*Process).clockTimeGet},                      // the virtual clock, which steps; real time counts from a time of the seed
+	{"fd_advise", "iIIi", (*Process).fdAdvise},                              // checked, without effect
+	{"fd_allocate", "iII", (*Process).fdAllocate},                           // a file as long as that, filled with zeros
+	{"fd_close", "i", (*Process).fdClose},                                   // any descriptor, "/" too
+	{"fd_datasync", "i", (*Process).fdSync},                                 // durable in /checkpoint, else without effect
+	{"fd_fdstat_get", "ii", (*Process).fdFdstatGet},                         // kind, flags and rights of the descriptor
+	{"fd_fdstat_set_flags", "ii", (*Process).fdFdstatSetFlags},              // append acts, the other flags are kept and without effect
+	{"fd_fdstat_set_rights", "iII", (*Process).fdFdstatSetRights},           // rights are given up, never gained (ENOTCAPABLE)
+	{"fd_filestat_get", "ii", (*Process).fdFilestatGet},                     // size and kind are real; device 1, one link, times as set or Epoch
+	{"fd_filestat_set_size", "iI", (*Process).fdFilestatSetSize},            // cut, or filled with zeros
+	{"fd_filestat_set_times", "iIIi", (*Process).fdFilestatSetTimes},        // kept for this run; now is the virtual clock; EROFS where nothing can be written
+	{"fd_pread", "iiiIi", (*Process).fdPread},                               // as much as there is: never short inside a file
+	{"fd_prestat_get", "ii", (*Process).fdPrestatGet},                       // "/" is descriptor 3, the only one
+	{"fd_prestat_dir_name", "iii", (*Process).fdPrestatDirName},             // "/"
+	{"fd_pwrite", "iiiIi", (*Process).fdPwrite},                             // all or nothing
+	{"fd_read", "iiii", (*Process).fdRead},                                  // as much as there is: never short inside a file
+	{"fd_readdir", "iiiIi", (*Process).fdReaddir},                           // ".", "..", then names sorted by bytes; a listing stays as it began until cookie 0
+	{"fd_renumber", "ii", (*Process).fdRenumber},                            // both have to be open
+	{"fd_seek", "iIii", (*Process).fdSeek},                                  // EBADF for a folder
+	{"fd_sync", "i", (*Process).fdSync},                                     // durable in /checkpoint, else without effect
+	{"fd_tell", "ii", (*Process).fdTell},                                    // EBADF for a folder
+	{"fd_write", "iiii", (*Process).fdWrite},                                // all or nothing
+	{"path_create_directory", "iii", (*Process).pathCreateDirectory},        // in /out, /scratch and /checkpoint, else EROFS
+	{"path_filestat_get", "iiiii", (*Process).pathFilestatGet},              // as fd_filestat_get
+	{"path_filestat_set_times", "iiiiIIi", (*Process).pathFilestatSetTimes}, // as fd_filestat_set_times
+	{"path_link", "iiiiiii", (*Process).notSupported},                       // ENOTSUP: the bytes of a result are counted by file
+	{"path_open", "iiiiiIIii", (*Process).pathOpen},                         // lowest free number; at most maxFDs
+	{"path_readlink", "iiiiii", (*Process).pathReadlink},                    // links among the inputs, and the program's own
+	{"path_remove_directory", "iii", (*Process).pathRemoveDirectory},        // empty ones that the program made
+	{"path_rename", "iiiiii", (*Process).pathRename},                        // within one of the writable folders, else EXDEV
+	{"path_symlink", "iiiii", (*Process).pathSymlink},                       // in /scratch, not to an absolute path (EPERM); ENOTSUP in what outlives the run
+	{"path_unlink_file", "iii", (*Process).pathUnlinkFile},                  // files that the program made, or left in /checkpoint
+	{"poll_oneoff", "iiii", (*Process).pollOneoff},                          // files are ready at once; waiting moves the clocks to the first end of a wait
+	{"proc_exit", "i", (*Process).procExit},                                 // the outcome: the exit code, all 32 bits
+	{"proc_raise", "i", (*Process).notSupported},                            // ENOTSUP: there are no signals
+	{"sched_yield", "", (*Process).schedYield},                              // without effect
+	{"random_get", "ii", (*Process).randomGet},                              // ChaCha8 of the seed
+	{"sock_accept", "iii", (*Process).notSocket},                            // EBADF, or ENOTSOCK: no descriptor is a socket
+	{"sock_recv", "iiiiii", (*Process).notSocket},                           // as sock_accept
+	{"sock_send", "iiiii", (*Process).notSocket},                            // as sock_accept
+	{"sock_shutdown", "ii", (*Process).notSocket},                           // as sock_accept
 }
 
 // Call performs one call of the program: fn indexes Functions, args are its
@@ -84,3 +87,11 @@ func (p *Process) Call(fn int, args []uint64, mem Memory) (errno Errno, unwind b
 }
 
 func (p *Process) notSupported([]uint64) Errno { return eNotsup }
+
+// notSocket answers for sockets, of which there are none.
+func (p *Process) notSocket(a []uint64) Errno {
+	if _, e := p.fd(a[0]); e != ok {
+		return e
+	}
+	return eNotsock
+}

@@ -20,6 +20,7 @@ func FuzzCalls(f *testing.F) {
 	one := func(name string, args ...byte) []byte { return append([]byte{byte(names[name])}, args...) }
 	add(one("path_open", 3, 1, 0, 5, 1, 255, 255, 0, 64), one("fd_write", 4, 16, 1, 64), one("path_rename", 3, 0, 5, 3, 6, 5))
 	add(one("path_create_directory", 3, 0, 5), one("path_open", 3, 1, 0, 4, 2, 0, 0, 0, 64), one("fd_readdir", 4, 100, 200, 0, 64))
+	add(one("path_symlink", 0, 3, 3, 19, 9), one("path_open", 3, 1, 19, 9, 1, 255, 255, 0, 64), one("path_rename", 3, 19, 9, 3, 20, 8))
 	add(one("path_unlink_file", 3, 0, 5), one("fd_renumber", 3, 4), one("poll_oneoff", 0, 50, 2, 64), one("fd_close", 3))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) > 4096 {

@@ -13,13 +13,15 @@ func (p *Process) pathFilestatGet(a []uint64) Errno {
 	return p.putStat(at.node, a[4])
 }
 
-// pathFilestatSetTimes succeeds without effect: times are fixed.
 func (p *Process) pathFilestatSetTimes(a []uint64) Errno {
 	at, e := p.lookup(a[0], a[2], a[3], a[1]&lookupFollow != 0)
-	if e == ok && at.node == nil {
+	switch {
+	case e != ok:
+		return e
+	case at.node == nil:
 		return eNoent
 	}
-	return e
+	return p.setTimes(at.node, a[4], a[5], a[6])
 }
 
 func (p *Process) pathReadlink(a []uint64) Errno {
@@ -37,6 +39,44 @@ func (p *Process) pathReadlink(a []uint64) Errno {
 		return e
 	}
 	return p.put32(a[5], uint32(copy(b, at.node.target)))
+}
+
+// pathSymlink makes a link that exists in memory alone, which suits what goes
+// with the run: a result or a checkpoint holds none.
+func (p *Process) pathSymlink(a []uint64) Errno {
+	target, e := p.text(a[0], a[1])
+	if e != ok {
+		return e
+	}
+	at, e := p.lookup(a[2], a[3], a[4], false)
+	switch {
+	case e != ok:
+		return e
+	case at.node != nil:
+		return eExist
+	case at.must || target == "":
+		return eNoent
+	case target[0] == '/':
+		return ePerm
+	}
+	if e := at.creatable(); e != ok {
+		return e
+	}
+	q := at.dir.quota
+	switch {
+	case q != &p.scratch:
+		return eNotsup
+	case q.usedFiles >= q.files:
+		return eNospc
+	}
+	n := &inode{kind: typeSymlink, ino: p.nextIno(), vol: at.dir.vol, quota: q, target: target, unreal: true, sized: true, loaded: true}
+	if e := p.room(n, uint64(len(target))); e != ok {
+		return e
+	}
+	n.size = uint64(len(target))
+	q.usedFiles++
+	at.dir.add(at.name, n)
+	return ok
 }
 
 // creatable says whether something new may stand at a place.
@@ -98,6 +138,9 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	f := &fd{node: at.node, flags: flags}
 	if e := p.permit(f, oflags, a[5], a[6]); e != ok {
 		return e
+	}
+	if dir, _ := p.fd(a[0]); oflags&oTrunc != 0 && dir.rights&rightPathSetSize == 0 {
+		return eNotcapable
 	}
 	p.fds[num] = f
 	f.node.opens++
@@ -242,10 +285,10 @@ func (p *Process) pathRename(a []uint64) Errno {
 		}
 	}
 	source := n.rel()
-	if old != nil && old.kind == typeDir {
+	if old != nil && (old.kind == typeDir || n.unreal) {
 		// Not every system renames onto an empty folder.
-		if err := n.vol.root.Remove(old.rel()); err != nil {
-			return p.fail("remove", err)
+		if e := p.unmake(old); e != ok {
+			return e
 		}
 	}
 	if old != nil {
@@ -253,6 +296,9 @@ func (p *Process) pathRename(a []uint64) Errno {
 	}
 	delete(n.parent.children, n.name)
 	to.dir.add(to.name, n)
+	if n.unreal {
+		return ok
+	}
 	if err := n.vol.root.Rename(source, n.rel()); err != nil {
 		return p.fail("rename", err)
 	}

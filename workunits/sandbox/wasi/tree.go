@@ -43,10 +43,16 @@ type inode struct {
 	size     uint64
 	sized    bool   // size is known
 	target   string // of a symbolic link
+	unreal   bool   // a link that the program made: the host has none
+	times    *times // nil: Epoch
 	gone     bool   // no longer in the tree
 	opens    int    // descriptors
 	host     *os.File
 }
+
+// times are those of access and change that a program has set, in nanoseconds
+// since 1970. They end with the run.
+type times struct{ accessed, changed uint64 }
 
 // pathIno is the inode number of what the program did not make.
 func pathIno(guest string) uint64 {
@@ -328,10 +334,21 @@ func (p *Process) remove(n *inode) Errno {
 	if e := p.keep(n); e != ok {
 		return e
 	}
+	if e := p.unmake(n); e != ok {
+		return e
+	}
+	p.forget(n)
+	return ok
+}
+
+// unmake takes a file, link or empty folder off the disk.
+func (p *Process) unmake(n *inode) Errno {
+	if n.unreal {
+		return ok
+	}
 	if err := n.vol.root.Remove(n.rel()); err != nil {
 		return p.fail("remove", err)
 	}
-	p.forget(n)
 	return ok
 }
 

@@ -1,0 +1,134 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
+)
+
+// conformanceDir names the folder of the built public test suite of WASI: its
+// programs (NAME.wasm) are found anywhere below a folder "wasm32-wasip1", each
+// with an optional NAME.json.
+const conformanceDir = "TALKA_WASI_TESTSUITE"
+
+// forbidden lists the programs of the suite that ask for what determinism or
+// the sandbox forbids, with the reason.
+var forbidden = map[string]string{
+	"path_link": "hard links: the bytes of a result are counted by file",
+}
+
+// manifest is what the suite says of one program.
+type manifest struct {
+	Root   string            `json:"root"`
+	Args   []string          `json:"args"`
+	Env    map[string]string `json:"env"`
+	Stdout *string           `json:"stdout"`
+	Code   uint32            `json:"exit_code"`
+}
+
+// TestConformance runs the public test suite of WASI preview 1 on each engine.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv(conformanceDir)
+	if dir == "" {
+		t.Skipf("the built WASI test suite is not here: set %s to its folder", conformanceDir)
+	}
+	var programs []string
+	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(name) == ".wasm" && filepath.Base(filepath.Dir(name)) == "wasm32-wasip1" {
+			programs = append(programs, name)
+		}
+		return err
+	})
+	if err != nil || len(programs) == 0 {
+		t.Fatalf("%s: %d programs, %v", dir, len(programs), err)
+	}
+	for _, program := range programs {
+		name := strings.TrimSuffix(filepath.Base(program), ".wasm")
+		for _, engine := range Engines() {
+			t.Run(engine+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				problem := conform(t, engine, program)
+				switch reason := forbidden[name]; {
+				case reason == "" && problem != "":
+					t.Error(problem)
+				case reason != "" && problem == "":
+					t.Errorf("passes, but is listed as forbidden: %s", reason)
+				}
+			})
+		}
+	}
+}
+
+// conform runs one program and says what is wrong.
+func conform(t *testing.T, engine, program string) string {
+	t.Helper()
+	var m manifest
+	switch text, err := os.ReadFile(strings.TrimSuffix(program, ".wasm") + ".json"); {
+	case err == nil:
+		if err := json.Unmarshal(text, &m); err != nil {
+			t.Fatal(err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		t.Fatal(err)
+	}
+	work := t.TempDir()
+	at := func(name string) string { return filepath.Join(work, name) }
+	for _, name := range []string{"out", "checkpoint", "cache"} {
+		if err := os.Mkdir(at(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		write(t, at(name), "")
+	}
+	root := t.TempDir()
+	if m.Root != "" {
+		if err := os.CopyFS(root, os.DirFS(filepath.Join(filepath.Dir(program), m.Root))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := load(loadOrder{Version: protocolVersion, Engine: engine, Program: program, ID: workunits.Sum(code), Cache: at("cache"), Memory: 64 << 20})
+	if err != nil {
+		return err.Error()
+	}
+	var env []string
+	for name, value := range m.Env {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	host, err := wasi.New(wasi.Config{
+		Args: m.Args, Env: env, Out: at("out"), Scratch: root, Checkpoint: at("checkpoint"), Stdout: at("stdout"), Stderr: at("stderr"),
+		OutputLimit: 1 << 20, FilesLimit: 100, LogLimit: 1 << 20, ScratchLimit: 1 << 30,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Confine()
+	if m.Root == "" { // a program without folders
+		fdClose := slices.IndexFunc(wasi.Functions(), func(f wasi.Function) bool { return f.Name == "fd_close" })
+		if errno, _ := host.Call(fdClose, []uint64{3}, nil); errno != 0 {
+			t.Fatal("fd_close:", errno)
+		}
+	}
+	answer := answerOf(host, p.run(host))
+	if err := host.Close(); err != nil {
+		t.Error(err)
+	}
+	if stdout := read(t, at("stdout")); m.Stdout != nil && stdout != *m.Stdout || answer.Kind != workunits.Exited || answer.Code != m.Code {
+		return strings.TrimSpace(string(answer.Kind) + " " + answer.Trap + " " + answer.Detail + " " + stdout + read(t, at("stderr")))
+	}
+	return ""
+}
