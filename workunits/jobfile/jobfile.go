@@ -8,7 +8,10 @@
 // # Fields and defaults
 //
 //	name      required; 1 to 64 letters, digits, and after the first . - _
-//	program   required; path or CID of a WebAssembly module (WASI preview 1)
+//	program   required; path or CID of a WebAssembly module (WASI preview 1), or
+//	          "python" for the interpreter that Talka names
+//	script    path or CID of the Python script that "python" runs; it stands in the
+//	          unit's tree under its name and goes before args
 //	numeric   "" or "canonical": NaNs get one bit pattern on every architecture
 //
 //	[units]   required, with exactly one of count, table and split
@@ -88,7 +91,8 @@ const MaxFile = 256 << 10
 // the job file, or a CID.
 type File struct {
 	Name      string
-	Program   string // source
+	Program   string // source, or Python
+	Script    string // path in the tree of the input that is the interpreter's first argument; empty for none
 	Canonical bool   // numeric = "canonical"
 	Units     Units
 	Inputs    []Input  // ascending by path
@@ -98,6 +102,18 @@ type File struct {
 	Keep      Keep
 	Reduce    *Reduce // nil without a second stage
 	Stewards  Stewards
+}
+
+// Python stands for Talka's Python interpreter where a program is named.
+const Python = "python"
+
+// Args are the arguments of every unit, with placeholders: the script, if there
+// is one, and then those of the file.
+func (f File) Args() []string {
+	if f.Script == "" {
+		return f.Units.Args
+	}
+	return append([]string{f.Script}, f.Units.Args...)
 }
 
 // Units says what the units are: exactly one of Count, Table and Split is set.
@@ -142,7 +158,7 @@ type Keep struct {
 
 // Reduce is a second stage over the results of all units.
 type Reduce struct {
-	Program string // source
+	Program string // source, or Python
 	Args    []string
 }
 

@@ -120,7 +120,7 @@ func checkFile(t *testing.T, f File) {
 	t.Helper()
 	link := workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))}
 	m := workunits.Manifest{
-		Network: "n", Project: "p", Name: f.Name, Program: link, Units: max(1, f.Units.Count), Args: f.Units.Args,
+		Network: "n", Project: "p", Name: f.Name, Program: link, Units: max(1, f.Units.Count), Args: f.Args(),
 		Env: f.Env, Limits: f.Limits, Policy: f.Policy, Canonical: f.Canonical, Replicas: f.Keep.Replicas,
 		Days: f.Keep.Days, Active: f.Stewards.Active, Listed: f.Stewards.Listed, Shard: 1,
 	}

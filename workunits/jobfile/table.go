@@ -21,7 +21,7 @@ var schema = [...]struct {
 	table  string
 	fields []string
 }{
-	{"", []string{"name", "program", "numeric", "units", "inputs", "env", "limits", "verify", "keep", "reduce", "stewards"}},
+	{"", []string{"name", "program", "script", "numeric", "units", "inputs", "env", "limits", "verify", "keep", "reduce", "stewards"}},
 	{"units", []string{"count", "table", "split", "by", "size", "args", "stdin", "time"}},
 	{"inputs", nil},
 	{"env", nil},
