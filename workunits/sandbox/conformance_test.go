@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,55 +81,30 @@ func conform(t *testing.T, engine, program string) string {
 	case !errors.Is(err, fs.ErrNotExist):
 		t.Fatal(err)
 	}
-	work := t.TempDir()
-	at := func(name string) string { return filepath.Join(work, name) }
-	for _, name := range []string{"out", "checkpoint", "cache"} {
-		if err := os.Mkdir(at(name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"stdout", "stderr"} {
-		write(t, at(name), "")
-	}
 	root := t.TempDir()
 	if m.Root != "" {
 		if err := os.CopyFS(root, os.DirFS(filepath.Join(filepath.Dir(program), m.Root))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	code, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, _, err := load(loadOrder{Version: protocolVersion, Engine: engine, Program: program, ID: workunits.Sum(code), Cache: at("cache"), Memory: 64 << 20})
-	if err != nil {
-		return err.Error()
-	}
 	var env []string
 	for name, value := range m.Env {
 		env = append(env, name+"="+value)
 	}
 	slices.Sort(env)
-	host, err := wasi.New(wasi.Config{
-		Args: m.Args, Env: env, Out: at("out"), Scratch: root, Checkpoint: at("checkpoint"), Stdout: at("stdout"), Stderr: at("stderr"),
-		OutputLimit: 1 << 20, FilesLimit: 100, LogLimit: 1 << 20, ScratchLimit: 1 << 30,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	host.Confine()
-	if m.Root == "" { // a program without folders
+	r := runHere(t, loadOrder{Engine: engine, Program: program}, wasi.Config{Args: m.Args, Env: env, Scratch: root}, func(host *wasi.Process) {
+		host.Confine()
+		if m.Root != "" {
+			return
+		}
+		// A program without folders.
 		fdClose := slices.IndexFunc(wasi.Functions(), func(f wasi.Function) bool { return f.Name == "fd_close" })
 		if errno, _ := host.Call(fdClose, []uint64{3}, nil); errno != 0 {
-			t.Fatal("fd_close:", errno)
+			t.Error("fd_close:", errno)
 		}
-	}
-	answer := answerOf(host, p.run(host))
-	if err := host.Close(); err != nil {
-		t.Error(err)
-	}
-	if stdout := read(t, at("stdout")); m.Stdout != nil && stdout != *m.Stdout || answer.Kind != workunits.Exited || answer.Code != m.Code {
-		return strings.TrimSpace(string(answer.Kind) + " " + answer.Trap + " " + answer.Detail + " " + stdout + read(t, at("stderr")))
+	})
+	if m.Stdout != nil && r.stdout != *m.Stdout || r.Kind != workunits.Exited || r.Code != m.Code {
+		return fmt.Sprintf("%+v", r)
 	}
 	return ""
 }

@@ -1,0 +1,251 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
+)
+
+// ran is what a program did in this process.
+type ran struct {
+	runAnswer
+	stdout, stderr, out string // out: a listing with contents
+}
+
+// runHere runs a program in the process of the test itself, as a child would:
+// an emulated processor cannot start children. What o and c leave open, it fills in.
+func runHere(t *testing.T, o loadOrder, c wasi.Config, before func(*wasi.Process)) ran {
+	t.Helper()
+	code, err := os.ReadFile(o.Program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Version, o.ID, o.Cache = protocolVersion, workunits.Sum(code), cache
+	if o.Memory == 0 {
+		o.Memory = 64 << 20
+	}
+	p, _, err := load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	folder := func(name string) string {
+		name = filepath.Join(dir, name)
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	c.Out, c.Checkpoint = folder("out"), folder("checkpoint")
+	if c.Scratch == "" {
+		c.Scratch = folder("scratch")
+	}
+	c.Stdout, c.Stderr = write(t, filepath.Join(dir, "stdout"), ""), write(t, filepath.Join(dir, "stderr"), "")
+	c.FilesLimit, c.LogLimit, c.ScratchLimit = 100, 1<<20, 1<<20
+	if c.OutputLimit == 0 {
+		c.OutputLimit = 1 << 20
+	}
+	host, err := wasi.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before != nil {
+		before(host)
+	}
+	r := ran{runAnswer: answerOf(host, p.run(host))}
+	if err := host.Close(); err != nil {
+		t.Error(err)
+	}
+	r.stdout, r.stderr, r.out = read(t, c.Stdout), read(t, c.Stderr), listing(t, c.Out)
+	return r
+}
+
+// digest is one line: the outcome, and the digest of all that was written.
+func (r ran) digest() string {
+	outcome := fmt.Sprint(r.Kind, " ", r.Code)
+	switch {
+	case r.Void != "":
+		return "void: " + string(r.Void) // nothing that was written counts
+	case r.Trap != "":
+		outcome = "trap: " + r.Trap
+	case r.Kind == workunits.OutputLimit:
+		outcome = string(r.Kind)
+	}
+	all := fmt.Sprintf("%q %q %q %d", r.stdout, r.stderr, r.out, r.Memory)
+	return fmt.Sprintf("%s, %d bytes of memory, %x", outcome, r.Memory, sha256.Sum256([]byte(all)))
+}
+
+// nanSign exits with the sign bit of 0/0, which is the processor's to choose.
+var nanSign = exitWith(wasm{pages: 1}, ops(
+	i32(0), 0x2b, 3, 0, i32(0), 0x2b, 3, 0, 0xa3, // f64.div of two zeros from memory
+	0xbd, opI64Const, 63, 0x88, 0xa7)) // its bits, shifted right by 63
+
+// recursion calls itself until the stack ends.
+var recursion = wasm{pages: 1, code: call(0)}
+
+// corpusCase is one run of the corpus.
+type corpusCase struct {
+	name    string
+	program string // file
+	memory  uint64
+	config  wasi.Config
+}
+
+// corpus covers what could differ between machines.
+func corpus(t *testing.T) (list []corpusCase) {
+	t.Helper()
+	add := func(name, program string, c wasi.Config) { list = append(list, corpusCase{name, program, 0, c}) }
+	for name, code := range map[string][]byte{
+		"unreachable": ops(opUnreachable),
+		"divide":      ops(i32(1), i32(0), opI32Div, opDrop),
+		"overflow":    ops(i32(-1<<31), i32(-1), opI32Div, opDrop),
+		"conversion":  ops(i32(0), 0x2b, 3, 0, i32(0), 0x2b, 3, 0, 0xa3, opI32Trunc, opDrop),
+		"memory":      ops(i32(-4), opI32Load, 2, 0, opDrop),
+	} {
+		add("trap/"+name, wasm{pages: 1, code: code}.file(t), wasi.Config{})
+	}
+	add("stack", recursion.file(t), wasi.Config{})
+	list = append(list, corpusCase{"memory/grow", grower.file(t), 5 << 20, wasi.Config{}})
+	list = append(list, corpusCase{"memory/start", wasm{pages: 99}.file(t), 5 << 20, wasi.Config{}})
+	big := write(t, filepath.Join(t.TempDir(), "big"), strings.Repeat("0123456789abcdef", 1<<18))
+	tree := t.TempDir()
+	for _, name := range []string{"b", "a", "B", "10", "9", "ä", "z/y", "z/x"} {
+		write(t, filepath.Join(tree, name), name)
+	}
+	inputs := []wasi.Input{{Path: "big", Host: big}, {Path: "t", Host: tree}}
+	for _, args := range [][]string{
+		{"look", "", "ü", "\x01\x7f", "\xff\xfe", "a b\n", "{unit}", strings.Repeat("x", 4096)},
+		{"tree", "/"}, {"sum", "/big"}, {"copy", "/big", "/out/big"}, {"clock"}, {"numbers"}, {"edit"}, {"scratch"}, {"log"},
+		{"exit", "0"}, {"exit", "255"}, {"exit", "-1"}, {"exit", "65536"}, {"panic"}, {"fill", "-", "2000000"}, {"files", "/out", "100"}, {"files", "/out", "101"},
+		{"cat", "/t/none"}, {"cat", "/t/z"},
+	} {
+		c := wasi.Config{Args: args, Inputs: inputs, Stdin: "t/ä", Env: []string{"A=ü"}, Seed: [32]byte{7}, OutputLimit: 10 << 20}
+		if args[0] == "fill" {
+			c.OutputLimit = 1 << 20
+		}
+		name := strings.Join(args, " ")
+		add("go/"+name[:min(len(name), 12)], guest(t), c)
+	}
+	for name, args := range map[string][]string{
+		"lj/lj": {"--atoms", "13", "--seed", "5", "--steps", "20"}, "kernels/matmul": {"1"}, "kernels/nbody": {"1"}, "kernels/sha256": {"1"},
+	} {
+		add("c/"+name, filepath.Join("..", "apps", filepath.FromSlash(name)+".wasm"), wasi.Config{Args: args})
+	}
+	return list
+}
+
+// goldenLines holds sorted lines "NAME: digest" of runs on one engine against
+// the reviewed ones, which all engines and processors share.
+func goldenLines(t *testing.T, name, engine string, list []corpusCase) {
+	t.Helper()
+	lines := map[string]string{}
+	for _, c := range list {
+		lines[c.name] = runHere(t, loadOrder{Engine: engine, Program: c.program, Memory: c.memory}, c.config, nil).digest()
+	}
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(lines)) {
+		fmt.Fprintf(&b, "%s: %s\n", key, lines[key])
+	}
+	golden(t, name, b.String())
+}
+
+func TestCorpus(t *testing.T) {
+	t.Parallel()
+	list := corpus(t)
+	for _, engine := range Engines() {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			goldenLines(t, "testdata/corpus.txt", engine, list)
+		})
+	}
+}
+
+// TestCorpusNaN: the sign of a NaN follows the processor, in every engine the
+// same, unless the job asks for canonical ones.
+func TestCorpusNaN(t *testing.T) {
+	t.Parallel()
+	sign := map[string]uint32{"amd64": 1, "arm64": 0}
+	want, known := sign[runtime.GOARCH]
+	if !known {
+		t.Skipf("nothing is known of NaNs on %s", runtime.GOARCH)
+	}
+	program := nanSign.file(t)
+	for _, engine := range Engines() {
+		if r := runHere(t, loadOrder{Engine: engine, Program: program}, wasi.Config{}, nil); r.Kind != workunits.Exited || r.Code != want {
+			t.Errorf("%s on %s: %+v, want sign %d", engine, runtime.GOARCH, r, want)
+		}
+	}
+	if Engines()[0] == Wasmtime {
+		r := runHere(t, loadOrder{Engine: Wasmtime, Program: program, Canonical: true}, wasi.Config{}, nil)
+		if r.Kind != workunits.Exited || r.Code != 0 {
+			t.Errorf("canonical on %s: %+v, want sign 0", runtime.GOARCH, r)
+		}
+	}
+}
+
+// pythonScript touches what a scientific script does, and what could differ.
+const pythonScript = `
+import cmath, collections, csv, decimal, fractions, hashlib, io, json, math, os, pathlib, random, re, sqlite3, statistics, struct, sys, tempfile, time, zlib
+print(sys.version_info[:3], sys.argv, sys.byteorder, sys.flags.hash_randomization)
+print(sorted(os.listdir("/")), os.getcwd(), os.stat("/table.csv").st_mtime)
+print(time.time(), time.monotonic(), random.random(), os.urandom(8).hex(), hash("a"), list({"x", "y", "z"}))
+for f in (math.sin, math.exp, math.log, math.gamma, math.erf, cmath.sqrt):
+    print(f.__name__, f(0.7), repr(f(1e-9 + 2)))
+print(math.nan, -math.inf, 1e308 * 10, 5e-324, 0.1 + 0.2, decimal.Decimal(2).sqrt(), fractions.Fraction(1, 3))
+with open("/table.csv") as t:
+    rows = [float(r["y"]) for r in csv.DictReader(t)]
+print(statistics.mean(rows), statistics.stdev(rows), struct.pack("<d", math.fsum(rows)).hex())
+print(hashlib.sha256(b"talka").hexdigest(), zlib.crc32(b"talka"), re.findall(r"\w+", "a b ü"))
+db = sqlite3.connect("/scratch/db")
+db.execute("create table t (x)")
+db.executemany("insert into t values (?)", [(i * i,) for i in range(100)])
+db.commit()
+print(db.execute("select sum(x) from t").fetchone())
+time.sleep(3600)
+pathlib.Path("/out/result.json").write_text(json.dumps({"t": time.monotonic()}))
+try:
+    open("/table.csv", "w")
+except OSError as e:
+    print(type(e).__name__, e.errno)
+sys.exit(7)
+`
+
+func TestPython(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join("..", "..", "bin", "apps", "python.wasm")
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("the Python interpreter is not here: make python")
+	}
+	dir := t.TempDir()
+	inputs := []wasi.Input{
+		{Path: "fit.py", Host: write(t, filepath.Join(dir, "fit.py"), pythonScript)},
+		{Path: "table.csv", Host: write(t, filepath.Join(dir, "table.csv"), "x,y\n1,2.5\n2,3.25\n3,1e-3\n")},
+		{Path: "bad.py", Host: write(t, filepath.Join(dir, "bad.py"), "import numpy\n")},
+	}
+	list := []corpusCase{
+		{"script", program, 256 << 20, wasi.Config{Args: []string{"fit.py", "--seed", "3"}, Inputs: inputs}},
+		{"missing module", program, 256 << 20, wasi.Config{Args: []string{"bad.py"}, Inputs: inputs}},
+	}
+	for _, engine := range Engines() {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			r := runHere(t, loadOrder{Engine: engine, Program: program, Memory: 256 << 20}, list[0].config, nil)
+			if r.Kind != workunits.Exited || r.Code != 7 || !strings.HasSuffix(r.stdout, "OSError 69\n") {
+				t.Errorf("%+v", r)
+			}
+			goldenLines(t, "testdata/corpus_python.txt", engine, list)
+		})
+	}
+}
