@@ -61,7 +61,7 @@ func guest(t testing.TB) string {
 
 var buildGuest = sync.OnceValues(func() (string, error) {
 	name := filepath.Join(filepath.Dir(cache), "guest.wasm")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", name, "./testdata/guest")
+	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-buildvcs=false", "-o", name, "./testdata/guest")
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the guest: %w\n%s", err, out)
