@@ -90,6 +90,18 @@ test-e2e: ## Tests with the tag e2e: real processes, the demo among them
 	$(MAKE) --no-print-directory build; \
 	set -x; TALKA_TEST_BIN=$(CURDIR)/bin/talka $(GO) test -tags e2e -count=1 -timeout 12m $$dirs
 
+# The corpus of programs on emulated arm64, without cgo (wazero) and with it
+# (wasmtime, too): every engine on every processor gives the same bytes.
+.PHONY: arm64
+arm64: ## The determinism corpus on arm64, under Debian's qemu-user
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -c -o "$$tmp/wazero.test" ./workunits/sandbox && \
+	CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc GOARCH=arm64 $(GO) test -c -o "$$tmp/wasmtime.test" ./workunits/sandbox && \
+	cd workunits/sandbox && for engine in wazero wasmtime; do \
+		echo "== arm64, $$engine"; \
+		qemu-aarch64 -L /usr/aarch64-linux-gnu "$$tmp/$$engine.test" -test.run '^(TestCorpus|TestCorpusNaN|TestPython)$$' -test.timeout 10m || exit 1; \
+	done
+
 .PHONY: race
 race: ## Tests of all packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
