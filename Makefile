@@ -155,8 +155,8 @@ sim-net: ## Real libp2p in virtual time; SEED=n replays a run
 	$(call simulate,p2p/p2ptest,sim-net)
 
 .PHONY: netlab
-netlab: ## Nodes behind emulated networks
-	@echo 'make netlab: not built yet' >&2; exit 1
+netlab: build ## Real nodes behind NATs and firewalls, in network namespaces (Linux, root)
+	TALKA_TEST_BIN=$(CURDIR)/bin/talka $(GO) test -tags netlab -count=1 -timeout 30m -run '^TestNetlab' -v ./cmd/talka
 
 ##@ Check
 

@@ -36,6 +36,9 @@ type Config struct {
 	// NoNAT leaves out relays, hole punching and AutoNAT, for hosts that everyone
 	// reaches directly. It is implied if all of Listen is loopback.
 	NoNAT bool
+	// Seed makes the node a DHT server and a relay whatever it finds out about its
+	// own reachability. For machines that others can reach.
+	Seed bool
 	// Guests keeps connections to nodes that speak no protocol of the network,
 	// such as IPFS implementations that fetch chunks. They are shown nowhere and
 	// can use only what other packages register on Libp2p.

@@ -68,6 +68,7 @@ type Host struct {
 	cache   *peerCache
 	keys    provided
 	manager manager
+	local   lanPeers
 	pulls   chan peer.ID // peers to pull announcements from
 
 	mu       sync.Mutex
@@ -98,6 +99,7 @@ func New(cfg Config) (*Host, error) {
 		started: make(chan struct{}), known: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
 	}
+	h.local = lanPeers{all: map[peer.ID][]ma.Multiaddr{}, woke: h.manager.wake}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.cache, err = readCache(cfg.CachePath, cfg.Network); err != nil {
 		h.log.Warn("peer cache is unreadable and will be replaced", "path", cfg.CachePath, "error", err)
@@ -202,6 +204,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.spawn(h.manage)
 	h.spawn(h.provideAll)
 	h.spawn(h.keepCache)
+	h.spawn(h.listenLAN)
 	<-h.ctx.Done()
 	return h.Close()
 }

@@ -99,14 +99,14 @@ func (h *Host) lookAround() (gained bool) {
 	return gained
 }
 
-// seeds are the peers to begin with: those of the config and the cache.
+// seeds are the peers to begin with: those of the config, the cache and the LAN.
 func (h *Host) seeds() (all []peer.AddrInfo) {
 	for _, p := range slices.Concat(h.cfg.Peers, h.cache.peers()) {
 		if info, err := p.info(); err == nil && info.ID != h.base.ID() {
 			all = append(all, info)
 		}
 	}
-	return all
+	return append(all, h.local.peers()...)
 }
 
 // candidates are members that the node may not be connected to: those that met

@@ -19,6 +19,7 @@ const (
 	relayDuration = 30 * time.Minute
 	relaySlots    = 32
 	relayPerIP    = 16
+	relayLook     = 5 * time.Second // between two looks for relays
 )
 
 // reachOptions are about being reached behind NATs. A host on loopback needs
@@ -31,14 +32,21 @@ func (h *Host) reachOptions() []libp2p.Option {
 	resources.Limit = &relay.RelayLimit{Duration: relayDuration, Data: relayBytes}
 	resources.MaxReservations = relaySlots
 	resources.MaxReservationsPerIP = relayPerIP
-	return []libp2p.Option{
+	options := []libp2p.Option{
 		libp2p.EnableRelay(),
+		libp2p.NATPortMap(),
 		libp2p.EnableHolePunching(),
 		libp2p.EnableNATService(),
 		libp2p.EnableAutoNATv2(),
 		libp2p.EnableRelayService(relay.WithResources(resources), relay.WithACL(membersOnly{h})),
-		libp2p.EnableAutoRelayWithPeerSource(h.relays, autorelay.WithMinInterval(time.Minute), autorelay.WithBootDelay(10*time.Second)),
 	}
+	if h.cfg.Seed {
+		// It serves at once, even as the first node that anybody can reach, when
+		// nobody is there to confirm it.
+		return append(options, libp2p.ForceReachabilityPublic())
+	}
+	return append(options, libp2p.EnableAutoRelayWithPeerSource(h.relays,
+		autorelay.WithMinInterval(relayLook), autorelay.WithBootDelay(relayLook), autorelay.WithMinCandidates(1)))
 }
 
 // membersOnly keeps strangers from using this node as their relay.

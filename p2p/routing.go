@@ -36,7 +36,7 @@ func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 	// A node is a server until AutoNAT finds that it cannot be dialled. On
 	// loopback, and on a LAN without anybody outside to ask, it stays one.
 	mode := dht.ModeAutoServer
-	if h.lan || h.cfg.NoNAT {
+	if h.lan || h.cfg.NoNAT || h.cfg.Seed {
 		mode = dht.ModeServer
 	}
 	d, err := dht.New(h.base,

@@ -41,7 +41,7 @@ func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery 
 	}
 	c := p2p.Config{
 		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
-		CachePath: filepath.Join(dir, peersName), Guests: true, Logger: log,
+		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log,
 		NoGossip:    discovery == "catalogue" || discovery == "none",
 		NoCatalogue: discovery == "gossip" || discovery == "none",
 	}

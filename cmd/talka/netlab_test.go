@@ -1,0 +1,205 @@
+//go:build netlab && linux
+
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// The tests of the lab start real nodes in a small internet, see lab. All of
+// them pass packets with the delay and loss of a long way.
+const (
+	labDelay = 50 * time.Millisecond
+	labLoss  = 0.01
+	labTime  = 4 * time.Minute
+)
+
+// labGrid is a grid of nodes in a lab.
+type labGrid struct {
+	*testGrid
+	*lab
+}
+
+func newLabGrid(t *testing.T) labGrid {
+	t.Helper()
+	l := newLab(t, labDelay, labLoss)
+	g := newTestGrid(t, labTime)
+	return labGrid{g, l}
+}
+
+// upIn starts a node in a namespace.
+func (g labGrid) upIn(s *labSpace, name string, flags ...string) *demoNode {
+	g.Helper()
+	n := &demoNode{name: name, dir: g.dir + "/" + name}
+	n.args = append([]string{
+		"up", "--network", g.network, "--preset", "all-out", "--processors", "1",
+		"--listen", "/ip4/0.0.0.0/udp/4001/quic-v1", "--listen", "/ip4/0.0.0.0/tcp/4001",
+	}, flags...)
+	g.nodes = append(g.nodes, n)
+	if err := s.within(func() error { return n.start(g.ctx, g.exe, testEnv("TALKA_LOG_LEVEL=debug")) }); err != nil {
+		g.Fatal(err)
+	}
+	return n
+}
+
+// peerOf is what one node says of another, its peer.
+func (g labGrid) peerOf(n, other *demoNode) (info grid.PeerInfo, ok bool) {
+	g.Helper()
+	peers, err := n.client.Peers(g.ctx)
+	if err != nil {
+		g.Fatalf("peers of %s: %v", n.name, err)
+	}
+	for _, p := range peers {
+		if p.PeerID == other.status.PeerID {
+			return p, true
+		}
+	}
+	return info, false
+}
+
+// done waits for a job and checks that the volunteers did it.
+func (g labGrid) done(p *demoNode, id workunits.JobID, units, volunteers int) {
+	g.Helper()
+	begun := time.Now()
+	g.until("the job is done", func() bool { return g.job(p, id).State == grid.JobDone })
+	if info := g.job(p, id); info.Units.Accepted != units || info.Volunteers < volunteers {
+		g.Errorf("accepted %d units of %d volunteers, want %d of %d", info.Units.Accepted, info.Volunteers, units, volunteers)
+	}
+	g.Logf("the job was done %s after it had been submitted", time.Since(begun).Round(time.Millisecond))
+}
+
+// behind is a publisher and two volunteers, each behind a router of its own,
+// and the nodes that everybody reaches.
+type behind struct {
+	labGrid
+	seeds     []*demoNode
+	seedPorts []*labPort
+	homes     []*labPort // of p, v and w
+	p, v, w   *demoNode
+	project   string
+}
+
+// newBehind starts them; the publisher executes nothing.
+func newBehind(t *testing.T, seeds int, routers ...func(p *labPort) *labSpace) *behind {
+	t.Helper()
+	b := &behind{labGrid: newLabGrid(t)}
+	var join []string
+	for i := range seeds {
+		place := b.port([]string{"5.9.1.1", "8.7.2.1"}[i])
+		b.seedPorts = append(b.seedPorts, place)
+		b.seeds = append(b.seeds, b.upIn(place.labSpace, []string{"seed", "seed2"}[i], append(join, "--seed", "--steward=false", "--processors", "1")...))
+		join = append(join, "--join", b.invite(b.seeds[i]))
+	}
+	var inside []*labSpace
+	for i, router := range routers {
+		home := b.port([]string{"20.1.1.1", "31.2.2.2", "42.3.3.3"}[i])
+		inside = append(inside, router(home))
+		b.homes = append(b.homes, home)
+	}
+	b.p = b.upIn(inside[0], "p", join...)
+	b.ok(b.p, &struct{}{}, "pause")
+	b.project = b.testGrid.project(b.p, "atoms")
+	volunteer := append(join, "--trust", b.project, "--steward=false")
+	b.v, b.w = b.upIn(inside[1], "v", volunteer...), b.upIn(inside[2], "w", volunteer...)
+	return b
+}
+
+// The ways to be on the internet.
+func cone(p *labPort) *labSpace      { p.home(natCone, true); return p.host() }
+func symmetric(p *labPort) *labSpace { p.home(natSymmetric, true); return p.host() }
+func office(p *labPort) *labSpace    { p.home(natCone, false); return p.host() }
+func walled(p *labPort) *labSpace    { p.firewall(); return p.labSpace }
+
+// direct reports whether every pair of the three behind routers is connected,
+// and without a relay.
+func (b *behind) direct() (pairs int) {
+	for _, pair := range [][2]*demoNode{{b.p, b.v}, {b.p, b.w}, {b.v, b.w}} {
+		if info, ok := b.peerOf(pair[0], pair[1]); ok && !info.Relayed {
+			pairs++
+		}
+	}
+	return pairs
+}
+
+// Behind routers that keep ports, all pairs find direct ways.
+func TestNetlabCone(t *testing.T) {
+	b := newBehind(t, 2, cone, cone, cone)
+	begun := time.Now()
+	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
+	t.Logf("3 of 3 pairs were connected directly after %s", time.Since(begun).Round(time.Millisecond))
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+}
+
+// Behind routers that give each flow another port, the job goes through relays.
+func TestNetlabSymmetric(t *testing.T) {
+	b := newBehind(t, 2, symmetric, symmetric, symmetric)
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+	if n := b.direct(); n > 0 {
+		t.Errorf("%d pairs are connected directly: the lab's routers let everything through", n)
+	}
+}
+
+// A router that keeps ports, an office that lets no UDP out, and a machine with
+// a firewall of its own: the job is done all the same.
+func TestNetlabFirewalls(t *testing.T) {
+	b := newBehind(t, 2, cone, office, walled)
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+	t.Logf("%d of 3 pairs are connected directly", b.direct())
+}
+
+// With its relay gone in the middle of a job, the rest of it goes another way.
+func TestNetlabRelayLoss(t *testing.T) {
+	b := newBehind(t, 2, symmetric, symmetric, symmetric)
+	id := b.submit(b.p, "atoms", b.ljJob(40, 30, "none"))
+	b.until("some units are accepted", func() bool { return b.job(b.p, id).Units.Accepted > 0 })
+	b.part(1, b.seedPorts[0])
+	t.Logf("the first relay is cut off with %d of 40 units accepted", b.job(b.p, id).Units.Accepted)
+	b.done(b.p, id, 40, 1)
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+}
+
+// Homes get other addresses, and find each other again.
+func TestNetlabAddressChange(t *testing.T) {
+	b := newBehind(t, 2, cone, cone, cone)
+	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
+	b.homes[0].move("20.1.9.9")
+	b.homes[1].move("31.2.9.9")
+	begun := time.Now()
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+	b.until("all pairs are connected directly again", func() bool { return b.direct() == 3 })
+	t.Logf("3 of 3 pairs were connected directly again after %s", time.Since(begun).Round(time.Millisecond))
+}
+
+// A publisher that is cut off submits a job; it is done once the net has healed.
+func TestNetlabPartition(t *testing.T) {
+	b := newBehind(t, 2, cone, cone, cone)
+	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
+	b.part(1, b.homes[0])
+	b.until("the publisher is alone", func() bool { return b.status(b.p).Peers == 0 })
+	id := b.submit(b.p, "atoms", b.ljJob(6, 13, "none"))
+	if info := b.job(b.p, id); info.Units.Accepted > 0 {
+		t.Errorf("%d units were accepted by nobody", info.Units.Accepted)
+	}
+	b.part(0, b.homes[0])
+	b.done(b.p, id, 6, 1)
+}
+
+// On a LAN without internet, nodes that were told of nobody find each other.
+func TestNetlabLAN(t *testing.T) {
+	g := newLabGrid(t)
+	lan := g.space()
+	lan.bridge()
+	p := g.upIn(lan.host(), "p")
+	g.ok(p, &struct{}{}, "pause")
+	project := g.project(p, "atoms")
+	begun := time.Now()
+	v := g.upIn(lan.host(), "v", "--trust", project, "--steward=false")
+	w := g.upIn(lan.host(), "w", "--trust", project, "--steward=false")
+	g.meet(p, v, w)
+	t.Logf("all had met %s after the first start of two", time.Since(begun).Round(time.Millisecond))
+	g.done(p, g.submit(p, "atoms", g.ljJob(6, 13, "none")), 6, 1)
+}

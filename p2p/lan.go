@@ -1,0 +1,77 @@
+package p2p
+
+import (
+	"encoding/hex"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// maxLAN is how many peers that were heard of on the LAN are kept.
+const maxLAN = 64
+
+// lanPeers are the nodes that multicast DNS has found: anybody on the LAN may
+// claim anything, so they are no more than places to try.
+type lanPeers struct {
+	mu   sync.Mutex
+	all  map[peer.ID][]ma.Multiaddr
+	woke func()
+}
+
+// HandlePeerFound implements mdns.Notifee. Only addresses of the LAN count, or
+// one machine on it could send all the others to any place on the internet.
+func (l *lanPeers) HandlePeerFound(info peer.AddrInfo) {
+	addrs := slices.DeleteFunc(slices.Clone(info.Addrs), func(a ma.Multiaddr) bool {
+		return !manet.IsPrivateAddr(a) || manet.IsIPLoopback(a) || len(a.Bytes()) > maxAddrLen
+	})
+	if _, ok := nodeID(info.ID); !ok || len(addrs) == 0 {
+		return
+	}
+	l.mu.Lock()
+	_, known := l.all[info.ID]
+	if !known && len(l.all) >= maxLAN {
+		for p := range l.all { // any; those who are there say so again
+			delete(l.all, p)
+			break
+		}
+	}
+	l.all[info.ID] = best(addrs, maxAddrs)
+	l.mu.Unlock()
+	if !known {
+		l.woke()
+	}
+}
+
+func (l *lanPeers) peers() (all []peer.AddrInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range slices.Sorted(maps.Keys(l.all)) {
+		all = append(all, peer.AddrInfo{ID: p, Addrs: l.all[p]})
+	}
+	return all
+}
+
+// listenLAN looks for members on the LAN, and lets them find this node, until
+// the host ends. The name that goes over the LAN does not tell the network's.
+func (h *Host) listenLAN() {
+	if h.lan || h.cfg.NoNAT {
+		return
+	}
+	name := workunits.Sum([]byte("talka lan " + h.cfg.Network))
+	service := mdns.NewMdnsService(h.base, "_talka-"+hex.EncodeToString(name[:6])+"._udp", &h.local)
+	if err := service.Start(); err != nil {
+		h.log.Info("peers on the LAN cannot be found by themselves", "error", err)
+		return
+	}
+	<-h.ctx.Done()
+	if err := service.Close(); err != nil {
+		h.log.Debug("multicast DNS", "error", err)
+	}
+}
