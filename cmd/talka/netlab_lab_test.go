@@ -86,8 +86,8 @@ func (l *lab) space() *labSpace {
 		l.t.Skipf("no network namespace can be made here: %v: %s", err, out)
 	}
 	l.t.Cleanup(func() {
-		//nolint:usetesting // the test's own context has ended by now
-		if out, err := exec.Command("ip", "netns", "del", s.name).CombinedOutput(); err != nil { //nolint:noctx // a moment
+		// The test's own context has ended by now.
+		if out, err := exec.Command("ip", "netns", "del", s.name).CombinedOutput(); err != nil {
 			l.t.Errorf("remove namespace: %v: %s", err, out)
 		}
 	})

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -103,7 +104,7 @@ func newBehind(t *testing.T, seeds int, routers ...func(p *labPort) *labSpace) *
 	b.p = b.upIn(inside[0], "p", join...)
 	b.ok(b.p, &struct{}{}, "pause")
 	b.project = b.testGrid.project(b.p, "atoms")
-	volunteer := append(join, "--trust", b.project, "--steward=false")
+	volunteer := append(slices.Clip(join), "--trust", b.project, "--steward=false")
 	b.v, b.w = b.upIn(inside[1], "v", volunteer...), b.upIn(inside[2], "w", volunteer...)
 	return b
 }
