@@ -22,9 +22,22 @@ func Sum(b []byte) Digest { return blake3.Sum256(b) }
 // IsZero reports whether d is the zero digest, which no content has.
 func (d Digest) IsZero() bool { return d == Digest{} }
 
+var base32Text = base32.StdEncoding.WithPadding(base32.NoPadding)
+
 // String is the lower-case base32 form, as used in logs.
-func (d Digest) String() string {
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(d[:]))
+func (d Digest) String() string { return strings.ToLower(base32Text.EncodeToString(d[:])) }
+
+// MarshalText implements encoding.TextMarshaler with the form of String.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (d *Digest) UnmarshalText(b []byte) error {
+	raw, err := base32Text.DecodeString(strings.ToUpper(string(b)))
+	if err != nil || len(raw) != len(d) || !strings.EqualFold(base32Text.EncodeToString(raw), string(b)) {
+		return fmt.Errorf("%q is not a digest: 52 letters and digits in base32", b)
+	}
+	copy(d[:], raw)
+	return nil
 }
 
 // NodeID is a node's Ed25519 public key. Its text form is the libp2p peer id

@@ -16,7 +16,7 @@ func (a *app) jobCmd() *cobra.Command {
 	cmd := group("job", "Publish jobs, follow them and fetch their results")
 	cmd.AddCommand(
 		a.jobNewCmd(), a.jobSubmitCmd(), a.jobListCmd(), a.jobShowCmd(),
-		a.jobWatchCmd(), a.jobFetchCmd(), a.jobExportCmd(), a.jobCancelCmd(),
+		a.jobWatchCmd(), a.jobFetchCmd(), a.jobExportCmd(), a.jobAuditCmd(), a.jobCancelCmd(),
 	)
 	return cmd
 }

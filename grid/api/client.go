@@ -106,6 +106,13 @@ func (c *Client) Submit(ctx context.Context, m workunits.Manifest, progress func
 	return out.Job, err
 }
 
+// Audit has the node execute up to so many accepted units of its job itself.
+func (c *Client) Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (r grid.AuditReport, err error) {
+	return r, receive(ctx, c, http.MethodPost, jobRoute(id, "/audit"), map[string]int{"units": units},
+		func(p Progress) { progress(p.Text) },
+		func(out grid.AuditReport) error { r = out; return nil })
+}
+
 // Jobs lists the jobs that the node knows.
 func (c *Client) Jobs(ctx context.Context) (jobs []grid.JobInfo, err error) {
 	return jobs, c.call(ctx, http.MethodGet, "/v1/jobs", nil, &jobs)

@@ -44,6 +44,9 @@ type Node interface {
 	Ledger(ctx context.Context, id workunits.JobID) (workunits.Export, error)
 	// Story tells how the verdict on a unit came about; the node looks after the job.
 	Story(ctx context.Context, id workunits.JobID, unit uint32) (grid.UnitStory, error)
+	// Audit executes up to so many accepted units of a job of this node's itself
+	// and tells what that showed. Progress gets one sentence at a time.
+	Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (grid.AuditReport, error)
 	Cancel(ctx context.Context, id workunits.JobID, reason string) error
 	// Results yields accepted and failed units in ascending order; files by CID
 	// are in the store when their unit is yielded. An error of yield ends it

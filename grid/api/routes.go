@@ -52,6 +52,12 @@ type (
 	addBody struct {
 		Path string `json:"path" maxLength:"4096" doc:"Absolute path on the node's machine"`
 	}
+	auditRequest struct {
+		ID   workunits.JobID `path:"id" doc:"Job id"`
+		Body struct {
+			Units int `json:"units" minimum:"1" maximum:"1000000" doc:"How many at most"`
+		}
+	}
 	cancelRequest struct {
 		ID   workunits.JobID `path:"id" doc:"Job id"`
 		Body struct {
@@ -219,6 +225,14 @@ func (s *Server) jobRoutes(h huma.API) {
 	get(h, "unit", "/v1/jobs/{id}/units/{unit}", ScopeRead, "How the verdict on a unit came about", func(ctx context.Context, in *unitPath) (grid.UnitStory, error) {
 		return s.node.Story(ctx, in.ID, in.Unit)
 	})
+	stream(h, op("audit-job", http.MethodPost, "/v1/jobs/{id}/audit", ScopePublish, "Execute accepted units of a job of this node here, those most in doubt first"),
+		func(ctx context.Context, in *auditRequest, out *lines[grid.AuditReport]) error {
+			r, err := s.node.Audit(ctx, in.ID, in.Body.Units, out.text)
+			if err != nil {
+				return err
+			}
+			return out.result(r)
+		})
 	post(h, "cancel-job", "/v1/jobs/{id}/cancel", ScopePublish, "Cancel a job of this node", func(ctx context.Context, in *cancelRequest) (jobBody, error) {
 		return jobBody{in.ID}, s.node.Cancel(ctx, in.ID, in.Body.Reason)
 	})

@@ -27,6 +27,7 @@ import (
 //	survives (the deaths since: what any steward accepted is on the disks that are left)
 //	partition p,v1 | s1,v2, or heal
 //	cancel REASON
+//	audit units=N (the publisher executes so many accepted ones itself)
 //	check
 //	right (no result is wrong, though volunteers collude)
 //	lied least=N (so many copies came to a wrong result)
@@ -46,7 +47,7 @@ func (s *Script) Do(line string) error {
 	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	do, ok := map[string]func(args) error{
 		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
-		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "blamed": s.blamed, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "check": s.check, "table": s.table,
+		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "blamed": s.blamed, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "audit": s.audit, "check": s.check, "table": s.table,
 	}[name]
 	if !ok {
 		return fmt.Errorf("unknown command %q", name)
@@ -309,6 +310,15 @@ func (s *Script) heal(args) error {
 
 func (s *Script) cancel(a args) error {
 	s.World.job.Publisher.Cancel(a.text)
+	return nil
+}
+
+func (s *Script) audit(a args) error {
+	n, err := a.number("units", 1)
+	if err != nil {
+		return err
+	}
+	s.World.job.Publisher.Audit(int(n))
 	return nil
 }
 

@@ -333,6 +333,8 @@ func (m *Machine) handle(in Input) {
 		m.fetched(in)
 	case Local:
 		m.entries(in.Entries)
+	case Audited:
+		m.audited(in)
 	}
 }
 

@@ -1,7 +1,9 @@
 package verdict
 
 import (
+	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -269,22 +271,61 @@ func (b *Book) Bound() Bound {
 		bound.Conditional = bound.Conditional && (len(a.lives) == 0 || !a.trusted && a.history == 0)
 	}
 	for u := range b.total {
-		if b.look(u).state != Accepted {
-			continue
-		}
-		units++
-		list, _ := b.counting(b.current(u), everyRound)
-		copies += len(list)
-		if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
-			continue
-		}
-		if chain := longest(openOf(list)); len(chain) > 0 {
-			who := b.drawers(chain[len(chain)-1], list)
-			sum += b.law.Vouches(len(chain), b.stakeAt(chain[0], who), b.bar(who))
+		if b.look(u).state == Accepted {
+			doubt, n := b.doubt(u)
+			units++
+			copies += n
+			sum += doubt
 		}
 	}
 	if units > 0 {
 		bound.Rate = min(1, sum/float64(units)*max(1, float64(copies)/float64(units)))
 	}
 	return bound
+}
+
+// doubt is the chance of a wrong result that an accepted unit's copies leave, and
+// how many count.
+func (b *Book) doubt(u uint32) (chance float64, copies int) {
+	list, _ := b.counting(b.current(u), everyRound)
+	if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
+		return 0, len(list)
+	}
+	chain := longest(openOf(list))
+	if len(chain) == 0 {
+		return 0, len(list)
+	}
+	who := b.drawers(chain[len(chain)-1], list)
+	return b.law.Vouches(len(chain), b.stakeAt(chain[0], who), b.bar(who)), len(list)
+}
+
+// leastDoubt is that of results of volunteers whom the publisher trusts, when it
+// comes to checking some.
+const leastDoubt = 1e-9
+
+// Sample picks up to n accepted units of which the publisher has no copy, each
+// the sooner the more it is in doubt, ascending. Whoever chooses the seed at random
+// after the units were accepted picks units that nobody could foresee.
+func (b *Book) Sample(n int, seed [32]byte) []uint32 {
+	b.settle()
+	type entry struct {
+		unit uint32
+		lot  float64 // exponential with the doubt as its rate: the least n are the sample
+	}
+	var list []entry
+	for u := range b.total {
+		if b.look(u).state != Accepted || b.Committed(u, b.manifest.Publisher) {
+			continue
+		}
+		doubt, _ := b.doubt(u)
+		lot := -math.Log1p(-fraction(b.job, u, digest(seed), digest(seed)))
+		list = append(list, entry{u, lot / max(doubt, leastDoubt)})
+	}
+	slices.SortFunc(list, func(x, y entry) int { return cmp.Or(cmp.Compare(x.lot, y.lot), cmp.Compare(x.unit, y.unit)) })
+	var units []uint32
+	for _, e := range list[:min(max(n, 0), len(list))] {
+		units = append(units, e.unit)
+	}
+	slices.Sort(units)
+	return units
 }

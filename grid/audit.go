@@ -1,0 +1,144 @@
+package grid
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/talka-grid/talka/grid/steward"
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
+)
+
+// AuditReport is what an audit of a job came to.
+type AuditReport struct {
+	Job      workunits.JobID    `json:"job"`
+	Units    []uint32           `json:"units"`        // that were executed here, ascending
+	Wrong    []uint32           `json:"wrong"`        // those of them whose accepted result another took the place of
+	Proven   []workunits.NodeID `json:"proven_wrong"` // volunteers, by this audit
+	Reopened int                `json:"reopened"`     // units that were accepted before and are to be done again
+	Before   float64            `json:"bound_before"` // wrong results a unit that the verdicts could be vouched for with
+	After    float64            `json:"bound_after"`
+}
+
+// audit is the state of a job that an audit compares.
+type audit struct {
+	accepted []uint32
+	results  map[uint32]workunits.Digest // of the sample
+	burned   []workunits.NodeID
+	bound    float64
+}
+
+func (j *job) audit(sample []uint32) audit {
+	b := j.steward.Book()
+	a := audit{results: map[uint32]workunits.Digest{}, burned: b.BurnedNodes(), bound: b.Bound().Rate}
+	for u := range j.manifest.Total() {
+		if b.State(u) == verdict.Accepted {
+			a.accepted = append(a.accepted, u)
+		}
+	}
+	for _, u := range sample {
+		a.results[u] = b.Unit(u).Result.Digest
+	}
+	return a
+}
+
+// Audit executes a sample of up to so many accepted units of a job of this node's,
+// those the sooner whose results are most in doubt. It returns when all that
+// they show is known: where a result was another, its volunteers are proven wrong
+// and what rested on them is done again. Progress gets one sentence at a time.
+func (n *Node) Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (r AuditReport, err error) {
+	var m workunits.Manifest
+	var runs []volunteer.Run
+	var before audit
+	var seed [32]byte
+	_, _ = rand.Read(seed[:])
+	derr := n.do(ctx, func() {
+		j := n.jobs[id]
+		switch {
+		case j == nil || j.steward == nil:
+			err = fmt.Errorf("job %s: %w", id, ErrNotFound)
+			return
+		case j.manifest.Publisher != n.self:
+			err = fmt.Errorf("job %s is published by another node, whose audits alone decide: %w", id, ErrDenied)
+			return
+		}
+		m = j.manifest
+		b := j.steward.Book()
+		r.Units = b.Sample(units, seed)
+		before = j.audit(r.Units)
+		for _, u := range r.Units {
+			v := b.Unit(u)
+			runs = append(runs, volunteer.Run{Task: volunteer.Task{Job: id, Unit: u, Canonical: v.Canonical}, Inputs: b.Inputs(u), Hints: v.Volunteers})
+		}
+	})
+	if err = errors.Join(derr, err); err != nil {
+		return r, err
+	}
+	if err := n.auditRuns(ctx, m, runs, progress); err != nil {
+		return r, err
+	}
+	settled := func() bool {
+		b := n.jobs[id].steward.Book()
+		return !slices.ContainsFunc(r.Units, func(u uint32) bool { v := b.Unit(u); return len(v.Compare)+len(v.Unsealed) > 0 })
+	}
+	if err := n.await(ctx, settled); err != nil {
+		return r, err
+	}
+	err = n.do(ctx, func() { r.compare(id, before, n.jobs[id].audit(r.Units)) })
+	return r, err
+}
+
+// auditRuns executes copies, as many at a time as units are executed here, and
+// states what each came to.
+func (n *Node) auditRuns(ctx context.Context, m workunits.Manifest, runs []volunteer.Run, progress func(string)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, n.cfg.Slots))
+	var done atomic.Int32
+	for _, run := range runs {
+		g.Go(func() error {
+			f := n.run(ctx, m, run)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if f.Void != "" {
+				return fmt.Errorf("unit %d could not be executed here: %s: see the log of this node", run.Unit, f.Void)
+			}
+			err := n.do(ctx, func() {
+				n.pending.opened = append(n.pending.opened, jobDigest{run.Job, f.Result.Digest})
+				n.stepSteward(n.jobs[run.Job], steward.Audited{Unit: run.Unit, Arch: runtime.GOARCH, Result: f.Result, Block: f.Block, Millis: f.Millis})
+			})
+			progress(fmt.Sprintf("%d of %d units executed", done.Add(1), len(runs)))
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// compare fills in what changed.
+func (r *AuditReport) compare(id workunits.JobID, before, after audit) {
+	r.Job, r.Before, r.After = id, before.bound, after.bound
+	r.Units, r.Wrong, r.Proven = append([]uint32{}, r.Units...), []uint32{}, []workunits.NodeID{}
+	for _, u := range r.Units {
+		if before.results[u] != after.results[u] {
+			r.Wrong = append(r.Wrong, u)
+		}
+	}
+	for _, n := range after.burned {
+		if !slices.Contains(before.burned, n) {
+			r.Proven = append(r.Proven, n)
+		}
+	}
+	for _, u := range before.accepted {
+		if _, still := slices.BinarySearch(after.accepted, u); !still {
+			r.Reopened++
+		}
+	}
+}

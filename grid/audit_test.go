@@ -1,0 +1,67 @@
+package grid
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// TestAudit: volunteers that all collude get wrong results accepted. The
+// publisher's audit proves them wrong, and honest ones do their units again.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub := c.start(Config{})
+	project, err := pub.NewProject("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := []workunits.ProjectID{project}
+	var stewards, liars []*member
+	for range 2 {
+		stewards = append(stewards, c.start(Config{Steward: true, Trust: trust}))
+	}
+	for range 3 {
+		liars = append(liars, c.start(Config{Slots: 1, Trust: trust, Exec: goProgram{lie: true}}))
+	}
+	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 12), progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := pub.WaitJob(ctx, id); err != nil || info.Units.Accepted != 12 || len(info.Faults) > 0 {
+		t.Fatalf("job came to %+v, %v", info, err)
+	}
+	if _, err := stewards[0].Audit(ctx, id, 1, progress(t)); !errors.Is(err, ErrDenied) {
+		t.Errorf("a steward's audit is answered with %v", err)
+	}
+	for _, m := range liars {
+		m.stop()
+	}
+	for range 2 {
+		c.start(Config{Slots: 1, Trust: trust}) // for them the job is over, until it is not
+	}
+	r, err := pub.Audit(ctx, id, 4, progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Units) != 4 || len(r.Wrong) != 4 || len(r.Proven) < 2 || r.Reopened == 0 || r.After > r.Before {
+		t.Errorf("audit came to %+v", r)
+	}
+	if info, err := pub.WaitJob(ctx, id); err != nil || info.Units.Accepted != 12 {
+		t.Fatalf("job came to %+v, %v", info, err)
+	}
+	wrong := 0
+	if err := pub.Results(ctx, id, func(u UnitResult) error {
+		if strings.HasSuffix(string(u.Outcome.Out.Data), "lie") {
+			wrong++
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if honest, err := pub.Audit(ctx, id, 12, progress(t)); err != nil || len(honest.Wrong) != wrong || honest.After != 0 {
+		t.Errorf("%d results are wrong; the audit of all units says %+v, %v", wrong, honest, err)
+	}
+}
