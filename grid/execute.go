@@ -126,11 +126,8 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	defer cancel()
 	t := sandbox.Task{
 		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: r.Canonical,
-		Limits: sandbox.Limits{
-			Memory: m.Limits.Memory, Output: m.Limits.Output, Files: m.Limits.Files, Log: m.Limits.Log,
-			Wall: time.Duration(m.Limits.Wall) * time.Millisecond, CPU: time.Duration(m.Limits.CPU) * time.Millisecond,
-		},
-		Seed: workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
+		Limits: limits(m),
+		Seed:   workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
 	}
 	err := n.keepInputs(r.Job, m)
 	if err != nil {

@@ -34,6 +34,9 @@ func inputs(id workunits.JobID, m workunits.Manifest) []chunkstore.Lease {
 	if m.Reduce != nil {
 		list = append(list, chunkstore.Lease{Root: m.Reduce.Program.Cid, Reason: program, For: id.String()})
 	}
+	if c := m.Policy.Compare.Program; c != nil {
+		list = append(list, chunkstore.Lease{Root: c.Cid, Reason: program, For: id.String()})
+	}
 	for _, in := range m.Inputs {
 		list = append(list, chunkstore.Lease{Root: in.Cid.Cid, Reason: jobInput, For: id.String()})
 	}
@@ -66,6 +69,19 @@ func (n *Node) sayOpened(j *job, unit uint32) {
 	for _, to := range v.Volunteers {
 		if to != n.self {
 			n.send(to, wire.Push{Job: j.id, Segments: [][]byte{raw}})
+		}
+	}
+}
+
+// sayOpenedCopies shows each volunteer of a unit that its copy is opened, so that
+// it serves a result that is to be compared.
+func (n *Node) sayOpenedCopies(j *job, unit uint32) {
+	for _, c := range j.steward.Book().Story(unit).Copies {
+		if c.Opening == nil || c.Volunteer == n.self {
+			continue
+		}
+		if raw := j.ledger.Segment(*c.Opening); raw != nil {
+			n.send(c.Volunteer, wire.Push{Job: j.id, Segments: [][]byte{raw}})
 		}
 	}
 }

@@ -393,6 +393,10 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 		}
 		n.after = append(n.after, func() { n.goFetch(j, f) })
 	}
+	for _, c := range fx.Compare {
+		n.sayOpenedCopies(j, c.Unit)
+		n.after = append(n.after, func() { n.goCompare(j, c) })
+	}
 	for _, e := range fx.Events {
 		n.events.add(Event{Kind: e.Kind, Job: j.id, Node: e.Node, Unit: e.Unit, Text: e.Text})
 	}

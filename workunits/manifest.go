@@ -80,7 +80,15 @@ type Compare string
 const (
 	CompareBytes   Compare = "bytes"   // equal digests
 	CompareNumbers Compare = "numbers" // equal text but for numbers within tolerance
-	CompareProgram Compare = "program" // as a program that runs in the sandbox says
+	CompareProgram Compare = "program" // as a program says that runs in the sandbox with both results, see CompareA
+)
+
+// Folders of a comparator program's tree, each with one result as StageFolder's are.
+// Its exit code is 0 where they agree; however else it ends, they differ. It has
+// the job's environment and limits, and their names as arguments.
+const (
+	CompareA = "a" // the result that was open first
+	CompareB = "b"
 )
 
 // Comparator says when two results agree. The tolerances are of numbers a, b
@@ -342,8 +350,10 @@ func (c Comparator) check() error {
 		return nil
 	case c.Kind == CompareNumbers && tolerance(c.Rel) && tolerance(c.Abs) && c.Rel+c.Abs > 0 && c.Program == nil:
 		return nil
+	case c.Kind == CompareProgram && c.Rel == 0 && c.Abs == 0 && c.Program != nil && c.Program.Cid.Defined():
+		return nil
 	}
-	return fmt.Errorf("comparator %q with rtol %g, atol %g: want %q alone, or %q with a tolerance", c.Kind, c.Rel, c.Abs, CompareBytes, CompareNumbers)
+	return fmt.Errorf("comparator %q with rtol %g, atol %g: want %q alone, %q with a tolerance, or %q with a program", c.Kind, c.Rel, c.Abs, CompareBytes, CompareNumbers, CompareProgram)
 }
 
 // ID names the comparator in comparisons; it is zero for bytes.

@@ -83,6 +83,9 @@ func (p *preparer) check(f jobfile.File) error {
 	if f.Reduce != nil {
 		programs["reduce.program"] = f.Reduce.Program
 	}
+	if f.Comparator != "" {
+		programs["verify.comparator"] = f.Comparator
+	}
 	for _, field := range slices.Sorted(maps.Keys(programs)) {
 		program, err := p.find(field, programs[field])
 		if err == nil && program.path != "" {
@@ -155,6 +158,13 @@ func (p *preparer) manifest(ctx context.Context, f jobfile.File) (workunits.Mani
 		if m.Reduce.Program, err = p.program(ctx, "reduce.program", f.Reduce.Program); err != nil {
 			return m, err
 		}
+	}
+	if f.Comparator != "" {
+		link, err := p.program(ctx, "verify.comparator", f.Comparator)
+		if err != nil {
+			return m, err
+		}
+		m.Policy.Compare.Program = &link
 	}
 	for _, in := range f.Inputs {
 		src, err := p.find(inputField(f, in), in.Source)

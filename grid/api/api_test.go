@@ -92,8 +92,9 @@ func TestSpecKeepsManifest(t *testing.T) {
 	want.Stdin, want.Nominal, want.Standing = "in/a", 11, &link
 	want.Reduce = &workunits.Stage{Program: link, Args: []string{"--best"}}
 	want.Policy.Ringers = make([]byte, 32)
+	want.Policy.Compare = workunits.Comparator{Kind: workunits.CompareProgram, Rel: 1, Abs: 2, Program: &link}
 	added := []string{"Network", "Publisher", "Created", "Work"} // by the node
-	for _, of := range []any{want, want.Limits, want.Policy} {
+	for _, of := range []any{want, want.Limits, want.Policy, want.Policy.Compare} {
 		for f, v := range reflect.ValueOf(of).Fields() {
 			if v.IsZero() && !slices.Contains(added, f.Name) {
 				t.Errorf("field %s of %T is not set here: it could be lost", f.Name, of)

@@ -68,7 +68,8 @@ type PolicySpec struct {
 	MinCopies  uint32             `json:"min_copies,omitempty"`
 	MaxAgree   uint32             `json:"max_agree,omitempty"`
 	HistoryCap uint32             `json:"history_cap,omitempty"`
-	Compare    string             `json:"compare" enum:"bytes,numbers"`
+	Compare    string             `json:"compare" enum:"bytes,numbers,program"`
+	Comparator string             `json:"comparator,omitempty" doc:"CID of the program that compares results"`
 	Rel        float64            `json:"rtol,omitempty" doc:"Relative tolerance of numbers"`
 	Abs        float64            `json:"atol,omitempty" doc:"Absolute tolerance of numbers"`
 	Ringers    []byte             `json:"ringers,omitempty" doc:"Digest that binds the publisher to the units whose answers it knows"`
@@ -90,6 +91,9 @@ func SpecOf(m workunits.Manifest) JobSpec {
 	if m.Reduce != nil {
 		s.Reduce = &StageSpec{m.Reduce.Program.Cid.String(), m.Reduce.Args}
 	}
+	if c := m.Policy.Compare.Program; c != nil {
+		s.Policy.Comparator = c.Cid.String()
+	}
 	if m.Table != nil {
 		s.Table = m.Table.Cid.String()
 	}
@@ -107,17 +111,18 @@ func (s JobSpec) Manifest() (workunits.Manifest, error) {
 	program, err1 := parseLink("program", s.Program)
 	table, err2 := optionalLink("table", s.Table)
 	standing, err3 := optionalLink("standing", s.Standing)
+	comparator, err4 := optionalLink("comparator", s.Policy.Comparator)
 	m := workunits.Manifest{
 		Project: s.Project, Name: s.Name, Program: program, Units: s.Units,
 		Args: s.Args, Env: s.Env, Stdin: s.Stdin, Nominal: s.Nominal, Table: table, Limits: workunits.Limits(s.Limits),
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyMode(s.Policy.Mode), Error: s.Policy.Error, Share: s.Policy.Share, Price: s.Policy.Price,
 			MinCopies: s.Policy.MinCopies, MaxAgree: s.Policy.MaxAgree, HistoryCap: s.Policy.HistoryCap,
-			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs}, Ringers: s.Policy.Ringers, Trusted: s.Policy.Trusted,
+			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs, Program: comparator}, Ringers: s.Policy.Ringers, Trusted: s.Policy.Trusted,
 		},
 		Canonical: s.Canonical, Replicas: s.Replicas, Days: s.Days, Active: s.Active, Listed: s.Listed, Shard: s.Shard, Standing: standing,
 	}
-	err := errors.Join(err1, err2, err3)
+	err := errors.Join(err1, err2, err3, err4)
 	if s.Reduce != nil {
 		second, stageErr := parseLink("program of the second stage", s.Reduce.Program)
 		err = errors.Join(err, stageErr)

@@ -11,6 +11,7 @@ import (
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/compare"
 	"github.com/talka-grid/talka/workunits/ledger"
 )
 
@@ -323,6 +324,9 @@ func (n *Node) answer() {
 	for _, f := range fx.Fetch {
 		n.fetch(f)
 	}
+	for _, c := range fx.Compare {
+		n.compare(c)
+	}
 	if fx.Announce != nil {
 		n.announce(*fx.Announce)
 	}
@@ -424,5 +428,27 @@ func (n *Node) fetch(f steward.Fetch) {
 			}
 		}
 		n.stepSteward(steward.Fetched{Fetch: f, Failed: true})
+	})
+}
+
+// compare runs the job's comparator over two results that somebody has.
+func (n *Node) compare(c steward.Compare) {
+	n.w.after(n, 2*n.w.latency()+fetchTime, func() {
+		var blocks [2][]byte
+		for _, id := range append([]workunits.NodeID{n.ID}, c.Hints...) {
+			if o := n.w.byID[id]; o != nil && (o == n || n.w.reaches(n, o)) {
+				for i, d := range []workunits.Digest{c.A, c.B} {
+					if blocks[i] == nil {
+						blocks[i] = o.disk.blocks[d]
+					}
+				}
+			}
+		}
+		in := steward.Compared{Compare: c, Failed: blocks[0] == nil || blocks[1] == nil}
+		if !in.Failed {
+			equal, err := compare.Outcomes(blocks[0], blocks[1], workunits.Comparator{Kind: workunits.CompareNumbers, Rel: 1e-6})
+			in.Equal = equal && err == nil
+		}
+		n.stepSteward(in)
 	})
 }

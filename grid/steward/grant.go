@@ -51,7 +51,7 @@ func (m *Machine) welcome(n node) bool { return !m.book.Closed(n) && !m.accused[
 func (m *Machine) note(from node) {
 	m.askers[from] = m.now
 	if from != m.Manifest.Publisher {
-		m.asked = m.now
+		m.wantedAt = m.now
 		if m.book.Staked(from) {
 			m.askedStaked = m.now
 		}
@@ -239,7 +239,7 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	if from == m.Manifest.Publisher {
 		v := m.book.Unit(u)
 		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited ||
-			(m.now >= m.asked+unwanted || w != nil && m.now >= w.since+patience) && !m.takers(u, volunteers, stewards)
+			(m.now >= m.wantedAt+unwanted || w != nil && m.now >= w.since+patience) && !m.takers(u, volunteers, stewards)
 	}
 	if !m.book.Listed(from) {
 		return true

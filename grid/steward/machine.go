@@ -127,6 +127,7 @@ type Effects struct {
 	Own      []wire.WorkReply        // answers to this node's own requests
 	Recruit  int                     // stewards to be found and published, the publisher's only
 	Fetch    []Fetch
+	Compare  []Compare
 	Events   []Event
 }
 
@@ -187,6 +188,8 @@ type Machine struct {
 	accused   map[node]bool
 	compared  map[uint32]bool
 	answers   map[workunits.Comparison]bool // own ones, as if all said no
+	agrees    map[pair]bool                 // what comparators said
+	asked     map[pair]uint64               // what they were asked, when
 	unproved  map[uint32][]told             // others' answers about a unit that are not checked yet
 	accepted  map[uint32]bool               // as told in events
 	failed    map[uint32]bool
@@ -204,7 +207,7 @@ type Machine struct {
 	dry               uint64            // since when this steward has nothing to grant, 0 while it has
 	askedStaked       uint64            // when one with a stake did, and how many further copies went
 	checks, newChecks int               // to all, and to those without
-	asked             uint64            // when a volunteer other than the publisher last asked for work
+	wantedAt          uint64            // when a volunteer other than the publisher last asked for work
 	idle              []node            // who was refused for want of units, longest first
 	news              []uint32          // units that want a copy since this step
 	askers            map[node]uint64   // who asked for work lately, when
@@ -245,7 +248,7 @@ func New(c Config) *Machine {
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
-		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
+		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, agrees: map[pair]bool{}, asked: map[pair]uint64{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
 		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
 	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
@@ -335,6 +338,8 @@ func (m *Machine) handle(in Input) {
 		m.entries(in.Entries)
 	case Audited:
 		m.audited(in)
+	case Compared:
+		m.comparedTo(in)
 	}
 }
 
@@ -347,7 +352,7 @@ func (m *Machine) begin() {
 
 // wake starts the clocks of what the ledger held before the machine had a time.
 func (m *Machine) wake(now uint64) {
-	m.asked = now
+	m.wantedAt = now
 	for n := range m.heard {
 		m.heard[n], m.lastHeard[n] = now, now
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
-	"github.com/talka-grid/talka/workunits/compare"
 	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -238,73 +237,6 @@ func (m *Machine) unit(u uint32) {
 	if v.State == verdict.Failed && !m.failed[u] {
 		m.failed[u] = true
 		m.event("failed", node{}, u, "")
-	}
-}
-
-// told is a steward's answer to a comparison.
-type told struct {
-	by     node
-	answer workunits.Comparison
-}
-
-// maxUnproved bounds how many answers of one author about a unit wait for the
-// results that they are about.
-const maxUnproved = 16
-
-func (m *Machine) hearAnswer(by node, c workunits.Comparison) {
-	n := 0
-	for _, t := range m.unproved[c.Unit] {
-		if t.by == by {
-			n++
-		}
-	}
-	if n < maxUnproved && c.Unit < m.Manifest.Total() && m.Manifest.Policy.Compare.Kind == workunits.CompareNumbers && c.Program == m.Manifest.Policy.Compare.ID() {
-		m.unproved[c.Unit] = append(m.unproved[c.Unit], told{by, c})
-	}
-}
-
-// compare answers whether results that differ agree within the job's tolerance,
-// and checks what others answered. Only results that came beside statements can be
-// compared.
-func (m *Machine) compare(u uint32, v verdict.Unit) {
-	m.check(u)
-	if !m.isActive() {
-		return
-	}
-	for _, p := range v.Compare {
-		c := workunits.Comparison{Program: m.Manifest.Policy.Compare.ID(), Unit: u, A: p[0], B: p[1]}
-		a, b := m.blocks[c.A], m.blocks[c.B]
-		if m.answers[c] || a == nil || b == nil {
-			continue
-		}
-		m.answers[c] = true
-		c.Equal = m.agree(a, b)
-		m.say = append(m.say, c)
-	}
-}
-
-func (m *Machine) agree(a, b []byte) bool {
-	equal, err := compare.Outcomes(a, b, m.Manifest.Policy.Compare)
-	return equal && err == nil
-}
-
-// check drops stewards whose answers about a unit are false; answers about results
-// that are not here wait.
-func (m *Machine) check(u uint32) {
-	var wait []told
-	for _, t := range m.unproved[u] {
-		a, b := m.blocks[t.answer.A], m.blocks[t.answer.B]
-		switch {
-		case !m.book.Listed(t.by): // its word counts for nothing
-		case a == nil || b == nil:
-			wait = append(wait, t)
-		case m.agree(a, b) != t.answer.Equal:
-			m.untrue[t.by], m.acting = true, nil
-			m.accuse(workunits.Fault{Name: workunits.FaultComparison, Against: t.by, Unit: u})
-		}
-	}
-	if m.unproved[u] = wait; len(wait) == 0 {
-		delete(m.unproved, u)
 	}
 }
 

@@ -20,6 +20,7 @@ func (m *Machine) tick() {
 	m.sweep()
 	m.recruit()
 	m.takeOver()
+	m.compareAgain()
 	for _, u := range slices.Sorted(maps.Keys(m.due)) {
 		m.unit(u)
 	}

@@ -25,15 +25,16 @@ func (d *document) file() File {
 	top.require("program", "the path or CID of a WebAssembly module")
 	top.require("units", `a table [units] with count, table or split`)
 	f := File{
-		Name:      top.text("name", "", wantName, func(s string) bool { return workunits.ValidName(s) == nil }),
-		Program:   top.text("program", "", wantSource, isSource),
-		Canonical: top.choice("numeric", "", "", "canonical") == "canonical",
-		Inputs:    inputs(top.sub("inputs")),
-		Env:       env(top.sub("env")),
-		Limits:    limits(top.sub("limits")),
-		Policy:    policy(top.sub("verify")),
-		Keep:      keep(top.sub("keep")),
-		Stewards:  stewards(top.sub("stewards")),
+		Name:       top.text("name", "", wantName, func(s string) bool { return workunits.ValidName(s) == nil }),
+		Program:    top.text("program", "", wantSource, isSource),
+		Canonical:  top.choice("numeric", "", "", "canonical") == "canonical",
+		Inputs:     inputs(top.sub("inputs")),
+		Env:        env(top.sub("env")),
+		Limits:     limits(top.sub("limits")),
+		Policy:     policy(top.sub("verify")),
+		Comparator: top.sub("verify").text("comparator", "", wantSource, isSource),
+		Keep:       keep(top.sub("keep")),
+		Stewards:   stewards(top.sub("stewards")),
 	}
 	f.Script = top.text("script", "", wantSource, isSource)
 	if top.has("script") {
@@ -266,14 +267,18 @@ func policy(t table) workunits.Policy {
 
 func comparator(t table) workunits.Comparator {
 	c := workunits.Comparator{
-		Kind: workunits.Compare(t.choice("compare", string(workunits.CompareBytes), string(workunits.CompareBytes), string(workunits.CompareNumbers))),
+		Kind: workunits.Compare(t.choice("compare", string(workunits.CompareBytes), string(workunits.CompareBytes), string(workunits.CompareNumbers), string(workunits.CompareProgram))),
 		Rel:  t.tolerance("rtol"), Abs: t.tolerance("atol"),
 	}
 	switch tolerant := c.Rel > 0 || c.Abs > 0; {
 	case c.Kind == workunits.CompareNumbers && !tolerant:
 		t.fail("compare", `numbers want a tolerance: set rtol, atol or both, as in "rtol = 1e-9"`)
-	case c.Kind == workunits.CompareBytes && tolerant:
+	case c.Kind != workunits.CompareNumbers && tolerant:
 		t.fail("compare", `a tolerance is for compare = "numbers"`)
+	case c.Kind == workunits.CompareProgram && !t.has("comparator"):
+		t.fail("compare", `set comparator to the program that compares, as in "comparator = \"same.wasm\""`)
+	case c.Kind != workunits.CompareProgram && t.has("comparator"):
+		t.fail("comparator", `a comparator is for compare = "program"`)
 	}
 	return c
 }

@@ -44,7 +44,10 @@
 //	mode        "audit", or "none" for volunteers who are trusted
 //	error       1e-4; accepted wrong rate, more than 0 and less than 1
 //	share       0.2; assumed share of colluding volunteers, less than 0.5
-//	compare     "bytes", or "numbers" for text whose numbers agree within a tolerance
+//	compare     "bytes", or "numbers" for text whose numbers agree within a tolerance,
+//	            or "program"
+//	comparator  the program that compares: path or CID. It finds two results of a unit
+//	            as reduce does, in /a and /b, and exits with 0 where they agree
 //	rtol        0; relative tolerance of numbers: a and b agree if |a-b| <= atol + rtol*|b|
 //	atol        0; absolute tolerance of numbers
 //	min_copies  1; agreeing copies that every unit needs; at most 16
@@ -90,18 +93,19 @@ const MaxFile = 256 << 10
 // File is a job as its researcher describes it. A Source is a path, relative to
 // the job file, or a CID.
 type File struct {
-	Name      string
-	Program   string // source, or Python
-	Script    string // path in the tree of the input that is the interpreter's first argument; empty for none
-	Canonical bool   // numeric = "canonical"
-	Units     Units
-	Inputs    []Input  // ascending by path
-	Env       []string // NAME=value, ascending
-	Limits    workunits.Limits
-	Policy    workunits.Policy // Price is left 0: what an identity costs is the network's matter
-	Keep      Keep
-	Reduce    *Reduce // nil without a second stage
-	Stewards  Stewards
+	Name       string
+	Program    string // source, or Python
+	Script     string // path in the tree of the input that is the interpreter's first argument; empty for none
+	Canonical  bool   // numeric = "canonical"
+	Units      Units
+	Inputs     []Input  // ascending by path
+	Env        []string // NAME=value, ascending
+	Limits     workunits.Limits
+	Policy     workunits.Policy // Price is left 0: what an identity costs is the network's matter
+	Comparator string           // source of the program that compares results, empty for none; not in Policy
+	Keep       Keep
+	Reduce     *Reduce // nil without a second stage
+	Stewards   Stewards
 }
 
 // Python stands for Talka's Python interpreter where a program is named.

@@ -127,6 +127,9 @@ func checkFile(t *testing.T, f File) {
 	for _, in := range f.Inputs {
 		m.Inputs = append(m.Inputs, workunits.Input{Path: in.Path, Cid: link})
 	}
+	if f.Comparator != "" {
+		m.Policy.Compare.Program = &link
+	}
 	if err := m.Check(); err != nil {
 		t.Error(err)
 	}
