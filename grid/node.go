@@ -74,7 +74,7 @@ type Executor interface {
 }
 
 // Config is what a node is made of. Dir is the node's directory; what is zero
-// has no default but Logger.
+// has no default but Logger and Effect.
 type Config struct {
 	Key       ed25519.PrivateKey
 	Network   string
@@ -92,6 +92,10 @@ type Config struct {
 	Trust     []workunits.ProjectID
 	Rand      io.Reader // secret randomness, used by the loop alone
 	Logger    *slog.Logger
+
+	// Effect is called before each write of the state and each message. A test
+	// ends the process in it, as a power cut could.
+	Effect func()
 }
 
 // Node is one running node. Make it with New, then Run it.
@@ -145,6 +149,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Effect == nil {
+		cfg.Effect = func() {}
 	}
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
@@ -265,6 +272,7 @@ func (n *Node) settle() error {
 		}
 	}
 	if !n.pending.empty() {
+		n.cfg.Effect()
 		if err := n.db.write(n.pending); err != nil {
 			return err
 		}
@@ -274,6 +282,7 @@ func (n *Node) settle() error {
 	after := n.after
 	n.after = nil
 	for _, f := range after {
+		n.cfg.Effect()
 		f()
 	}
 	return nil

@@ -27,9 +27,9 @@ type app struct {
 	dirFlag string
 	json    bool
 
-	// wrap, if set, puts something around the executor of a node that this
-	// command runs. Only the demo's liar sets it.
-	wrap func(grid.Executor) grid.Executor
+	// change, if set, makes something else of a node that this command runs. Only
+	// the demo's liar and tests set it.
+	change func(*grid.Config)
 }
 
 // run executes a command line and returns the exit code.

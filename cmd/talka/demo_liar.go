@@ -78,7 +78,7 @@ func (a *app) demoLiarCmd() *cobra.Command {
 	cmd.Flags().Uint64Var(&seed, "lie-seed", 1, "draws the units")
 	cmd.Flags().StringVar(&told, "lie-file", "", "where lies are recorded")
 	cmd.PreRun = func(*cobra.Command, []string) {
-		a.wrap = func(e grid.Executor) grid.Executor { return liar{e, seed, told} }
+		a.change = func(c *grid.Config) { c.Exec = liar{c.Exec, seed, told} }
 	}
 	return cmd
 }

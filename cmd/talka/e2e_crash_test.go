@@ -24,7 +24,7 @@ const crashTime = 5 * time.Minute
 func TestJobSurvivesKills(t *testing.T) {
 	const units = 40
 	g, alone := newTestGrid(t, crashTime), newTestGrid(t, crashTime)
-	want := alone.undisturbed(units)
+	want := alone.undisturbed(units, 13)
 
 	p := g.up("p", "--seed")
 	project := g.project(p, "atoms")
@@ -89,12 +89,12 @@ func (g *testGrid) sameVerdicts(id workunits.JobID, units int, nodes ...*demoNod
 }
 
 // undisturbed is what a node alone makes of the job: files by their path.
-func (g *testGrid) undisturbed(units int) map[string]string {
+func (g *testGrid) undisturbed(units, atoms int) map[string]string {
 	g.Helper()
 	n := g.up("n")
 	g.project(n, "atoms")
 	var info grid.JobInfo
-	g.ok(n, &info, "job", "submit", "--wait", g.ljJob(units, 13, "none"))
+	g.ok(n, &info, "job", "submit", "--wait", g.ljJob(units, atoms, "none"))
 	return g.fetch(n, info.Job, units)
 }
 

@@ -63,20 +63,20 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, pool.Close)
-	var exec grid.Executor = pool
-	if a.wrap != nil {
-		exec = a.wrap(exec)
-	}
 	trust, err := trusted(cfg)
 	if err != nil {
 		return nil, err
 	}
-	driver, err := grid.New(grid.Config{
-		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: exec,
+	of := grid.Config{
+		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
 		Slots: slots, Percent: percent, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
 		Rand: rand.Reader, Logger: log,
-	})
+	}
+	if a.change != nil {
+		a.change(&of)
+	}
+	driver, err := grid.New(of)
 	if err != nil {
 		return nil, err
 	}

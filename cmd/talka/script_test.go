@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"talka": main})
+	testscript.Main(m, map[string]func(){"talka": main, spoiled: spoiledMain})
 }
 
 // The scripts run the real command in processes of its own, as users do.

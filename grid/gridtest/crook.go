@@ -18,6 +18,7 @@ const (
 	crookHeads     = "heads"     // states false heads and faults, and ends others' leases
 	crookForks     = "forks"     // tells its fellow stewards different things
 	crookCompares  = "compares"  // answers the opposite of every comparison
+	crookLazy      = "lazy"      // receipts and draws, and keeps nothing
 )
 
 // crook is a lying steward without a steward's machine: what it says is well
@@ -127,7 +128,7 @@ func (c *crook) read(e ledger.Entry) {
 		switch c.Ways.Crook {
 		case crookDraws:
 			c.say(workunits.Draw{Commit: e.Ref, Index: c.receipts, Value: workunits.Sum([]byte("chosen"))})
-		case crookFavours, crookForks, crookHeads, crookCompares:
+		case crookFavours, crookForks, crookHeads, crookCompares, crookLazy:
 			c.say(workunits.Draw{Commit: e.Ref, Index: c.receipts, Value: c.chain.Value(c.receipts)})
 		}
 		if c.Ways.Crook == crookFavours {

@@ -274,15 +274,18 @@ func (m *Machine) overdue() {
 	}
 }
 
-// absentees tells of stewards that do not answer for long, where those that do
-// are fewer than those who must keep a result.
+// absentees tells of stewards that do not answer for long, or do not keep what this
+// one has kept for as long, where the others are fewer than those who must keep a
+// result. A steward that ends and starts again all the time answers, too.
 func (m *Machine) absentees() {
 	if !m.isActive() || m.over() {
 		return
 	}
 	var gone []node
+	overdue := m.overdueResults()
 	for _, s := range m.book.Stewards() {
-		if !m.present(s.Node) {
+		lacks := func(u uint32) bool { return !m.book.Stored(u, s.Node, m.book.Unit(u).Opening) }
+		if !m.present(s.Node) || s.Node != m.self && len(overdue) > 0 && !slices.ContainsFunc(overdue, func(u uint32) bool { return !lacks(u) }) {
 			gone = append(gone, s.Node)
 		}
 	}
@@ -295,6 +298,19 @@ func (m *Machine) absentees() {
 			m.say = append(m.say, workunits.Fault{Name: workunits.FaultAbsent, Against: n})
 		}
 	}
+}
+
+// maxOverdue bounds how many results are looked at.
+const maxOverdue = 64
+
+// overdueResults are some that this steward keeps and others should have by now.
+func (m *Machine) overdueResults() (units []uint32) {
+	for _, u := range slices.Sorted(maps.Keys(m.agreed)) {
+		if len(units) < maxOverdue && m.now >= m.agreed[u]+absence && m.book.Stored(u, m.self, m.book.Unit(u).Opening) {
+			units = append(units, u)
+		}
+	}
+	return units
 }
 
 // recruit orders more stewards for the publisher's job where the list is short or

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/talka-grid/talka/grid"
+)
+
+// spoiled is a command of the test binary alone: talka whose node goes wrong as
+// arguments anywhere on its command line say:
+//
+//	--test-crash=N   it ends at once before its N-th effect, as by a power cut
+//	--test-lie=SEED  its copies are wrong on units that the seed draws
+const spoiled = "talka-spoiled"
+
+func spoiledMain() {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
+	var args []string
+	var crash, seed uint64
+	for _, arg := range os.Args[1:] {
+		switch {
+		case strings.HasPrefix(arg, "--test-crash="):
+			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-crash="), &crash)
+		case strings.HasPrefix(arg, "--test-lie="):
+			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-lie="), &seed)
+		default:
+			args = append(args, arg)
+		}
+	}
+	a.change = func(c *grid.Config) {
+		if seed > 0 {
+			c.Exec = liar{c.Exec, seed, filepath.Join(c.Dir, "lies")}
+		}
+		if crash > 0 {
+			c.Effect = func() {
+				if crash--; crash == 0 {
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			}
+		}
+	}
+	os.Exit(a.run(context.Background(), args))
+}
