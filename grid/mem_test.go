@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -172,6 +173,19 @@ func (d *memData) Materialise(_ context.Context, root cid.Cid, dest string) erro
 
 func (d *memData) View(ctx context.Context, root cid.Cid, dest string) error {
 	return d.Materialise(ctx, root, dest)
+}
+
+func (d *memData) Export(_ context.Context, root cid.Cid, w io.Writer) error {
+	_, err := w.Write(d.get(root))
+	return err
+}
+
+func (d *memData) Import(_ context.Context, r io.Reader, _ func(done, total int64)) (chunkstore.Imported, error) {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return chunkstore.Imported{}, err
+	}
+	return chunkstore.Imported{Roots: []cid.Cid{d.put(b)}, Bytes: int64(len(b)), Chunks: 1}, nil
 }
 
 func (d *memData) Keep(l chunkstore.Lease) error {

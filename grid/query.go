@@ -2,14 +2,12 @@ package grid
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -393,30 +391,4 @@ func (n *Node) record(ctx context.Context, d workunits.Digest, root cid.Cid, hin
 		return nil, err
 	}
 	return n.cfg.Data.Record(ctx, d)
-}
-
-// AddData adds a file or folder to the store and keeps it.
-func (n *Node) AddData(ctx context.Context, path string, p func(done, total int64)) (cid.Cid, int64, int, error) {
-	root, bytes, chunks, err := n.cfg.Data.Add(ctx, path, p)
-	if err != nil {
-		return root, 0, 0, err
-	}
-	return root, bytes, chunks, errors.Join(n.cfg.Data.Keep(chunkstore.Lease{Root: root, Reason: ownData}), n.cfg.Data.Sync())
-}
-
-// GetData writes content to dest, fetching what is not here from peers.
-func (n *Node) GetData(ctx context.Context, root cid.Cid, dest string, timeout time.Duration, p func(done, total int64)) error {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
-		defer cancel()
-	}
-	var hints []workunits.NodeID
-	for _, peer := range n.cfg.Net.Peers() {
-		hints = append(hints, peer.PeerID)
-	}
-	if err := n.cfg.Data.Fetch(ctx, root, hints, p); err != nil {
-		return fmt.Errorf("get %s: %w", root, err)
-	}
-	return n.cfg.Data.Materialise(ctx, root, dest)
 }

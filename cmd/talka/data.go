@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"path/filepath"
 	"strconv"
@@ -8,11 +9,13 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/grid/api"
 )
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := group("data", "Add content to the store, and get it from there or from peers")
-	cmd.AddCommand(a.dataAddCmd(), a.dataGetCmd())
+	cmd.AddCommand(a.dataAddCmd(), a.dataGetCmd(), a.dataExportCmd(), a.dataImportCmd())
 	return cmd
 }
 
@@ -42,10 +45,21 @@ func (a *app) dataAddCmd() *cobra.Command {
 }
 
 func (a *app) dataGetCmd() *cobra.Command {
+	return a.dataOutCmd("get CID -o PATH", "Write content to a new file or folder", "getting", (*api.Client).GetData)
+}
+
+func (a *app) dataExportCmd() *cobra.Command {
+	return a.dataOutCmd("export CID -o FILE", "Write content to a new content archive (CAR)", "exporting", (*api.Client).ExportData)
+}
+
+// dataOutCmd is a command that has the node write content to a path.
+func (a *app) dataOutCmd(use, short, doing string,
+	get func(*api.Client, context.Context, cid.Cid, string, time.Duration, func(done, total int64)) error,
+) *cobra.Command {
 	var dest string
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "get CID -o PATH", Short: "Write content to a new file or folder", Args: argCount(1, 1),
+		Use: use, Short: short, Args: argCount(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cid.Decode(args[0])
 			if err != nil {
@@ -62,8 +76,8 @@ func (a *app) dataGetCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bar := a.bytesBar("getting " + id.String())
-			err = c.GetData(cmd.Context(), id, path, timeout, bar.set)
+			bar := a.bytesBar(doing + " " + id.String())
+			err = get(c, cmd.Context(), id, path, timeout, bar.set)
 			bar.end()
 			if err != nil {
 				return err
@@ -76,4 +90,32 @@ func (a *app) dataGetCmd() *cobra.Command {
 	cmd.Flags().StringVarP(&dest, "output", "o", "", "where to write it; must not exist")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this long without progress")
 	return cmd
+}
+
+func (a *app) dataImportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE", Short: "Add what a content archive (CAR) holds", Args: argCount(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			bar := a.bytesBar("importing " + filepath.Base(path))
+			in, err := c.ImportData(cmd.Context(), path, bar.set)
+			bar.end()
+			if err != nil {
+				return err
+			}
+			return a.show(in, func(w io.Writer) {
+				for _, root := range in.Roots {
+					fields(w, "cid", root)
+				}
+				fields(w, "size", size(in.Bytes), "chunks", strconv.Itoa(in.Chunks))
+			})
+		},
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 
@@ -78,6 +79,15 @@ func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID,
 func (d data) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
 	entry, err := d.exchange.FetchEntry(ctx, root, name, hints)
 	return entry, kind(err)
+}
+
+func (d data) Export(ctx context.Context, root cid.Cid, w io.Writer) error {
+	return kind(d.Store.Export(ctx, root, w))
+}
+
+func (d data) Import(ctx context.Context, r io.Reader, p func(done, total int64)) (chunkstore.Imported, error) {
+	in, err := d.Store.Import(ctx, r, p)
+	return in, kind(err)
 }
 
 func (d data) Bytes() int64 { return d.Stat().Bytes }

@@ -308,6 +308,19 @@ func TestData(t *testing.T) {
 	wantKind(t, err, KindNotFound)
 	_, err = c.AddData(t.Context(), "relative", nothing)
 	wantKind(t, err, KindRequest)
+
+	car := filepath.Join(dir, "car")
+	if err := c.ExportData(t.Context(), id, car, time.Second, nothing); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, c.ExportData(t.Context(), id, car, time.Second, nothing), KindConflict)
+	wantKind(t, c.ExportData(t.Context(), id, "relative", time.Second, nothing), KindRequest)
+	in, err := c.ImportData(t.Context(), car, nothing)
+	if err != nil || len(in.Roots) != 1 || in.Roots[0] != added.Cid || in.Bytes != 9 {
+		t.Errorf("imported %+v, %v", in, err)
+	}
+	_, err = c.ImportData(t.Context(), "relative", nothing)
+	wantKind(t, err, KindRequest)
 }
 
 func TestEventsResume(t *testing.T) {

@@ -175,6 +175,22 @@ func (c *Client) GetData(ctx context.Context, id cid.Cid, dest string, timeout t
 		func(none) error { return nil })
 }
 
+// ExportData writes content as a content archive (CAR) to the absolute path dest,
+// which must not exist. The node gives up after timeout without progress.
+func (c *Client) ExportData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
+	return receive(ctx, c, http.MethodPost, "/v1/data/export", getBody{id.String(), dest, timeout.Seconds()},
+		func(p Progress) { progress(p.Done, p.Total) },
+		func(none) error { return nil })
+}
+
+// ImportData stores what the content archive (CAR) at an absolute path holds.
+func (c *Client) ImportData(ctx context.Context, path string, progress func(done, total int64)) (out Imported, err error) {
+	err = receive(ctx, c, http.MethodPost, "/v1/data/import", addBody{path},
+		func(p Progress) { progress(p.Done, p.Total) },
+		func(in Imported) error { out = in; return nil })
+	return out, err
+}
+
 // Events yields what happens after the event with the given number; with a job,
 // only events of that job. It returns when ctx ends, yield fails or the node
 // stops; a caller resumes after the last event that it saw.

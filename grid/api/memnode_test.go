@@ -308,3 +308,12 @@ func (n *memNode) GetData(ctx context.Context, c cid.Cid, dest string, _ time.Du
 	progress(int64(len(b)), int64(len(b)))
 	return errors.Join(err, f.Close())
 }
+
+func (n *memNode) ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
+	return n.GetData(ctx, c, dest, timeout, progress)
+}
+
+func (n *memNode) ImportData(ctx context.Context, path string, progress func(done, total int64)) ([]cid.Cid, int64, int, error) {
+	c, bytes, chunks, err := n.AddData(ctx, path, progress)
+	return []cid.Cid{c}, bytes, chunks, err
+}

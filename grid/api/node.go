@@ -65,4 +65,8 @@ type Node interface {
 	// missing from peers. It gives up after timeout, or when ctx ends if
 	// timeout is 0.
 	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	// ExportData is GetData for a content archive (CAR).
+	ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	// ImportData stores what a content archive (CAR) holds and keeps its roots.
+	ImportData(ctx context.Context, path string, progress func(done, total int64)) (roots []cid.Cid, bytes int64, chunks int, err error)
 }

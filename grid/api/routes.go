@@ -83,6 +83,13 @@ type Added struct {
 	Chunks int    `json:"chunks"`
 }
 
+// Imported is what a content archive held.
+type Imported struct {
+	Roots  []string `json:"roots"`
+	Bytes  int64    `json:"bytes" doc:"Of chunks"`
+	Chunks int      `json:"chunks"`
+}
+
 // LedgerPart is a piece of a job, in its own encoding: its manifest and
 // standing, or a segment of its ledger.
 type LedgerPart struct {
@@ -263,12 +270,42 @@ func (s *Server) dataRoutes(h huma.API) {
 			if !filepath.IsAbs(in.Body.Dest) {
 				return &Error{KindRequest, "dest must be absolute"}
 			}
-			return s.getData(ctx, c, in.Body.Dest, time.Duration(in.Body.Timeout*float64(time.Second)), out.bytes)
+			return getData(ctx, s.node.GetData, c, in.Body, out.bytes)
+		})
+	stream(h, op("export-data", http.MethodPost, "/v1/data/export", ScopeFiles, "Write content to a new content archive (CAR)"),
+		func(ctx context.Context, in *request[getBody], out *lines[none]) error {
+			c, err := parseCid(in.Body.Cid)
+			if err != nil {
+				return err
+			}
+			if !filepath.IsAbs(in.Body.Dest) {
+				return &Error{KindRequest, "dest must be absolute"}
+			}
+			return getData(ctx, s.node.ExportData, c, in.Body, out.bytes)
+		})
+	stream(h, op("import-data", http.MethodPost, "/v1/data/import", ScopeFiles, "Store what a content archive (CAR) holds, and keep it"),
+		func(ctx context.Context, in *request[addBody], out *lines[Imported]) error {
+			if !filepath.IsAbs(in.Body.Path) {
+				return &Error{KindRequest, "path must be absolute"}
+			}
+			roots, bytes, chunks, err := s.node.ImportData(ctx, in.Body.Path, out.bytes)
+			if err != nil {
+				return err
+			}
+			list := Imported{Bytes: bytes, Chunks: chunks}
+			for _, c := range roots {
+				list.Roots = append(list.Roots, c.String())
+			}
+			return out.result(list)
 		})
 }
 
+// getter is how a node writes content to a file.
+type getter func(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+
 // getData gives up when no byte has arrived for timeout.
-func (s *Server) getData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
+func getData(ctx context.Context, get getter, c cid.Cid, in getBody, progress func(done, total int64)) error {
+	timeout := time.Duration(in.Timeout * float64(time.Second))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := fmt.Errorf("get %s: nothing arrived for %v: %w", c, timeout, grid.ErrTimeout)
@@ -276,7 +313,7 @@ func (s *Server) getData(ctx context.Context, c cid.Cid, dest string, timeout ti
 	defer watchdog.Stop()
 	var mu sync.Mutex
 	var most int64
-	err := s.node.GetData(ctx, c, dest, 0, func(done, total int64) {
+	err := get(ctx, c, in.Dest, 0, func(done, total int64) {
 		mu.Lock()
 		if done > most {
 			most = done

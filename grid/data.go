@@ -1,0 +1,109 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// AddData adds a file or folder to the store and keeps it.
+func (n *Node) AddData(ctx context.Context, path string, p func(done, total int64)) (cid.Cid, int64, int, error) {
+	root, bytes, chunks, err := n.cfg.Data.Add(ctx, path, p)
+	if err != nil {
+		return root, 0, 0, err
+	}
+	return root, bytes, chunks, n.own(root)
+}
+
+// own keeps what the node's owner brought.
+func (n *Node) own(roots ...cid.Cid) error {
+	for _, root := range roots {
+		if err := n.cfg.Data.Keep(chunkstore.Lease{Root: root, Reason: ownData}); err != nil {
+			return err
+		}
+	}
+	return n.cfg.Data.Sync()
+}
+
+// GetData writes content to dest, fetching what is not here from peers.
+func (n *Node) GetData(ctx context.Context, root cid.Cid, dest string, timeout time.Duration, p func(done, total int64)) error {
+	if err := n.fetchData(ctx, root, timeout, p); err != nil {
+		return err
+	}
+	return n.cfg.Data.Materialise(ctx, root, dest)
+}
+
+// fetchData brings content into the store from connected peers and others.
+func (n *Node) fetchData(ctx context.Context, root cid.Cid, timeout time.Duration, p func(done, total int64)) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+		defer cancel()
+	}
+	if err := n.cfg.Data.Fetch(ctx, root, n.connected(), p); err != nil {
+		return fmt.Errorf("get %s: %w", root, err)
+	}
+	return nil
+}
+
+func (n *Node) connected() (list []workunits.NodeID) {
+	for _, peer := range n.cfg.Net.Peers() {
+		list = append(list, peer.PeerID)
+	}
+	return list
+}
+
+// ExportData writes content as a content archive (CAR) to dest, which must not
+// exist, fetching what is not here from peers. It appears whole or not at all.
+func (n *Node) ExportData(ctx context.Context, root cid.Cid, dest string, timeout time.Duration, p func(done, total int64)) (err error) {
+	if _, err := os.Lstat(dest); err == nil {
+		return fmt.Errorf("%s: %w", dest, fs.ErrExist)
+	}
+	if err := n.fetchData(ctx, root, timeout, p); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(dest), ".talka-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	if err := errors.Join(n.cfg.Data.Export(ctx, root, f), f.Close()); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), dest) // fails where a file came meanwhile
+}
+
+// ImportData stores what a content archive (CAR) holds and keeps its roots. It
+// returns them, the bytes and the number of chunks.
+func (n *Node) ImportData(ctx context.Context, path string, p func(done, total int64)) ([]cid.Cid, int64, int, error) {
+	in, err := n.importFile(ctx, path, p)
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return in.Roots, in.Bytes, in.Chunks, n.own(in.Roots...)
+}
+
+func (n *Node) importFile(ctx context.Context, path string, p func(done, total int64)) (in chunkstore.Imported, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return in, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return in, err
+	}
+	if !info.Mode().IsRegular() {
+		return in, errors.New("not a regular file")
+	}
+	return n.cfg.Data.Import(ctx, f, func(done, _ int64) { p(done, info.Size()) })
+}
