@@ -3,6 +3,8 @@ package chunkstore
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,39 +29,66 @@ func small(tb testing.TB, i uint64) blocks.Block {
 	return b
 }
 
-// BenchmarkMillion puts one million chunks of 4 KiB, opens the store anew, and
-// looks chunks up and reads them at random.
+// BenchmarkMillion puts one million chunks of 4 KiB, opens the store anew, by its
+// index and as after a crash, and looks chunks up and reads them at random. Beside
+// it the same chunks are verified and appended to one file, which is the most that
+// packs could come to.
 func BenchmarkMillion(b *testing.B) {
 	const n = 1_000_000
 	for b.Loop() {
 		dir := b.TempDir()
-		s, err := Open(dir, Config{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		begun := time.Now()
-		for i := range uint64(n) {
-			if err := s.Put(b.Context(), small(b, i)); err != nil {
-				b.Fatal(err)
+		each(b, n, "append-us", appender(b))
+		s := open(b, dir, 0)
+		each(b, n, "put-us", func(k blocks.Block) error { return s.Put(b.Context(), k) })
+		for _, kind := range []string{"open-s", "open-crashed-s"} {
+			begun := time.Now()
+			closed(b, s)
+			b.ReportMetric(time.Since(begun).Seconds(), "close-s")
+			if kind == "open-crashed-s" {
+				if err := os.Remove(filepath.Join(dir, "index")); err != nil {
+					b.Fatal(err)
+				}
 			}
+			s = nil
+			before := heap()
+			begun = time.Now()
+			s = open(b, dir, 0)
+			b.ReportMetric(time.Since(begun).Seconds(), kind)
+			b.ReportMetric(float64(heap()-before)/1e6, "heap-MB")
+			lookups(b, s, n)
 		}
-		b.ReportMetric(time.Since(begun).Seconds()*1e6/n, "put-us")
-		if err := s.Close(); err != nil {
+		closed(b, s)
+	}
+}
+
+// each does something with n chunks and reports its time for one.
+func each(b *testing.B, n uint64, unit string, do func(blocks.Block) error) {
+	b.Helper()
+	var spent time.Duration
+	for i := range n {
+		k := small(b, i)
+		begun := time.Now()
+		if err := do(k); err != nil {
 			b.Fatal(err)
 		}
-		s = nil
-		before := heap()
-		begun = time.Now()
-		s, err = Open(dir, Config{})
-		if err != nil {
-			b.Fatal(err)
+		spent += time.Since(begun)
+	}
+	b.ReportMetric(spent.Seconds()*1e6/float64(n), unit)
+}
+
+func appender(b *testing.B) func(blocks.Block) error {
+	b.Helper()
+	f, err := os.Create(filepath.Join(b.TempDir(), "pack"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() })
+	return func(k blocks.Block) error {
+		if err := Verify(k.Cid(), k.RawData()); err != nil {
+			return err
 		}
-		b.ReportMetric(time.Since(begun).Seconds(), "open-s")
-		b.ReportMetric(float64(heap()-before)/1e6, "heap-MB")
-		lookups(b, s, n)
-		if err := s.Close(); err != nil {
-			b.Fatal(err)
-		}
+		_, err := f.Write(k.RawData())
+		return err
 	}
 }
 

@@ -52,7 +52,6 @@ func TestCarVectors(t *testing.T) {
 	want := readFile(t, "testdata/go-car-v1.car")
 	for _, name := range []string{"testdata/go-car-v1.car", "testdata/go-car-v2.car"} {
 		s := open(t, t.TempDir(), 0)
-		defer closed(t, s)
 		in, err := s.Import(t.Context(), bytes.NewReader(readFile(t, name)), nil)
 		if err != nil || len(in.Roots) != 1 || in.Roots[0].String() != carRoot || in.Chunks != 3 {
 			t.Fatalf("%s: %+v, %v", name, in, err)
@@ -65,6 +64,7 @@ func TestCarVectors(t *testing.T) {
 		if err := s.Export(t.Context(), in.Roots[0], &out); err != nil || !bytes.Equal(out.Bytes(), want) {
 			t.Errorf("%s: exported %x, %v; want what go-car writes: %x", name, out.Bytes(), err, want)
 		}
+		closed(t, s)
 	}
 }
 

@@ -115,10 +115,13 @@ func (s *Store) leasesOf(root cid.Cid) []Lease {
 // setLeases writes a root's leases down. The caller holds evicting.
 func (s *Store) setLeases(root cid.Cid, list []Lease) error {
 	path := filepath.Join(s.folder("leases"), root.String())
+	// What replaces a lease that is durable must not be less so than that.
+	careful := s.durable(path)
 	if len(list) == 0 {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		s.step()
 	} else {
 		text, err := json.Marshal(list)
 		if err != nil {
@@ -128,9 +131,16 @@ func (s *Store) setLeases(root cid.Cid, list []Lease) error {
 		if err := os.WriteFile(tmp, text, 0o600); err != nil {
 			return err
 		}
+		s.step()
+		if careful {
+			if err := syncFile(tmp); err != nil {
+				return err
+			}
+		}
 		if err := os.Rename(tmp, path); err != nil {
 			return err
 		}
+		s.step()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +148,16 @@ func (s *Store) setLeases(root cid.Cid, list []Lease) error {
 	if len(list) == 0 {
 		delete(s.leases, root)
 	}
-	s.dirty[path] = true // if it is gone, its folder is to be synced
+	s.dirty[path] = !careful // if it is gone, its folder is to be synced
 	return nil
+}
+
+// durable reports whether a file is there with its content synced.
+func (s *Store) durable(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := os.Lstat(path)
+	return err == nil && !s.dirty[path]
 }
 
 func (s *Store) loadLeases() error {

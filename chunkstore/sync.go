@@ -24,8 +24,8 @@ func (s *Store) Sync() error {
 	if err := s.syncFiles(dirty); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for path := range dirty {
-			s.dirty[path] = true
+		for path, content := range dirty {
+			s.dirty[path] = s.dirty[path] || content
 		}
 		return fmt.Errorf("sync: %w", err)
 	}
