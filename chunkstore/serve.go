@@ -27,7 +27,7 @@ func (s *Store) ServeRecords(records func(workunits.Digest) []byte) { s.records.
 // served returns a record that is not in the store for peers, nil if it is none.
 func (s *Store) served(c cid.Cid) []byte {
 	records := s.records.Load()
-	if d, ok := workunits.RecordDigest(c); ok && records != nil {
+	if d, ok := workunits.RecordDigest(c); ok && records != nil && !s.denied(c) {
 		return (*records)(d)
 	}
 	return nil

@@ -56,6 +56,7 @@ var (
 	ErrDamaged  = errors.New("content does not match its CID")
 	ErrForeign  = errors.New("content of a kind that is not stored")
 	ErrInUse    = errors.New("the store is open already")
+	ErrDenied   = errors.New("content is on this node's deny list")
 )
 
 // notFound is an ErrNotFound that IPFS libraries understand as well.
@@ -69,6 +70,9 @@ type Config struct {
 	// Files is the most files that chunks take; 0 for no limit. Leases come on top,
 	// one file for each root that is kept.
 	Files int64
+	// Deny is content that is not to be here, whatever its CID's form: it is
+	// removed by Open, and refused from then on.
+	Deny []cid.Cid
 }
 
 // Store is a directory of chunks. Make it with Open.
@@ -76,6 +80,7 @@ type Store struct {
 	dir  string
 	cfg  Config
 	lock *os.File
+	deny map[string]bool // multihashes
 
 	evicting sync.Mutex // held by an eviction, and by what it must not miss
 	syncing  sync.Mutex // held by Sync
@@ -107,7 +112,7 @@ type chunk struct {
 // Close it.
 func Open(dir string, cfg Config) (_ *Store, err error) {
 	s := &Store{
-		dir: dir, cfg: cfg,
+		dir: dir, cfg: cfg, deny: map[string]bool{},
 		chunks: map[cid.Cid]*chunk{}, writing: map[cid.Cid]chan struct{}{}, damaged: map[string]int64{},
 		leases: map[cid.Cid][]Lease{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
 	}
@@ -127,7 +132,10 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	if err := errors.Join(s.load(), s.loadDamaged(), s.loadLeases()); err != nil {
+	for _, c := range cfg.Deny {
+		s.deny[string(c.Hash())] = true
+	}
+	if err := errors.Join(s.load(), s.loadDamaged(), s.loadLeases(), s.dropDenied()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return s, nil
@@ -173,6 +181,24 @@ func (s *Store) load() error {
 	s.clock, s.used, s.files = 0, 0, 0
 	return s.loadChunks()
 }
+
+// dropDenied removes what is denied.
+func (s *Store) dropDenied() error {
+	if len(s.deny) == 0 {
+		return nil
+	}
+	for c := range s.chunks {
+		if !s.denied(c) {
+			continue
+		}
+		if err := s.remove(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) denied(c cid.Cid) bool { return s.deny[string(c.Hash())] }
 
 // step is a point at which a test may have the process die.
 func (s *Store) step() {
@@ -316,7 +342,7 @@ func (s *Store) forget(c cid.Cid) {
 }
 
 // Put verifies and stores a chunk. The error wraps ErrFull if there is no room,
-// and ErrDamaged or ErrForeign if it is not what may be stored.
+// and ErrDamaged, ErrForeign or ErrDenied if it is not what may be stored.
 func (s *Store) Put(ctx context.Context, b blocks.Block) error {
 	c, data := b.Cid(), b.RawData()
 	mine, err := s.claim(ctx, c)
@@ -368,6 +394,9 @@ func (s *Store) claim(ctx context.Context, c cid.Cid) (mine bool, err error) {
 func (s *Store) put(ctx context.Context, c cid.Cid, data []byte) error {
 	if err := Verify(c, data); err != nil {
 		return err
+	}
+	if s.denied(c) {
+		return fmt.Errorf("%s: %w", c, ErrDenied)
 	}
 	if err := s.reserve(ctx, int64(len(data))); err != nil {
 		return err

@@ -69,9 +69,14 @@ type Config struct {
 	// Disk is the quota of the data directory, everything included; at least
 	// MinDisk.
 	Disk Bytes
-	// Upload and Download limit traffic with all peers together. Zero means
-	// no limit.
+	// Upload and Download limit traffic of content with all peers together,
+	// but for those on this machine and its local network. Zero means no limit.
 	Upload, Download Rate
+	// UploadMonth and DownloadMonth limit the same traffic in a calendar month
+	// (UTC). Zero means no limit.
+	UploadMonth, DownloadMonth Bytes
+	// Deny are CIDs of content that the node neither keeps nor serves.
+	Deny []string
 	// API is the local HTTP interface.
 	API API
 	// Log is what the node writes to standard error.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ipfs/go-cid"
 	"github.com/mr-tron/base58"
 	"github.com/multiformats/go-multiaddr"
 )
@@ -36,7 +37,7 @@ const autoWork = "auto"
 
 // settings are all settings, those of tables last, in the order of Config.
 func settings() []setting {
-	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), tableSettings())
+	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), trafficSettings(), tableSettings())
 }
 
 func identitySettings() []setting {
@@ -163,6 +164,11 @@ func machineSettings() []setting {
 			},
 			get: func(c Config) any { return c.Disk.String() },
 		},
+	}
+}
+
+func trafficSettings() []setting {
+	return []setting{
 		{
 			key: "upload", doc: "Bytes a second to all peers together.",
 			set: func(c *Config, v any) (err error) { c.Upload, err = ParseRate(scalar(v)); return err },
@@ -172,6 +178,21 @@ func machineSettings() []setting {
 			key: "download", doc: "Bytes a second from all peers together.",
 			set: func(c *Config, v any) (err error) { c.Download, err = ParseRate(scalar(v)); return err },
 			get: func(c Config) any { return c.Download.String() },
+		},
+		{
+			key: "upload_month", doc: "Bytes of content to all peers together in a calendar month; 0 for no limit.",
+			set: func(c *Config, v any) (err error) { c.UploadMonth, err = ParseBytes(scalar(v)); return err },
+			get: func(c Config) any { return c.UploadMonth.String() },
+		},
+		{
+			key: "download_month", doc: "Bytes of content from all peers together in a calendar month; 0 for no limit.",
+			set: func(c *Config, v any) (err error) { c.DownloadMonth, err = ParseBytes(scalar(v)); return err },
+			get: func(c Config) any { return c.DownloadMonth.String() },
+		},
+		{
+			key: "deny", doc: "CIDs of content that this node neither keeps nor serves.",
+			set: func(c *Config, v any) error { return list(&c.Deny, v, validCid) },
+			get: func(c Config) any { return c.Deny },
 		},
 	}
 }
@@ -372,6 +393,13 @@ func validListen(s string) error {
 		}
 	}
 	return errors.New("want a multiaddr such as /ip4/0.0.0.0/tcp/8255 or /ip4/0.0.0.0/udp/8255/quic-v1")
+}
+
+func validCid(s string) error {
+	if _, err := cid.Decode(s); err != nil {
+		return errors.New("want a CID, as `talka data add` prints")
+	}
+	return nil
 }
 
 func validInvite(s string) error {

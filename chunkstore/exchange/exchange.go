@@ -11,7 +11,9 @@
 // for in wide batches, from several sources at once out of one queue. A source
 // that keeps a chunk too long loses it to one that has nothing left to do, so that
 // nobody waits for the slow and the silent. Every chunk is verified by the store
-// before it counts; a source that sends a wrong one is not asked again. What is
+// before it counts; a source that sends a wrong one is not asked again. How much a
+// source is asked for before it has answered follows its measured speed and delay;
+// the end of a fetch is shared out so that few chunks come twice. What is
 // in the store is not fetched again; what is kept is served as it arrives.
 //
 // All methods are safe for concurrent use. Memory does not grow with content, but
@@ -25,7 +27,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -40,14 +44,17 @@ const Protocol = "chunks"
 
 // Limits on what a peer may ask or make this node wait for.
 const (
-	MaxBatch   = 16 // chunks of a request
-	maxCid     = 64 // bytes
-	blockTime  = 30 * time.Second
+	MaxBatch   = 16               // chunks of a request
+	maxCid     = 64               // bytes
+	blockTime  = 30 * time.Second // for a piece of a chunk
 	idleTime   = 2 * time.Minute
 	openTime   = 10 * time.Second
 	findTime   = 15 * time.Second // of the finder
 	otherTime  = 15 * time.Second // of the fallback, for one chunk
 	stealAfter = 2 * time.Second  // a chunk may be asked of another source as well
+	slowAfter  = 15 * time.Second // it may, however busy the first source is
+	twicePart  = 50               // one chunk in so many may be asked of two busy sources
+	maxPaces   = 1024             // sources whose speed is remembered
 	maxSources = 8                // that are asked at a time
 	maxHints   = 64               // sources of a fetch
 	perSource  = 3                // streams
@@ -96,6 +103,9 @@ type Config struct {
 	Streams  Streams
 	Finder   Finder
 	Fallback Fallback
+	Meter    *Meter // nil for no limits
+	// Near reports whether a peer's traffic is not metered; nil: none is so.
+	Near func(workunits.NodeID) bool
 }
 
 // Exchange fetches and serves. Make it with New.
@@ -104,15 +114,19 @@ type Exchange struct {
 
 	mu     sync.Mutex
 	banned map[workunits.NodeID]bool
+	paces  map[workunits.NodeID]*pace
+
+	// What was fetched from sources, and what of it came twice, in bytes.
+	fetched, twice atomic.Int64
 }
 
 // New returns an exchange over a store.
 func New(cfg Config) *Exchange {
-	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}}
+	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}, paces: map[workunits.NodeID]*pace{}}
 }
 
 // Serve answers a peer's requests until the stream ends or falls silent.
-func (x *Exchange) Serve(_ workunits.NodeID, s Stream) {
+func (x *Exchange) Serve(from workunits.NodeID, s Stream) {
 	requests, stop := make(chan []cid.Cid), make(chan struct{})
 	var group sync.WaitGroup
 	var ended error
@@ -120,7 +134,7 @@ func (x *Exchange) Serve(_ workunits.NodeID, s Stream) {
 		defer close(requests)
 		ended = receive(s, requests, stop)
 	})
-	err := x.serve(s, requests)
+	err := x.serve(s, x.meter(from), requests)
 	close(stop)
 	if err == nil {
 		group.Wait() // the requests have ended
@@ -153,7 +167,7 @@ func receive(s Stream, requests chan<- []cid.Cid, stop <-chan struct{}) error {
 	}
 }
 
-func (x *Exchange) serve(s Stream, requests <-chan []cid.Cid) error {
+func (x *Exchange) serve(s Stream, m *Meter, requests <-chan []cid.Cid) error {
 	w := bufio.NewWriterSize(s, 64<<10)
 	for {
 		if err := s.SetDeadline(time.Now().Add(idleTime)); err != nil {
@@ -167,7 +181,7 @@ func (x *Exchange) serve(s Stream, requests <-chan []cid.Cid) error {
 			if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
 				return err
 			}
-			if err := x.answer(w, c); err != nil {
+			if err := x.answer(s, m, w, c); err != nil {
 				return err
 			}
 		}
@@ -177,16 +191,32 @@ func (x *Exchange) serve(s Stream, requests <-chan []cid.Cid) error {
 	}
 }
 
-func (x *Exchange) answer(w *bufio.Writer, c cid.Cid) error {
+func (x *Exchange) answer(s Stream, m *Meter, w *bufio.Writer, c cid.Cid) error {
 	data, err := x.cfg.Store.Serve(c)
+	if err == nil {
+		err = m.sending(context.Background(), min(len(data), piece))
+	}
 	if err != nil {
-		return writeUvarint(w, 0)
+		return writeUvarint(w, 0) // not served, or not in this month any more
 	}
 	if err := writeUvarint(w, uint64(len(data))+1); err != nil {
 		return err
 	}
-	_, err = w.Write(data)
-	return err
+	for first := true; len(data) > 0; first = false {
+		part := data[:min(len(data), piece)]
+		if data = data[len(part):]; !first {
+			if err := m.sending(context.Background(), len(part)); err != nil {
+				return err
+			}
+		}
+		if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+			return err
+		}
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeUvarint(w *bufio.Writer, n uint64) error {
@@ -267,8 +297,8 @@ func noEOF(err error) error {
 }
 
 // readAnswer reads one chunk of an answer into buf, which grows as need be; nil if
-// the peer does not serve it.
-func readAnswer(r *bufio.Reader, buf *[]byte) ([]byte, error) {
+// the peer does not serve it. Before each piece it calls pass with its size.
+func readAnswer(r *bufio.Reader, buf *[]byte, pass func(n int) error) ([]byte, error) {
 	n, err := readUvarint(r)
 	if err != nil {
 		return nil, noEOF(err)
@@ -286,9 +316,43 @@ func readAnswer(r *bufio.Reader, buf *[]byte) ([]byte, error) {
 	if data == nil {
 		data = []byte{} // an empty chunk is no missing one
 	}
-	_, err = io.ReadFull(r, data)
-	return data, noEOF(err)
+	for part := range slices.Chunk(data, piece) {
+		if err := pass(len(part)); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(r, part); err != nil {
+			return nil, noEOF(err)
+		}
+	}
+	return data, nil
 }
+
+// pace is what is known of a source's speed.
+func (x *Exchange) pace(n workunits.NodeID) *pace {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p := x.paces[n]
+	if p == nil {
+		if len(x.paces) == maxPaces {
+			clear(x.paces) // they are learnt anew
+		}
+		p = &pace{}
+		x.paces[n] = p
+	}
+	return p
+}
+
+// meter is what limits traffic with a peer.
+func (x *Exchange) meter(n workunits.NodeID) *Meter {
+	if x.cfg.Near != nil && x.cfg.Near(n) {
+		return nil
+	}
+	return x.cfg.Meter
+}
+
+// Traffic tells the bytes of chunks that sources gave, and how many of them had
+// come from another already.
+func (x *Exchange) Traffic() (fetched, twice int64) { return x.fetched.Load(), x.twice.Load() }
 
 func (x *Exchange) ban(n workunits.NodeID) {
 	x.mu.Lock()

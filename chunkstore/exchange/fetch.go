@@ -318,7 +318,9 @@ func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 // The next batch is asked for before the one before it is read, so that the peer
 // always has something to send.
 func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
-	batch := q.take(ctx, n)
+	p := f.x.pace(n)
+	most, _ := p.batch()
+	batch := q.take(ctx, n, most)
 	if len(batch) == 0 {
 		return
 	}
@@ -333,11 +335,14 @@ func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	l := &line{f: f, n: n, q: q, s: s, r: bufio.NewReaderSize(s, 64<<10), w: bufio.NewWriter(s)}
+	l := &line{f: f, n: n, q: q, p: p, s: s, r: bufio.NewReaderSize(s, 64<<10), w: bufio.NewWriter(s)}
 	err = l.ask(batch)
 	for err == nil && len(batch) > 0 {
 		asked = time.Now()
-		next := q.more(n)
+		var next []cid.Cid
+		if most, ahead := p.batch(); ahead {
+			next = q.more(n, most)
+		}
 		if len(next) > 0 {
 			err = l.ask(next)
 		}
@@ -349,14 +354,15 @@ func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
 		}
 		q.giveBack(n, left)
 		if err != nil {
-			if len(left) == len(batch) {
+			if l.gave == 0 {
 				f.lose(ctx, n, asked)
 			}
 			q.giveBack(n, next)
 			break
 		}
 		if batch = next; len(batch) == 0 && !f.x.isBanned(n) {
-			if batch = q.take(ctx, n); len(batch) > 0 {
+			most, _ := p.batch()
+			if batch = q.take(ctx, n, most); len(batch) > 0 {
 				err = l.ask(batch)
 			}
 		}
@@ -381,18 +387,28 @@ func (f *fetch) lose(ctx context.Context, n workunits.NodeID, asked time.Time) {
 
 // line is one stream to a source.
 type line struct {
-	f   *fetch
-	n   workunits.NodeID
-	q   *queue
-	s   Stream
-	r   *bufio.Reader
-	w   *bufio.Writer
-	buf []byte // of the chunk that is read now
+	f    *fetch
+	n    workunits.NodeID
+	q    *queue
+	p    *pace
+	s    Stream
+	r    *bufio.Reader
+	w    *bufio.Writer
+	buf  []byte    // of the chunk that is read now
+	gave int       // chunks
+	open int       // requests that are not answered
+	at   time.Time // when the first of them was made
 }
 
 // ask requests chunks.
 func (l *line) ask(list []cid.Cid) error {
-	if err := l.s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+	now := time.Now()
+	if l.open == 0 {
+		l.at = now
+		l.p.began(now)
+	}
+	l.open++
+	if err := l.s.SetDeadline(now.Add(blockTime)); err != nil {
 		return err
 	}
 	return writeRequest(l.w, list)
@@ -400,11 +416,24 @@ func (l *line) ask(list []cid.Cid) error {
 
 // read stores the answer to a request. It returns the chunks that did not come.
 func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err error) {
+	defer func() { l.open-- }()
+	meter := l.f.x.meter(l.n)
+	pass := func(n int) error {
+		if err := meter.receiving(ctx, n); err != nil {
+			l.q.fail(err)
+			return err
+		}
+		return l.s.SetDeadline(time.Now().Add(blockTime))
+	}
 	for i, c := range list {
 		if err := l.s.SetDeadline(time.Now().Add(blockTime)); err != nil {
 			return append(left, list[i:]...), err
 		}
-		data, err := readAnswer(l.r, &l.buf)
+		if _, err := l.r.Peek(1); err == nil && !l.at.IsZero() {
+			l.p.answered(time.Since(l.at))
+			l.at = time.Time{}
+		}
+		data, err := readAnswer(l.r, &l.buf, pass)
 		if errors.Is(err, errProtocol) {
 			l.f.x.ban(l.n)
 		}
@@ -415,6 +444,8 @@ func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err er
 			left = append(left, c)
 			continue
 		}
+		l.p.came(len(data), time.Now())
+		l.gave++
 		if err := l.f.arrived(ctx, l.n, l.q, c, data); err != nil {
 			return append(left, list[i:]...), err
 		}
@@ -433,8 +464,11 @@ func (f *fetch) arrived(ctx context.Context, n workunits.NodeID, q *queue, c cid
 		q.fail(err)
 		return err
 	}
-	if q.got(c) {
+	f.x.fetched.Add(int64(len(data)))
+	if q.got(n, c, f.x.pace(n).chunks()) {
 		f.count(len(data))
+	} else {
+		f.x.twice.Add(int64(len(data)))
 	}
 	return nil
 }

@@ -234,7 +234,7 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add(binary.AppendUvarint(nil, chunkstore.MaxBlock+2))
 	f.Add(binary.AppendUvarint(nil, 1<<63))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := readAnswer(bufio.NewReader(bytes.NewReader(data)), new([]byte))
+		got, err := readAnswer(bufio.NewReader(bytes.NewReader(data)), new([]byte), func(int) error { return nil })
 		if err != nil || got == nil {
 			return
 		}

@@ -22,7 +22,9 @@ type queue struct {
 	order   []cid.Cid // all of them
 	todo    []cid.Cid // asked of nobody now
 	left    int       // have not come
-	err     error     // ends the queue
+	spare   int       // chunks that may still be asked of two busy sources
+	sources map[workunits.NodeID]*supply
+	err     error // ends the queue
 	changed chan struct{}
 }
 
@@ -34,10 +36,39 @@ type want struct {
 	since time.Time          // when it was last asked for
 }
 
+// supply is what a source does for the queue.
+type supply struct {
+	heard time.Time // when it last gave a chunk
+	open  int       // chunks that it is asked for
+	rate  float64   // chunks a second; 0 before it is known
+}
+
+// of is a source's supply. The lock is held.
+func (q *queue) of(n workunits.NodeID) *supply {
+	if q.sources[n] == nil {
+		q.sources[n] = &supply{}
+	}
+	return q.sources[n]
+}
+
+// outpaced reports whether the others will have brought all before a source could
+// bring one chunk more. The lock is held.
+func (q *queue) outpaced(n workunits.NodeID, now time.Time) bool {
+	mine, others, open := q.of(n), 0.0, len(q.todo)
+	for other, s := range q.sources {
+		if other != n && now.Sub(s.heard) < stealAfter {
+			others += s.rate
+			open += s.open
+		}
+	}
+	return mine.rate > 0 && others > 0 && float64(mine.open+1)/mine.rate > float64(open)/others+slack.Seconds()
+}
+
 func newQueue(list []cid.Cid, workers int, cancel context.CancelCauseFunc) *queue {
 	q := &queue{
 		workers: max(workers, 1), cancel: cancel, wants: make(map[cid.Cid]*want, len(list)),
 		order: list, todo: slices.Clone(list), left: len(list), changed: make(chan struct{}),
+		spare: max(len(list)/twicePart, 1), sources: map[workunits.NodeID]*supply{},
 	}
 	for _, c := range list {
 		q.wants[c] = &want{}
@@ -45,13 +76,13 @@ func newQueue(list []cid.Cid, workers int, cancel context.CancelCauseFunc) *queu
 	return q
 }
 
-// take returns the next chunks to ask a source for. It waits while others were
+// take returns the next chunks to ask a source for, at most so many. It waits while others were
 // asked for chunks that may become the source's; none means that nothing is left
 // that the source could give.
-func (q *queue) take(ctx context.Context, n workunits.NodeID) []cid.Cid {
+func (q *queue) take(ctx context.Context, n workunits.NodeID, most int) []cid.Cid {
 	for {
 		q.mu.Lock()
-		batch, wait := q.next(n, time.Now())
+		batch, wait := q.next(n, most, time.Now())
 		changed := q.changed
 		q.mu.Unlock()
 		if len(batch) > 0 || wait <= 0 {
@@ -71,24 +102,27 @@ func (q *queue) take(ctx context.Context, n workunits.NodeID) []cid.Cid {
 }
 
 // more is take without waiting, and without what others are asked for.
-func (q *queue) more(n workunits.NodeID) []cid.Cid {
+func (q *queue) more(n workunits.NodeID, most int) []cid.Cid {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.todo) <= q.workers {
 		return nil // the end is shared out as the sources come to it
 	}
-	batch, _ := q.next(n, time.Now())
+	batch, _ := q.next(n, most, time.Now())
 	return batch
 }
 
 // next is the next batch for a source, else how long it may wait for one. The
 // lock is held.
-func (q *queue) next(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait time.Duration) {
+func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.Cid, wait time.Duration) {
 	if q.left == 0 || q.err != nil {
 		return nil, 0
 	}
+	if len(q.todo) > 0 && q.outpaced(n, now) {
+		return nil, stealAfter // unless they fail
+	}
 	// Small batches at the end let the sources end together.
-	size := min(max(len(q.todo)/q.workers, 1), MaxBatch)
+	size := min(max(len(q.todo)/q.workers, 1), most)
 	rest := q.todo[:0]
 	for _, c := range q.todo {
 		if len(batch) < size && !slices.Contains(q.wants[c].lack, n) {
@@ -106,18 +140,20 @@ func (q *queue) next(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait t
 		w.asked = append(w.asked, n)
 		w.since = now
 	}
+	q.of(n).open += len(batch)
 	return batch, wait
 }
 
 // late is half of what others keep too long, from the end that they come to last;
-// else how long until there may be some.
+// else how long until there may be some. Of sources that are busy giving, a few
+// chunks only: those come twice.
 func (q *queue) late(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait time.Duration) {
 	for _, c := range slices.Backward(q.order) {
 		w := q.wants[c]
 		if w.came || len(w.asked) == 0 || slices.Contains(w.asked, n) || slices.Contains(w.lack, n) {
 			continue
 		}
-		if left := stealAfter - now.Sub(w.since); left > 0 {
+		if left := q.patience(w, now) - now.Sub(w.since); left > 0 {
 			if wait == 0 || left < wait {
 				wait = left
 			}
@@ -125,13 +161,36 @@ func (q *queue) late(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait t
 		}
 		batch = append(batch, c)
 	}
-	return batch[:min((len(batch)+1)/2, MaxBatch)], wait
+	batch = batch[:min((len(batch)+1)/2, MaxBatch)]
+	for _, c := range batch {
+		if q.busy(q.wants[c], now) {
+			q.spare--
+		}
+	}
+	return batch, wait
 }
 
-// got reports whether a chunk that came was the first of its kind.
-func (q *queue) got(c cid.Cid) bool {
+// patience is how long a chunk is left to those who were asked for it.
+func (q *queue) patience(w *want, now time.Time) time.Duration {
+	if q.spare <= 0 && q.busy(w, now) {
+		return slowAfter
+	}
+	return stealAfter
+}
+
+// busy reports whether one of those who were asked for a chunk gives others.
+func (q *queue) busy(w *want, now time.Time) bool {
+	return slices.ContainsFunc(w.asked, func(n workunits.NodeID) bool { return now.Sub(q.of(n).heard) < stealAfter })
+}
+
+// got reports whether a chunk that a source gave was the first of its kind.
+// Its rate is in chunks a second.
+func (q *queue) got(n workunits.NodeID, c cid.Cid, rate float64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	from := q.of(n)
+	from.heard, from.rate = time.Now(), rate
+	from.open--
 	w := q.wants[c]
 	if w.came {
 		return false
@@ -153,6 +212,7 @@ func (q *queue) giveBack(n workunits.NodeID, list []cid.Cid) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.of(n).open -= len(list)
 	for _, c := range list {
 		w := q.wants[c]
 		w.lack = append(w.lack, n)

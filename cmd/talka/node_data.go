@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -29,16 +32,63 @@ const bytesPerFile = 4096
 // openData opens the store of a data directory and its exchange with peers. The
 // function that it returns closes both.
 func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, _ *slog.Logger) (grid.Data, func() error, error) {
-	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{Quota: int64(cfg.Disk), Files: int64(cfg.Disk) / bytesPerFile})
+	denied, err := parseCids(cfg.Deny)
+	if err != nil {
+		return nil, nil, err
+	}
+	meter, err := exchange.NewMeter(filepath.Join(dir, "traffic"), exchange.Limits{
+		Up: int64(cfg.Upload), Down: int64(cfg.Download), UpMonth: int64(cfg.UploadMonth), DownMonth: int64(cfg.DownloadMonth),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{
+		Quota: int64(cfg.Disk), Files: int64(cfg.Disk) / bytesPerFile, Deny: denied,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), cfg.Network, store)
 	x := exchange.New(exchange.Config{
 		Self: host.ID(), Store: store, Streams: streams{host}, Finder: network{host}, Fallback: swap,
+		Meter: meter, Near: near(host),
 	})
 	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
-	return data{store, x}, func() error { return errors.Join(swap.Close(), store.Close()) }, nil
+	return data{store, x}, func() error { return errors.Join(swap.Close(), store.Close(), meter.Close()) }, nil
+}
+
+func parseCids(list []string) (all []cid.Cid, err error) {
+	for _, text := range list {
+		c, err := cid.Decode(text)
+		if err != nil {
+			return nil, fmt.Errorf("CID %q: %w", text, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// near tells peers on this machine or its local network: limits are for the way
+// to the internet.
+func near(host *p2p.Host) func(workunits.NodeID) bool {
+	return func(n workunits.NodeID) bool {
+		for _, p := range host.Peers() {
+			if p.ID == n {
+				return !p.Relayed && !slices.ContainsFunc(p.Addrs, remote)
+			}
+		}
+		return false
+	}
+}
+
+// remote reports whether a multiaddr leads to the internet.
+func remote(addr string) bool {
+	parts := strings.SplitN(addr, "/", 4)
+	if len(parts) < 3 {
+		return true
+	}
+	ip, err := netip.ParseAddr(parts[2])
+	return err != nil || !ip.IsLoopback() && !ip.IsPrivate() && !ip.IsLinkLocalUnicast()
 }
 
 // streams is what the exchange needs of p2p.
