@@ -32,10 +32,10 @@ type carHeader struct {
 	Version uint64     `cbor:"version"`
 }
 
-// Export writes a root and all below it as a content archive (CAR, version 1):
+// Export writes a root and all below it, or the root's chunk alone, as a content archive (CAR, version 1):
 // each chunk once, parents before children, in the order of links. The error
 // wraps ErrNotFound if a chunk is not here; what was written until then is void.
-func (s *Store) Export(ctx context.Context, root cid.Cid, w io.Writer) error {
+func (s *Store) Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error {
 	defer s.Hold(root)()
 	header, err := carHeaderOf(root)
 	if err != nil {
@@ -43,13 +43,18 @@ func (s *Store) Export(ctx context.Context, root cid.Cid, w io.Writer) error {
 	}
 	out := bufio.NewWriterSize(w, leafSize)
 	section(out, header)
-	err = s.walk(ctx, root, func(c cid.Cid) error {
+	write := func(c cid.Cid) error {
 		b, err := s.Get(ctx, c)
 		if err == nil {
 			section(out, c.Bytes(), b.RawData())
 		}
 		return err
-	})
+	}
+	if first {
+		err = write(root)
+	} else {
+		err = s.walk(ctx, root, write)
+	}
 	if err != nil {
 		return fmt.Errorf("export %s: %w", root, err)
 	}

@@ -61,7 +61,7 @@ func TestCarVectors(t *testing.T) {
 			t.Errorf("%s: materialised %v", name, err)
 		}
 		var out bytes.Buffer
-		if err := s.Export(t.Context(), in.Roots[0], &out); err != nil || !bytes.Equal(out.Bytes(), want) {
+		if err := s.Export(t.Context(), in.Roots[0], false, &out); err != nil || !bytes.Equal(out.Bytes(), want) {
 			t.Errorf("%s: exported %x, %v; want what go-car writes: %x", name, out.Bytes(), err, want)
 		}
 		closed(t, s)
@@ -79,7 +79,7 @@ func TestCarRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		var car bytes.Buffer
-		if err := from.Export(t.Context(), added.Cid, &car); err != nil {
+		if err := from.Export(t.Context(), added.Cid, false, &car); err != nil {
 			t.Fatal(err)
 		}
 		var last int64
@@ -167,7 +167,7 @@ func TestCarBomb(t *testing.T) {
 		t.Fatalf("%+v, %v", in, err)
 	}
 	var out bytes.Buffer
-	if err := s.Export(t.Context(), root, &out); err != nil || out.Len() > 1<<16 {
+	if err := s.Export(t.Context(), root, false, &out); err != nil || out.Len() > 1<<16 {
 		t.Errorf("%d bytes, %v", out.Len(), err)
 	}
 }
@@ -195,7 +195,7 @@ func TestExportLacks(t *testing.T) {
 	lost := chunkOf(t, 3)
 	top := parent(t, lost)
 	put(t, s, top)
-	if err := s.Export(t.Context(), top.Cid(), &bytes.Buffer{}); !errors.Is(err, ErrNotFound) {
+	if err := s.Export(t.Context(), top.Cid(), false, &bytes.Buffer{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("exported without a leaf: %v", err)
 	}
 }
@@ -213,7 +213,7 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		for _, root := range in.Roots {
-			if err := s.Export(t.Context(), root, &bytes.Buffer{}); err != nil {
+			if err := s.Export(t.Context(), root, false, &bytes.Buffer{}); err != nil {
 				t.Errorf("imported %s and could not export it: %v", root, err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,9 @@ import (
 	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/workunits"
 )
+
+// ErrForeign says that content is not of the kind that was asked for.
+var ErrForeign = chunkstore.ErrForeign
 
 // AddData adds a file or folder to the store and keeps it.
 func (n *Node) AddData(ctx context.Context, path string, p func(done, total int64)) (cid.Cid, int64, int, error) {
@@ -76,10 +80,36 @@ func (n *Node) ExportData(ctx context.Context, root cid.Cid, dest string, timeou
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	if err := errors.Join(n.cfg.Data.Export(ctx, root, f), f.Close()); err != nil {
+	if err := errors.Join(n.cfg.Data.Export(ctx, root, false, f), f.Close()); err != nil {
 		return err
 	}
 	return os.Link(f.Name(), dest) // fails where a file came meanwhile
+}
+
+// OpenData opens a file for reading while it arrives from connected peers and
+// others: the root, or what a path leads to in it.
+func (n *Node) OpenData(ctx context.Context, root cid.Cid, path []string) (io.ReadSeekCloser, error) {
+	return n.cfg.Data.Open(ctx, root, path, n.connected())
+}
+
+// ChunkData is one chunk, fetched if need be.
+func (n *Node) ChunkData(ctx context.Context, c cid.Cid) ([]byte, error) {
+	return n.cfg.Data.Chunk(ctx, c, n.connected())
+}
+
+// ArchiveData writes content, or its first chunk alone, as a content archive (CAR)
+// to what begin returns, which it calls once all is here.
+func (n *Node) ArchiveData(ctx context.Context, root cid.Cid, first bool, begin func() io.Writer) error {
+	var err error
+	if first {
+		_, err = n.ChunkData(ctx, root)
+	} else {
+		err = n.fetchData(ctx, root, 0, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return n.cfg.Data.Export(ctx, root, first, begin())
 }
 
 // ImportData stores what a content archive (CAR) holds and keeps its roots. It

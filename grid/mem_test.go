@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -175,7 +176,19 @@ func (d *memData) View(ctx context.Context, root cid.Cid, dest string) error {
 	return d.Materialise(ctx, root, dest)
 }
 
-func (d *memData) Export(_ context.Context, root cid.Cid, w io.Writer) error {
+type openFile struct{ *bytes.Reader }
+
+func (openFile) Close() error { return nil }
+
+func (d *memData) Open(_ context.Context, root cid.Cid, _ []string, _ []workunits.NodeID) (io.ReadSeekCloser, error) {
+	return openFile{bytes.NewReader(d.get(root))}, nil
+}
+
+func (d *memData) Chunk(_ context.Context, c cid.Cid, _ []workunits.NodeID) ([]byte, error) {
+	return d.get(c), nil
+}
+
+func (d *memData) Export(_ context.Context, root cid.Cid, _ bool, w io.Writer) error {
 	_, err := w.Write(d.get(root))
 	return err
 }

@@ -49,7 +49,7 @@ type Progress func(done, total int64)
 
 // Data is what a node needs of its chunks. Its methods are safe for concurrent
 // use. What was put, added and kept is durable after Sync. FetchEntry brings one
-// entry of a folder. View is Materialise for what is only read. Peers may have what
+// entry of a folder; Open reads a file while it arrives. View is Materialise for what is only read. Peers may have what
 // a lease covers that is not withheld, and the records that the function given to ServeRecords returns; nil is none.
 type Data interface {
 	Add(ctx context.Context, path string, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
@@ -59,7 +59,9 @@ type Data interface {
 	FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error)
 	Materialise(ctx context.Context, root cid.Cid, dest string) error
 	View(ctx context.Context, root cid.Cid, dest string) error
-	Export(ctx context.Context, root cid.Cid, w io.Writer) error
+	Open(ctx context.Context, root cid.Cid, path []string, hints []workunits.NodeID) (io.ReadSeekCloser, error)
+	Chunk(ctx context.Context, c cid.Cid, hints []workunits.NodeID) ([]byte, error)
+	Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error
 	Import(ctx context.Context, r io.Reader, p func(done, total int64)) (chunkstore.Imported, error)
 	ServeRecords(records func(workunits.Digest) []byte)
 	Keep(l chunkstore.Lease) error

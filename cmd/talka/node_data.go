@@ -131,8 +131,24 @@ func (d data) FetchEntry(ctx context.Context, root cid.Cid, name string, hints [
 	return entry, kind(err)
 }
 
-func (d data) Export(ctx context.Context, root cid.Cid, w io.Writer) error {
-	return kind(d.Store.Export(ctx, root, w))
+func (d data) Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error {
+	return kind(d.Store.Export(ctx, root, first, w))
+}
+
+func (d data) Open(ctx context.Context, root cid.Cid, path []string, hints []workunits.NodeID) (io.ReadSeekCloser, error) {
+	r, err := d.exchange.Open(ctx, root, path, hints)
+	if err != nil {
+		return nil, kind(err)
+	}
+	return r, nil
+}
+
+func (d data) Chunk(ctx context.Context, c cid.Cid, hints []workunits.NodeID) ([]byte, error) {
+	b, err := d.exchange.Block(ctx, c, hints)
+	if err != nil {
+		return nil, kind(err)
+	}
+	return b.RawData(), nil
 }
 
 func (d data) Import(ctx context.Context, r io.Reader, p func(done, total int64)) (chunkstore.Imported, error) {

@@ -3,12 +3,13 @@
 // # Protocol
 //
 // Requests and answers are JSON under /v1; /openapi.json describes every route
-// and is generated from the types that the routes use. Three shapes of answer
+// and is generated from the types that the routes use. Four shapes of answer
 // exist:
 //
 //   - one JSON value;
 //   - JSON lines ([Line]), for what takes a while: progress, results, and at the
 //     end either {"end":true} or a problem. A stream without its end was cut off;
+//   - content by its CID under /ipfs, see the gateway's own words there;
 //   - server-sent events, for what happens on the node ([Event]); a reader that
 //     comes back with Last-Event-ID gets what it missed while the node's ring
 //     of recent events still holds it.

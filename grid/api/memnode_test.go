@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -316,4 +317,35 @@ func (n *memNode) ExportData(ctx context.Context, c cid.Cid, dest string, timeou
 func (n *memNode) ImportData(ctx context.Context, path string, progress func(done, total int64)) ([]cid.Cid, int64, int, error) {
 	c, bytes, chunks, err := n.AddData(ctx, path, progress)
 	return []cid.Cid{c}, bytes, chunks, err
+}
+
+type openFile struct{ *bytes.Reader }
+
+func (openFile) Close() error { return nil }
+
+func (n *memNode) OpenData(ctx context.Context, root cid.Cid, path []string) (io.ReadSeekCloser, error) {
+	if len(path) > 0 {
+		return nil, fmt.Errorf("no folder: %w", grid.ErrForeign)
+	}
+	b, err := n.ChunkData(ctx, root)
+	return openFile{bytes.NewReader(b)}, err
+}
+
+func (n *memNode) ChunkData(_ context.Context, c cid.Cid) ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b, ok := n.blobs[c]
+	if !ok {
+		return nil, grid.ErrNotFound
+	}
+	return b, nil
+}
+
+func (n *memNode) ArchiveData(ctx context.Context, root cid.Cid, first bool, begin func() io.Writer) error {
+	b, err := n.ChunkData(ctx, root)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(begin(), "archive %v %s", first, b)
+	return err
 }

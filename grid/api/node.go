@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -65,6 +66,13 @@ type Node interface {
 	// missing from peers. It gives up after timeout, or when ctx ends if
 	// timeout is 0.
 	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	// OpenData opens a file for reading while it arrives: the root, or what a path
+	// leads to in it. ChunkData is one chunk. ArchiveData writes content, or its
+	// first chunk, as an archive to what begin returns, which it calls once all is
+	// here. Errors wrap grid.ErrForeign where content is no file.
+	OpenData(ctx context.Context, root cid.Cid, path []string) (io.ReadSeekCloser, error)
+	ChunkData(ctx context.Context, c cid.Cid) ([]byte, error)
+	ArchiveData(ctx context.Context, root cid.Cid, first bool, begin func() io.Writer) error
 	// ExportData is GetData for a content archive (CAR).
 	ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
 	// ImportData stores what a content archive (CAR) holds and keeps its roots.

@@ -53,6 +53,8 @@ func New(node Node, version string, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("describe the interface: %w", err)
 	}
 	mux.HandleFunc("GET /openapi.json", s.openAPI)
+	mux.HandleFunc("GET /ipfs/{cid}", s.gateway)
+	mux.HandleFunc("GET /ipfs/{cid}/{path...}", s.gateway)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, newProblem(KindNotFound, http.StatusNotFound, "no such route: "+r.Method+" "+r.URL.Path))
 	})
