@@ -94,7 +94,7 @@ func onDisk(t testing.TB, s *Store) (n int64) {
 			if errors.Is(err, os.ErrNotExist) {
 				return nil // written or evicted meanwhile
 			}
-			if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), "lease-") {
+			if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), "lease") {
 				return err
 			}
 			info, err := d.Info()
