@@ -63,6 +63,7 @@ var table = []row{
 	{dir: "workunits/apps", kind: embed},
 	{dir: "workunits/apps/*", kind: guest},
 	{dir: "chunkstore", kind: inOut, may: []string{"workunits"}},
+	{dir: "chunkstore/replica", kind: pure, may: []string{"workunits"}},
 	// The vocabulary is for everyone: sources and hints are node ids.
 	{dir: "chunkstore/exchange", kind: inOut, may: []string{"chunkstore", "workunits"}},
 	{dir: "grid/wire", kind: pure, may: []string{"workunits"}},
