@@ -20,7 +20,10 @@ import (
 const (
 	minPeers    = 8  // fewer, and it looks for more
 	wantPeers   = 10 // and stops looking at
+	minOwn      = 4  // of them dialled by this node: whoever dials it may be one and the same
 	maxProtect  = 12 // peers that are never closed for want of room
+	maxDialled  = 6  // of which so many dialled this node
+	maxOfRange  = 3  // and so many are of one neighbourhood
 	dialsAtOnce = 4
 	dialTime    = 15 * time.Second
 	lookTime    = 20 * time.Second
@@ -93,8 +96,10 @@ func (h *Host) lookAround() (gained bool) {
 		// From now on provideAll repeats it.
 		h.manager.met = h.Provide(h.ctx, h.rendezvous()) == nil
 	}
-	if n := len(h.members()); n > 0 && n < minPeers {
-		gained = h.dialSome(h.candidates(), wantPeers-n) || gained
+	have = h.members()
+	own := len(slices.DeleteFunc(slices.Clone(have), func(p peer.ID) bool { return !h.dialled(p) }))
+	if n := len(have); n > 0 && (n < minPeers || own < minOwn) {
+		gained = h.dialSome(h.candidates(), max(wantPeers-n, minOwn-own)) || gained
 	}
 	return gained
 }
@@ -229,22 +234,73 @@ func (h *Host) fail(p peer.ID) {
 	h.manager.failed[p] = failure{until: now.Add(jitter(wait)), wait: wait}
 }
 
-// protect keeps up to maxProtect random members from being closed for room.
+// dialled reports whether this node opened a connection to the peer.
+func (h *Host) dialled(p peer.ID) bool {
+	return slices.ContainsFunc(h.base.Network().ConnsToPeer(p), func(c network.Conn) bool { return c.Stat().Direction == network.DirOutbound })
+}
+
+// protect keeps some members from being closed for room, see protectable.
 func (h *Host) protect() {
+	var have []tie
+	for _, p := range h.members() {
+		l := tie{id: p, own: h.dialled(p)}
+		for _, c := range h.base.Network().ConnsToPeer(p) {
+			if place := neighbourhood(c.RemoteMultiaddr()); place.IsValid() {
+				l.place = place
+			}
+		}
+		have = append(have, l)
+	}
+	shuffle(have)
+	chosen := protectable(have, h.manager.protected)
 	conns := h.base.ConnManager()
-	have := h.members()
 	for p := range h.manager.protected {
-		if !slices.Contains(have, p) {
-			delete(h.manager.protected, p)
+		if !chosen[p] {
 			conns.Unprotect(p, protectTag)
 		}
 	}
-	shuffle(have)
-	for _, p := range have {
-		if len(h.manager.protected) == maxProtect {
-			return
-		}
-		h.manager.protected[p] = true
+	for p := range chosen {
 		conns.Protect(p, protectTag)
 	}
+	h.manager.protected = chosen
+}
+
+// tie is what the choice of protected peers needs of a member.
+type tie struct {
+	id    peer.ID
+	own   bool         // this node dialled it
+	place netip.Prefix // the neighbourhood of its public address, if it has one
+}
+
+// protectable chooses whom to protect: first those that this node dialled, of
+// them those that were protected before, and none beyond its kind's share.
+// Whoever has many identities, all in one place or all dialling this node,
+// does not take all places.
+func protectable(have []tie, before map[peer.ID]bool) map[peer.ID]bool {
+	rank := func(l tie) (n int) {
+		if !l.own {
+			n += 2
+		}
+		if !before[l.id] {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(have, func(a, b tie) int { return cmp.Compare(rank(a), rank(b)) })
+	chosen := map[peer.ID]bool{}
+	dialledUs, near := 0, map[netip.Prefix]int{}
+	for _, l := range have {
+		if len(chosen) == maxProtect {
+			break
+		}
+		if (!l.own && dialledUs == maxDialled) || (l.place.IsValid() && near[l.place] == maxOfRange) {
+			continue
+		}
+		chosen[l.id] = true
+		near[l.place]++
+		if !l.own {
+			dialledUs++
+		}
+	}
+	return chosen
 }

@@ -296,3 +296,25 @@ func TestSeedGone(t *testing.T) {
 		nw.Until(30*time.Second, "the late one finds all", eachHas([]*p2p.Host{late}, 4))
 	})
 }
+
+// A node that has been surrounded while its friend was away, by a crowd of
+// identities that dial it and know of nobody else, meets the friend all the same.
+func TestSurrounded(t *testing.T) {
+	t.Parallel()
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		friend := nw.Host(0, p2p.Config{Network: "sim"}, nil)
+		victim := nw.Host(1, p2p.Config{Network: "sim", Peers: []p2p.Peer{Peer(friend)}}, nil)
+		nw.Until(10*time.Second, "both have met", eachHas([]*p2p.Host{victim}, 1))
+		nw.Stop(friend)
+		for i := range 16 {
+			nw.Host(10+i, p2p.Config{Network: "sim", Peers: []p2p.Peer{Peer(victim)}}, nil)
+		}
+		nw.Until(time.Minute, "the victim is surrounded", eachHas([]*p2p.Host{victim}, 16))
+		time.Sleep(10 * time.Minute) // virtual
+		friend = nw.Host(0, p2p.Config{Network: "sim"}, nil)
+		took := nw.Until(15*time.Minute, "the victim meets its friend again", func() bool {
+			return slices.ContainsFunc(victim.Peers(), func(p p2p.PeerInfo) bool { return p.ID == friend.ID() })
+		})
+		t.Logf("the victim met its friend again after %s", took)
+	})
+}
