@@ -46,6 +46,10 @@ type Config struct {
 	// Trust are projects (NAME@NODE) whose units this node executes, beside
 	// those trusted by `talka project trust`. Empty adds none.
 	Trust []string
+	// Allow, if there are any, are the only nodes (12D3KooW…) that may connect.
+	Allow []string
+	// Block are nodes that may not connect.
+	Block []string
 	// Seed makes the node a DHT server and relay for newcomers whatever it
 	// finds out about its own reachability. For machines with a public address.
 	Seed bool

@@ -154,6 +154,7 @@ func TestRefused(t *testing.T) {
 		{"list is a number", file(`listen = 1`), `config.toml: listen = 1: want a list of texts`},
 		{"long list", Sources{Flags: map[string]any{"join": make([]string, 65)}}, `want at most 64 items`},
 		{"invite", Sources{Env: []string{"TALKA_JOIN=a b"}}, "TALKA_JOIN: join = \"a b\": \"a b\": want what `talka invite` prints"},
+		{"node", file(`block = ["12D3KooW"]`), "\"12D3KooW\": want the id of a node, 12D3KooW…, as talka peers prints it"},
 		{"project", file(`trust = ["lj"]`), "\"lj\": want the id that `talka project new` prints, NAME@12D3KooW…"},
 		{"boolean", Sources{Env: []string{"TALKA_SEED=yes"}}, `TALKA_SEED: seed = "yes": want true or false`},
 		{"preset", file(`preset = "loud"`), `config.toml: preset = "loud": want one of "quiet", "balanced", "all-out"`},
@@ -271,7 +272,7 @@ func TestExplain(t *testing.T) {
 	}
 	want := map[string]string{
 		"version": "1 default", "network": `"main" default`, "identity_work": `"auto" default`, "dir": `"" default`,
-		"listen": "[] default", "join": `["abc"] config.toml`, "trust": "[] default",
+		"listen": "[] default", "join": `["abc"] config.toml`, "trust": "[] default", "allow": "[] default", "block": "[] default",
 		"seed": "false default", "steward": "true default", "preset": `"quiet" default`,
 		"processors": `"25%" preset quiet`, "cpu_percent": "100 preset quiet", "memory": `"10%" preset quiet`,
 		"disk": `"10GiB" preset quiet`, "upload": `"1MiB/s" preset quiet`, "download": `"4MiB/s" preset quiet`,

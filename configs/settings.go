@@ -112,6 +112,16 @@ func networkSettings() []setting {
 			get: func(c Config) any { return c.Trust },
 		},
 		{
+			key: "allow", doc: "The only nodes (12D3KooW…) that may connect; empty is all.",
+			set: func(c *Config, v any) error { return list(&c.Allow, v, validNode) },
+			get: func(c Config) any { return c.Allow },
+		},
+		{
+			key: "block", doc: "Nodes that may not connect; talka peers block adds to them.",
+			set: func(c *Config, v any) error { return list(&c.Block, v, validNode) },
+			get: func(c Config) any { return c.Block },
+		},
+		{
 			key: "seed", doc: "Serve newcomers as a first peer; for machines with a public address.",
 			set: func(c *Config, v any) error { return boolean(&c.Seed, v) },
 			get: func(c Config) any { return c.Seed },
@@ -414,12 +424,20 @@ func validInvite(s string) error {
 	return nil
 }
 
-// validProject is the rule for project ids: a name, and an Ed25519 key in the
-// form of a libp2p peer id (38 bytes beginning 00 24 08 01 12 20).
+// validNode is the rule for node ids: an Ed25519 key in the form of a libp2p peer
+// id (38 bytes beginning 00 24 08 01 12 20).
+func validNode(s string) error {
+	key, err := base58.Decode(s)
+	if err != nil || len(s) > 64 || len(key) != 38 || string(key[:6]) != "\x00\x24\x08\x01\x12\x20" {
+		return errors.New("want the id of a node, 12D3KooW…, as talka peers prints it")
+	}
+	return nil
+}
+
+// validProject is the rule for project ids: a name and a node's id.
 func validProject(s string) error {
 	name, node, _ := strings.Cut(s, "@")
-	key, err := base58.Decode(node)
-	if err != nil || len(node) > 64 || len(key) != 38 || string(key[:6]) != "\x00\x24\x08\x01\x12\x20" || validName(name) != nil {
+	if validNode(node) != nil || validName(name) != nil {
 		return errors.New("want the id that `talka project new` prints, NAME@12D3KooW…")
 	}
 	return nil

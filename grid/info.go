@@ -101,6 +101,10 @@ type PeerInfo struct {
 	PeerID    workunits.NodeID `json:"peer_id"`
 	Addrs     []string         `json:"addrs"`
 	Relayed   bool             `json:"relayed"`
+	LAN       bool             `json:"lan"`       // on the LAN or this machine
+	Inbound   bool             `json:"inbound"`   // it opened the connection
+	Protected bool             `json:"protected"` // never closed for want of room
+	Score     float64          `json:"score"`     // what gossip thinks of it; below 0 is bad
 	LatencyMS float64          `json:"latency_ms"`
 }
 

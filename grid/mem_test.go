@@ -95,6 +95,8 @@ func (h *memHost) Peers() (list []PeerInfo) {
 	return list
 }
 
+func (h *memHost) Reach() ReachInfo                       { return ReachInfo{} }
+func (h *memHost) Block(workunits.NodeID, bool) error     { return nil }
 func (h *memHost) Addrs() []string                        { return nil }
 func (h *memHost) Invite() (string, error)                { return "", nil }
 func (h *memHost) Join(_ context.Context, _ string) error { return nil }

@@ -39,6 +39,8 @@ type Network interface {
 	Provide(ctx context.Context, c cid.Cid) error
 	FindProviders(ctx context.Context, c cid.Cid, n int) ([]workunits.NodeID, error)
 	Peers() []PeerInfo
+	Reach() ReachInfo
+	Block(id workunits.NodeID, block bool) error
 	Addrs() []string
 	Invite() (string, error)
 	Join(ctx context.Context, invite string) error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -21,6 +22,7 @@ const (
 	gossipQueue   = 256      // messages that wait for validation, for delivery, for a peer
 	maxTopics     = 4        // topics that one message of a peer may name
 	validateLimit = 5 * time.Second
+	scoreEvery    = 10 * time.Second // scores are looked at, to be shown
 )
 
 // Verdict is a validator's word on an announcement.
@@ -80,6 +82,7 @@ func (h *Host) openGossip() error {
 		pubsub.WithGossipSubProtocols(protocols, features),
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithPeerScore(score, thresholds),
+		pubsub.WithPeerScoreInspect(h.scores.set, scoreEvery),
 		pubsub.WithFloodPublish(true), // own announcements are few, and a young mesh has holes
 		// Announcements carry their author's signature. Naming them by content
 		// alone makes copies of one announcement one message, whoever sent it.
@@ -154,6 +157,24 @@ func scoring(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds
 		GossipThreshold: -500, PublishThreshold: -1000, GraylistThreshold: -2500,
 		AcceptPXThreshold: 1000, OpportunisticGraftThreshold: 3.5,
 	}
+}
+
+// scores are the peers' scores as gossip last told them.
+type scores struct {
+	mu  sync.Mutex
+	all map[peer.ID]float64
+}
+
+func (s *scores) set(all map[peer.ID]float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = all
+}
+
+func (s *scores) of(p peer.ID) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[p]
 }
 
 // judge asks the caller's validator, once Run has begun.

@@ -26,6 +26,9 @@ type Config struct {
 	Listen []string
 	// Peers are tried first, in no order: from invites and settings.
 	Peers []Peer
+	// Allow, if there are any, are the only nodes that may connect; Block are nodes
+	// that may not. See Host.Block.
+	Allow, Block []workunits.NodeID
 	// CachePath is the file that remembers peers between runs; "" for none.
 	CachePath string
 	// Limits bound what peers can take; zero fields have defaults.

@@ -69,6 +69,9 @@ type Host struct {
 	keys    provided
 	manager manager
 	local   lanPeers
+	reach   reachability
+	gate    gate
+	scores  scores
 	pulls   chan peer.ID // peers to pull announcements from
 
 	mu       sync.Mutex
@@ -100,6 +103,9 @@ func New(cfg Config) (*Host, error) {
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
 	}
 	h.local = lanPeers{all: map[peer.ID][]ma.Multiaddr{}, woke: h.manager.wake}
+	if err := h.gate.set(cfg.Allow, cfg.Block); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.cache, err = readCache(cfg.CachePath, cfg.Network); err != nil {
 		h.log.Warn("peer cache is unreadable and will be replaced", "path", cfg.CachePath, "error", err)
@@ -139,6 +145,7 @@ func (h *Host) open(listen []ma.Multiaddr) error {
 		return err
 	}
 	h.spawn(func() { h.watch(events) })
+	h.spawn(h.watchReach)
 	for _, seed := range h.seeds() {
 		h.base.Peerstore().AddAddrs(seed.ID, seed.Addrs, seedTTL)
 	}
@@ -169,6 +176,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
+		libp2p.ConnectionGater(&h.gate),
 		libp2p.UserAgent("talka"),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
 		libp2p.WithDialTimeout(15 * time.Second),
@@ -287,7 +295,10 @@ func (h *Host) Peers() []PeerInfo {
 		if !ok || len(conns) == 0 {
 			continue
 		}
-		all = append(all, describe(id, conns, h.base.Peerstore().LatencyEWMA(p)))
+		info := describe(id, conns, h.base.Peerstore().LatencyEWMA(p))
+		info.Protected = h.base.ConnManager().IsProtected(p, protectTag)
+		info.Score = h.scores.of(p)
+		all = append(all, info)
 	}
 	slices.SortFunc(all, func(a, b PeerInfo) int { return a.ID.Compare(b.ID) })
 	return all
@@ -356,7 +367,7 @@ func (h *Host) confirm(ctx context.Context, p peer.ID) error {
 		return nil
 	}
 	events, err := h.base.EventBus().Subscribe([]any{
-		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated),
+		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
 	}, eventbus.BufSize(64))
 	if err != nil {
 		return err
@@ -371,6 +382,9 @@ func (h *Host) confirm(ctx context.Context, p peer.ID) error {
 		}
 		if foreign {
 			return ErrNetwork
+		}
+		if h.base.Network().Connectedness(p) == network.NotConnected {
+			return ErrUnreachable // it hung up, as those do that block this node
 		}
 		select {
 		case <-events.Out():

@@ -138,14 +138,17 @@ type PeerInfo struct {
 	ID        workunits.NodeID
 	Addrs     []string      // the other end of each connection
 	Relayed   bool          // true if no connection is direct
+	LAN       bool          // a connection stays on the LAN or on this machine
 	Latency   time.Duration // smoothed round trip, 0 if not measured yet
 	Direction Direction     // of the oldest connection
+	Protected bool          // never closed for want of room
+	Score     float64       // what gossip thinks of it; below 0 is bad
 }
 
 // describe builds the info from the peer's connections, at least one.
 func describe(id workunits.NodeID, conns []network.Conn, latency time.Duration) PeerInfo {
 	oldest := slices.MinFunc(conns, func(a, b network.Conn) int { return a.Stat().Opened.Compare(b.Stat().Opened) })
-	info := PeerInfo{ID: id, Addrs: []string{}, Relayed: true, Latency: latency, Direction: Outbound}
+	info := PeerInfo{ID: id, Addrs: []string{}, Relayed: true, LAN: onLAN(conns), Latency: latency, Direction: Outbound}
 	if oldest.Stat().Direction == network.DirInbound {
 		info.Direction = Inbound
 	}

@@ -2,14 +2,24 @@ package p2p
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 // Limits of the relay service that publicly reachable nodes offer to members.
@@ -34,8 +44,12 @@ func (h *Host) reachOptions() []libp2p.Option {
 	resources.MaxReservationsPerIP = relayPerIP
 	options := []libp2p.Option{
 		libp2p.EnableRelay(),
-		libp2p.NATPortMap(),
-		libp2p.EnableHolePunching(),
+		libp2p.NATManager(func(n network.Network) basichost.NATManager {
+			m := basichost.NewNATManager(n)
+			h.reach.setRouter(m)
+			return m
+		}),
+		libp2p.EnableHolePunching(holepunch.WithTracer(&h.reach)),
 		libp2p.EnableNATService(),
 		libp2p.EnableAutoNATv2(),
 		libp2p.EnableRelayService(relay.WithResources(resources), relay.WithACL(membersOnly{h})),
@@ -77,4 +91,178 @@ func (h *Host) relays(_ context.Context, num int) <-chan peer.AddrInfo {
 		}
 	}
 	return found
+}
+
+// Reach tells how others can reach a node, as far as it knows. What others say
+// of it takes some minutes to become known.
+type Reach struct {
+	// Loopback means that the node listens for this machine only.
+	Loopback bool
+	// Public and Private mean that others outside have tried: with success, in
+	// vain. Neither means that nobody has said so yet.
+	Public, Private bool
+	// UDP and TCP are what the router in front of the node does, if it is known.
+	UDP, TCP Router
+	// Router means that a router takes orders (UPnP, NAT-PMP, PCP); Forwards,
+	// that it forwards a port.
+	Router, Forwards bool
+	// Relays are the peers by which others reach the node indirectly.
+	Relays []workunits.NodeID
+	// Punched and Failed count attempts to make a relayed connection direct.
+	Punched, Failed int
+	// QUIC and Other count direct connections to members outside the LAN, LAN
+	// those on it, Relayed those that only go through a relay.
+	QUIC, Other, LAN, Relayed int
+	// Listen are the addresses that the node listens on.
+	Listen []string
+}
+
+// Router is how a router treats connections that begin inside.
+type Router string
+
+// The routers. An easy one keeps the port for all that a node talks to, so that
+// two nodes behind such routers reach each other directly. A hard one does not.
+const (
+	UnknownRouter Router = ""
+	EasyRouter    Router = "easy"
+	HardRouter    Router = "hard"
+)
+
+// reachability is what libp2p has told of it.
+type reachability struct {
+	mu              sync.Mutex
+	public, private bool // AutoNAT's first version: of the node
+	reached         bool // its second: of an address
+	udp, tcp        Router
+	router          basichost.NATManager // nil without
+	relays          []ma.Multiaddr
+	punched, failed int
+}
+
+func (r *reachability) setRouter(m basichost.NATManager) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.router = m
+}
+
+// Trace implements holepunch.EventTracer.
+func (r *reachability) Trace(e *holepunch.Event) {
+	end, ok := e.Evt.(*holepunch.EndHolePunchEvt)
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if end.Success {
+		r.punched++
+	} else {
+		r.failed++
+	}
+}
+
+// watchReach notes what libp2p finds out about the node's place in the internet.
+func (h *Host) watchReach() {
+	events, err := h.base.EventBus().Subscribe([]any{
+		new(event.EvtLocalReachabilityChanged), new(event.EvtHostReachableAddrsChanged),
+		new(event.EvtNATDeviceTypeChanged), new(event.EvtAutoRelayAddrsUpdated),
+	}, eventbus.Name("talka-reach"))
+	if err != nil {
+		h.log.Error("cannot watch reachability", "error", err)
+		return
+	}
+	defer events.Close()
+	for {
+		select {
+		case e := <-events.Out():
+			h.reach.note(e)
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *reachability) note(e any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch e := e.(type) {
+	case event.EvtLocalReachabilityChanged:
+		r.public, r.private = e.Reachability == network.ReachabilityPublic, e.Reachability == network.ReachabilityPrivate
+	case event.EvtHostReachableAddrsChanged:
+		r.reached = len(e.Reachable) > 0
+	case event.EvtAutoRelayAddrsUpdated:
+		r.relays = e.RelayAddrs
+	case event.EvtNATDeviceTypeChanged:
+		kind := UnknownRouter
+		switch e.NatDeviceType {
+		case network.NATDeviceTypeEndpointIndependent:
+			kind = EasyRouter
+		case network.NATDeviceTypeEndpointDependent:
+			kind = HardRouter
+		}
+		if e.TransportProtocol == network.NATTransportUDP {
+			r.udp = kind
+		} else {
+			r.tcp = kind
+		}
+	}
+}
+
+// Reach tells how others can reach the node.
+func (h *Host) Reach() Reach {
+	listen := h.base.Network().ListenAddresses()
+	out := h.reach.now(listen)
+	out.Loopback = h.lan
+	for _, a := range best(listen, maxAddrs) {
+		out.Listen = append(out.Listen, a.String())
+	}
+	for _, p := range h.members() {
+		switch conns := h.base.Network().ConnsToPeer(p); {
+		case len(conns) == 0:
+		case !slices.ContainsFunc(conns, func(c network.Conn) bool { return !c.Stat().Limited }):
+			out.Relayed++
+		case onLAN(conns):
+			out.LAN++
+		case slices.ContainsFunc(conns, func(c network.Conn) bool { return c.ConnState().Transport == "quic-v1" }):
+			out.QUIC++
+		default:
+			out.Other++
+		}
+	}
+	return out
+}
+
+func (r *reachability) now(listen []ma.Multiaddr) Reach {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := Reach{
+		Public: r.public || r.reached, Private: r.private && !r.reached,
+		UDP: r.udp, TCP: r.tcp, Punched: r.punched, Failed: r.failed,
+		Relays: []workunits.NodeID{}, Listen: []string{},
+	}
+	if r.router != nil {
+		out.Router = r.router.HasDiscoveredNAT()
+		out.Forwards = slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return r.router.GetMapping(a) != nil })
+	}
+	for _, a := range r.relays {
+		text, err := a.ValueForProtocol(ma.P_P2P)
+		if err != nil {
+			continue
+		}
+		p, err := peer.Decode(text)
+		if err != nil {
+			continue
+		}
+		if id, ok := nodeID(p); ok && !slices.Contains(out.Relays, id) {
+			out.Relays = append(out.Relays, id)
+		}
+	}
+	slices.SortFunc(out.Relays, workunits.NodeID.Compare)
+	return out
+}
+
+// onLAN reports whether one of the connections is direct and stays on the LAN.
+func onLAN(conns []network.Conn) bool {
+	return slices.ContainsFunc(conns, func(c network.Conn) bool {
+		return !c.Stat().Limited && manet.IsPrivateAddr(c.RemoteMultiaddr())
+	})
 }

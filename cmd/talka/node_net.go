@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -36,12 +37,20 @@ func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery 
 	if err != nil {
 		return nil, err
 	}
+	allow, err := nodeIDs("allow", cfg.Allow)
+	if err != nil {
+		return nil, err
+	}
+	block, err := nodeIDs("block", cfg.Block)
+	if err != nil {
+		return nil, err
+	}
 	if !slices.Contains([]string{"", "gossip", "catalogue", "none"}, discovery) {
 		return nil, usage("%s=%s: want gossip, catalogue or none", discoveryVar, discovery)
 	}
 	c := p2p.Config{
 		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
-		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log,
+		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log, Allow: allow, Block: block,
 		NoGossip:    discovery == "catalogue" || discovery == "none",
 		NoCatalogue: discovery == "gossip" || discovery == "none",
 	}
@@ -75,6 +84,18 @@ func invited(cfg configs.Config) (peers []p2p.Peer, err error) {
 	return peers, nil
 }
 
+// nodeIDs reads a setting that is a list of nodes.
+func nodeIDs(key string, list []string) (ids []workunits.NodeID, err error) {
+	for _, s := range list {
+		id, err := workunits.ParseNodeID(s)
+		if err != nil {
+			return nil, usage("%s: %w", key, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
 // network is what the driver needs of p2p.
 type network struct{ host *p2p.Host }
 
@@ -104,12 +125,25 @@ func (n network) Peers() []grid.PeerInfo {
 	list := make([]grid.PeerInfo, len(peers))
 	for i, p := range peers {
 		list[i] = grid.PeerInfo{
-			PeerID: p.ID, Addrs: p.Addrs, Relayed: p.Relayed,
+			PeerID: p.ID, Addrs: p.Addrs, Relayed: p.Relayed, LAN: p.LAN,
+			Inbound: p.Direction == p2p.Inbound, Protected: p.Protected, Score: p.Score,
 			LatencyMS: float64(p.Latency) / float64(time.Millisecond),
 		}
 	}
 	return list
 }
+
+func (n network) Reach() grid.ReachInfo {
+	r := n.host.Reach()
+	kind := func(r p2p.Router) string { return cmp.Or(string(r), "unknown") }
+	return grid.ReachInfo{
+		Loopback: r.Loopback, Public: r.Public, Private: r.Private, UDP: kind(r.UDP), TCP: kind(r.TCP),
+		Router: r.Router, Forwards: r.Forwards, Relays: r.Relays, Punched: r.Punched, PunchFailed: r.Failed,
+		PeersQUIC: r.QUIC, PeersOther: r.Other, PeersLAN: r.LAN, PeersRelayed: r.Relayed, Listen: r.Listen,
+	}
+}
+
+func (n network) Block(id workunits.NodeID, block bool) error { return n.host.Block(id, block) }
 
 // Invite makes an invite that does not expire.
 func (n network) Invite() (string, error) { return n.host.Invite(time.Time{}) }

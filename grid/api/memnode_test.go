@@ -70,6 +70,15 @@ func (n *memNode) Status() grid.Status {
 
 func (n *memNode) Peers() []grid.PeerInfo { return nil }
 
+func (n *memNode) Reach() grid.ReachInfo { return grid.ReachInfo{} }
+
+func (n *memNode) BlockPeer(id workunits.NodeID, _ bool) error {
+	if id == n.key {
+		return errors.New("it is this node")
+	}
+	return nil
+}
+
 func (n *memNode) Invite() (string, error) { return memNetwork + "/" + n.key.String(), nil }
 
 func (n *memNode) Join(_ context.Context, invite string) error {

@@ -16,6 +16,9 @@ import (
 type Node interface {
 	Status() grid.Status
 	Peers() []grid.PeerInfo
+	Reach() grid.ReachInfo
+	// BlockPeer cuts off a node and keeps it away, or takes that back.
+	BlockPeer(id workunits.NodeID, block bool) error
 
 	// Invite makes the text that lets another node find this network.
 	Invite() (string, error)

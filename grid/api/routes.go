@@ -130,6 +130,7 @@ func register[I, O any](h huma.API, o huma.Operation, f func(context.Context, *I
 
 func (s *Server) routes(h huma.API) {
 	s.nodeRoutes(h)
+	s.networkRoutes(h)
 	s.projectRoutes(h)
 	s.jobRoutes(h)
 	s.dataRoutes(h)

@@ -1,0 +1,52 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/workunits"
+)
+
+type peerPath struct {
+	Peer workunits.NodeID `path:"peer" doc:"Id of a node"`
+}
+
+type peerBody struct {
+	Peer workunits.NodeID `json:"peer_id"`
+}
+
+func (s *Server) networkRoutes(h huma.API) {
+	get(h, "reach", "/v1/reach", ScopeRead, "How others can reach this node", func(context.Context, *none) (grid.ReachInfo, error) {
+		r := s.node.Reach()
+		r.Relays, r.Listen = notNull(r.Relays), notNull(r.Listen)
+		return r, nil
+	})
+	block := func(yes bool) func(context.Context, *peerPath) (peerBody, error) {
+		return func(_ context.Context, in *peerPath) (peerBody, error) {
+			if err := s.node.BlockPeer(in.Peer, yes); err != nil {
+				return peerBody{}, &Error{KindRequest, err.Error()}
+			}
+			return peerBody{in.Peer}, nil
+		}
+	}
+	post(h, "block-peer", "/v1/peers/{peer}/block", ScopeControl, "Cut off a node and keep it away until the node ends", block(true))
+	post(h, "unblock-peer", "/v1/peers/{peer}/unblock", ScopeControl, "Take a block back", block(false))
+}
+
+// Reach tells how others can reach the node.
+func (c *Client) Reach(ctx context.Context) (r grid.ReachInfo, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/reach", nil, &r)
+}
+
+// BlockPeer cuts off a node and keeps it away until the node ends, or takes that
+// back.
+func (c *Client) BlockPeer(ctx context.Context, id workunits.NodeID, block bool) error {
+	verb := "unblock"
+	if block {
+		verb = "block"
+	}
+	return c.call(ctx, http.MethodPost, "/v1/peers/"+id.String()+"/"+verb, nil, &peerBody{})
+}

@@ -1,0 +1,30 @@
+package grid
+
+import "github.com/talka-grid/talka/workunits"
+
+// ReachInfo tells how others can reach this node, as far as it is known. What
+// others find out about it takes some minutes.
+type ReachInfo struct {
+	Loopback     bool               `json:"loopback"`      // listens for this machine only
+	Public       bool               `json:"public"`        // others outside reached it
+	Private      bool               `json:"private"`       // others outside tried in vain; neither: not known yet
+	UDP          string             `json:"udp"`           // what the router does with UDP: easy, hard or unknown
+	TCP          string             `json:"tcp"`           // and with TCP
+	Router       bool               `json:"router"`        // it takes orders (UPnP, NAT-PMP, PCP)
+	Forwards     bool               `json:"forwards"`      // and forwards a port to this node
+	Relays       []workunits.NodeID `json:"relays"`        // by which others reach this node
+	Punched      int                `json:"punched"`       // relayed connections that became direct
+	PunchFailed  int                `json:"punch_failed"`  // and that did not
+	PeersQUIC    int                `json:"peers_quic"`    // connected directly, outside the LAN
+	PeersOther   int                `json:"peers_other"`   // the same by TCP alone
+	PeersLAN     int                `json:"peers_lan"`     // on the LAN or this machine
+	PeersRelayed int                `json:"peers_relayed"` // through a relay only
+	Listen       []string           `json:"listen"`        // addresses that the node listens on
+}
+
+// Reach tells how others can reach this node.
+func (n *Node) Reach() ReachInfo { return n.cfg.Net.Reach() }
+
+// BlockPeer cuts off a node and keeps it away, or takes that back. It does not
+// outlive the process; the setting block does.
+func (n *Node) BlockPeer(id workunits.NodeID, block bool) error { return n.cfg.Net.Block(id, block) }
