@@ -13,7 +13,8 @@
 //   - An announcement travels by gossip and, because gossip drops silently, by
 //     the pull catalogue too. Each of the two suffices alone.
 //   - A peer is found by the addresses of an invite, by the cache of earlier
-//     runs, by the DHT from its id, and by the network's rendezvous in the DHT.
+//     runs, by the DHT from its id, by the network's rendezvous in the DHT, by
+//     what members tell of each other, and by multicast on the LAN.
 //   - A node of another network is told nothing and is disconnected.
 //   - What peers send is bounded: connections, streams, frames, entries, records
 //     and the time they may take. See the constants of this package, and Limits.
@@ -24,6 +25,7 @@
 //
 //	/grid/1            one-way frames: 4 bytes length, big-endian, 1 to MaxFrame; then the bytes
 //	/catalogue/1       three frames of dag-cbor: what I have; what you lack and what I want; what you want
+//	/peers/1           one frame of dag-cbor from who is asked: signed records of peers
 //	/<name>/1          streams of other packages, see Open and Handle
 //	/kad/1.0.0         kad-dht; peers and providers only, no values
 //	/meshsub/1.x.0     gossipsub, one topic: /talka/<network>/announce/1

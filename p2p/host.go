@@ -59,20 +59,21 @@ type Host struct {
 	gossip *pubsub.PubSub // nil without gossip
 	topic  *pubsub.Topic  // nil without gossip
 
-	ctx     context.Context // ends with the host
-	cancel  context.CancelFunc
-	started chan struct{} // closed by Run
-	known   chan struct{} // closed when the DHT has its first peer
-	links   links
-	inbound inbound
-	cache   *peerCache
-	keys    provided
-	manager manager
-	local   lanPeers
-	reach   reachability
-	gate    gate
-	scores  scores
-	pulls   chan peer.ID // peers to pull announcements from
+	ctx        context.Context // ends with the host
+	cancel     context.CancelFunc
+	started    chan struct{} // closed by Run
+	known      chan struct{} // closed when the DHT has its first peer
+	links      links
+	inbound    inbound
+	cache      *peerCache
+	keys       provided
+	manager    manager
+	local      lanPeers
+	reach      reachability
+	introduced introduced
+	gate       gate
+	scores     scores
+	pulls      chan peer.ID // peers to pull announcements from
 
 	mu       sync.Mutex
 	running  bool
@@ -102,6 +103,7 @@ func New(cfg Config) (*Host, error) {
 		started: make(chan struct{}), known: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
 	}
+	h.introduced = introduced{all: map[peer.ID]peer.AddrInfo{}, asked: map[peer.ID]time.Time{}}
 	h.local = lanPeers{all: map[peer.ID][]ma.Multiaddr{}, woke: h.manager.wake}
 	if err := h.gate.set(cfg.Allow, cfg.Block); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
@@ -134,6 +136,7 @@ func (h *Host) open(listen []ma.Multiaddr) error {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	h.base.SetStreamHandler(h.protocol("grid"), h.streamHandler(h.receive))
+	h.base.SetStreamHandler(h.protocol("peers"), h.streamHandler(h.tell))
 	if !h.cfg.NoCatalogue {
 		h.base.SetStreamHandler(h.protocol("catalogue"), h.streamHandler(h.answer))
 	}

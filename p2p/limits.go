@@ -19,6 +19,7 @@ import (
 const (
 	maxFrameStreams     = 4
 	maxCatalogueStreams = 2
+	maxPeersStreams     = 2
 	maxNamedStreams     = 64
 	maxPeerConns        = 8
 )
@@ -59,6 +60,7 @@ func (h *Host) resourceManager() (network.ResourceManager, error) {
 	}
 	limits.ProtocolPeerDefault = rcmgr.ResourceLimits{StreamsInbound: maxNamedStreams}
 	limits.ProtocolPeer[h.protocol("grid")] = rcmgr.ResourceLimits{StreamsInbound: maxFrameStreams}
+	limits.ProtocolPeer[h.protocol("peers")] = rcmgr.ResourceLimits{StreamsInbound: maxPeersStreams}
 	limits.ProtocolPeer[h.protocol("catalogue")] = rcmgr.ResourceLimits{StreamsInbound: maxCatalogueStreams}
 	m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.Build(scaling.Scale(1<<30, 4096))),
 		rcmgr.WithMetricsDisabled(),

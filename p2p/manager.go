@@ -115,7 +115,8 @@ func (h *Host) seeds() (all []peer.AddrInfo) {
 }
 
 // candidates are members that the node may not be connected to: those that met
-// at the rendezvous, those in the routing table, and the seeds.
+// at the rendezvous, those in the routing table, those that members tell of, and
+// the seeds.
 func (h *Host) candidates() []peer.AddrInfo {
 	ctx, cancel := context.WithTimeout(h.ctx, lookTime)
 	defer cancel()
@@ -123,7 +124,8 @@ func (h *Host) candidates() []peer.AddrInfo {
 	for _, p := range h.dht.RoutingTable().ListPeers() {
 		all = append(all, h.base.Peerstore().PeerInfo(p))
 	}
-	return append(all, h.seeds()...)
+	h.askAround()
+	return slices.Concat(all, h.introduced.peers(), h.seeds())
 }
 
 // dialSome connects to up to n of the candidates, in random order, those from

@@ -30,6 +30,7 @@ func (h *Host) watch(events event.Subscription) {
 		case e := <-events.Out():
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
+				h.noteRecord(e.Peer, e.SignedPeerRecord)
 				h.met(e.Peer, e.Conn)
 			case event.EvtPeerProtocolsUpdated:
 				h.met(e.Peer, nil)
