@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ import (
 const (
 	labDelay = 50 * time.Millisecond
 	labLoss  = 0.01
-	labTime  = 4 * time.Minute
+	labTime  = 5 * time.Minute
+	labWait  = 3 * time.Minute // for one condition
 )
 
 // labGrid is a grid of nodes in a lab.
@@ -114,6 +116,29 @@ func cone(p *labPort) *labSpace      { p.home(natCone, true); return p.host() }
 func symmetric(p *labPort) *labSpace { p.home(natSymmetric, true); return p.host() }
 func office(p *labPort) *labSpace    { p.home(natCone, false); return p.host() }
 func walled(p *labPort) *labSpace    { p.firewall(); return p.labSpace }
+
+// until waits for a condition. If it does not come about in labWait, the test
+// ends with what every node knows of its place and its peers.
+func (g labGrid) until(what string, f func() bool) {
+	g.Helper()
+	ctx, cancel := context.WithTimeout(g.ctx, labWait)
+	defer cancel()
+	err := poll(ctx, func() (bool, error) { return f(), nil })
+	if err == nil {
+		return
+	}
+	for _, n := range g.nodes {
+		if r, err := n.client.Reach(g.ctx); err == nil {
+			g.Logf("%s: %s %+v", n.name, netReportOf(r).State, r)
+		}
+		if peers, err := n.client.Peers(g.ctx); err == nil {
+			for _, p := range peers {
+				g.Logf("%s: %s %s %v", n.name, p.PeerID.Short(), wayTo(p), p.Addrs)
+			}
+		}
+	}
+	g.Fatalf("waiting until %s: %v", what, err)
+}
 
 // direct reports whether every pair of the three behind routers is connected,
 // and without a relay.
