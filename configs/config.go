@@ -83,6 +83,8 @@ type Config struct {
 	Deny []string
 	// API is the local HTTP interface.
 	API API
+	// Metrics are what other programs may watch.
+	Metrics Metrics
 	// Log is what the node writes to standard error.
 	Log Log
 }
@@ -91,6 +93,13 @@ type Config struct {
 type API struct {
 	// Listen is a loopback HOST:PORT for browsers, beside the unix socket in
 	// the data directory. Empty means the socket only.
+	Listen string
+}
+
+// Metrics are the settings of the page with figures for Prometheus.
+type Metrics struct {
+	// Listen is a loopback HOST:PORT that serves /metrics to whoever asks on this
+	// machine. Empty means nobody counts.
 	Listen string
 }
 

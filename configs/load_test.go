@@ -277,7 +277,7 @@ func TestExplain(t *testing.T) {
 		"processors": `"25%" preset quiet`, "cpu_percent": "100 preset quiet", "memory": `"10%" preset quiet`,
 		"disk": `"10GiB" preset quiet`, "upload": `"1MiB/s" preset quiet`, "download": `"4MiB/s" preset quiet`,
 		"upload_month": `"0B" default`, "download_month": `"0B" default`, "deny": "[] default",
-		"api.listen": `"" default`, "log.level": `"warn" TALKA_LOG_LEVEL`, "log.format": `"text" default`,
+		"api.listen": `"" default`, "metrics.listen": `"" default`, "log.level": `"warn" TALKA_LOG_LEVEL`, "log.format": `"text" default`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Explain (-want +got):\n%s", diff)

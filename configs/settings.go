@@ -215,6 +215,11 @@ func tableSettings() []setting {
 			get: func(c Config) any { return c.API.Listen },
 		},
 		{
+			key: "metrics.listen", doc: "Loopback HOST:PORT with figures for Prometheus at /metrics; empty counts nothing.",
+			set: func(c *Config, v any) error { return text(&c.Metrics.Listen, v, validLoopback) },
+			get: func(c Config) any { return c.Metrics.Listen },
+		},
+		{
 			key: "log.level", doc: "Least level that is written: debug, info, warn or error.",
 			set: func(c *Config, v any) error {
 				return text(&c.Log.Level, v, oneOf("debug", "info", "warn", "error"))

@@ -78,7 +78,7 @@ func (h *Host) openGossip() error {
 	params.D, params.Dlo, params.Dhi, params.Dscore, params.Dout, params.Dlazy = 8, 6, 12, 5, 3, 8
 	score, thresholds := scoring(topic)
 	protocols, features := h.gossipProtocols()
-	gossip, err := pubsub.NewGossipSub(h.ctx, h.base,
+	options := []pubsub.Option{
 		pubsub.WithGossipSubProtocols(protocols, features),
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithPeerScore(score, thresholds),
@@ -94,7 +94,11 @@ func (h *Host) openGossip() error {
 		pubsub.WithPeerOutboundQueueSize(gossipQueue),
 		pubsub.WithValidateQueueSize(gossipQueue),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)),
-	)
+	}
+	if h.metrics != nil {
+		options = append(options, pubsub.WithRawTracer(h.metrics))
+	}
+	gossip, err := pubsub.NewGossipSub(h.ctx, h.base, options...)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/talka-grid/talka/workunits"
 )
@@ -47,11 +48,14 @@ type Config struct {
 	// can use only what other packages register on Libp2p.
 	Guests bool
 	// NoGossip and NoCatalogue switch off one of the two ways that an
-	// announcement takes, to show that the other one works. For diagnosis.
-	NoGossip, NoCatalogue bool
+	// announcement takes, NoDHT the DHT's part in finding peers and keys, to show
+	// that the rest works. For diagnosis.
+	NoGossip, NoCatalogue, NoDHT bool
 	// Libp2p are more options for the libp2p host; p2ptest puts a simulated
 	// network there. Nil in production.
 	Libp2p []libp2p.Option
+	// Metrics is where counters are registered; nil counts nothing.
+	Metrics prometheus.Registerer
 	// Logger gets what an operator may want to know; nil for nothing.
 	Logger *slog.Logger
 }

@@ -72,6 +72,7 @@ type Host struct {
 	reach      reachability
 	introduced introduced
 	gate       gate
+	metrics    *metrics // nil without
 	scores     scores
 	pulls      chan peer.ID // peers to pull announcements from
 
@@ -107,6 +108,9 @@ func New(cfg Config) (*Host, error) {
 	h.local = lanPeers{all: map[peer.ID][]ma.Multiaddr{}, woke: h.manager.wake}
 	if err := h.gate.set(cfg.Allow, cfg.Block); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	if cfg.Metrics != nil {
+		h.metrics = newMetrics(cfg.Network)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.cache, err = readCache(cfg.CachePath, cfg.Network); err != nil {
@@ -183,8 +187,12 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.UserAgent("talka"),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
 		libp2p.WithDialTimeout(15 * time.Second),
-		libp2p.DisableMetrics(),
 	}
+	counting, err := h.metricsOptions()
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, counting...)
 	return append(options, h.reachOptions()...), nil
 }
 

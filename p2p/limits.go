@@ -62,13 +62,17 @@ func (h *Host) resourceManager() (network.ResourceManager, error) {
 	limits.ProtocolPeer[h.protocol("grid")] = rcmgr.ResourceLimits{StreamsInbound: maxFrameStreams}
 	limits.ProtocolPeer[h.protocol("peers")] = rcmgr.ResourceLimits{StreamsInbound: maxPeersStreams}
 	limits.ProtocolPeer[h.protocol("catalogue")] = rcmgr.ResourceLimits{StreamsInbound: maxCatalogueStreams}
-	m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.Build(scaling.Scale(1<<30, 4096))),
-		rcmgr.WithMetricsDisabled(),
+	options := []rcmgr.Option{
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.PerIP}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.PerIP}, {PrefixLength: 48, ConnCount: 2 * l.PerIP}}),
 		rcmgr.WithNetworkPrefixLimit(prefixLimits(private4()), prefixLimits(private6())),
-		rcmgr.WithConnRateLimiters(rateLimiter(l)))
+		rcmgr.WithConnRateLimiters(rateLimiter(l)),
+	}
+	if h.metrics == nil {
+		options = append(options, rcmgr.WithMetricsDisabled())
+	}
+	m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.Build(scaling.Scale(1<<30, 4096))), options...)
 	if err != nil {
 		return nil, fmt.Errorf("resource limits: %w", err)
 	}

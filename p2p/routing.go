@@ -39,6 +39,9 @@ func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 	if h.lan || h.cfg.NoNAT || h.cfg.Seed {
 		mode = dht.ModeServer
 	}
+	if h.cfg.NoDHT {
+		mode = dht.ModeClient // where all are clients nobody is asked
+	}
 	d, err := dht.New(h.base,
 		dht.ProtocolPrefix(protocol.ID("/talka/"+h.cfg.Network)),
 		dht.Mode(mode),

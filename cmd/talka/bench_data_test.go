@@ -154,7 +154,7 @@ func newBenchNode(b *testing.B, listen string, seeds ...*p2p.Host) benchNode {
 		cfg.Join = append(cfg.Join, invite)
 	}
 	dir, log := b.TempDir(), slog.New(slog.DiscardHandler)
-	host, err := openHost(dir, key, cfg, "", log)
+	host, err := openHost(dir, key, cfg, "", nil, log)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -27,8 +27,9 @@ const (
 // node is a running node: the driver and what it stands on.
 type node struct {
 	*grid.Node
-	host  *p2p.Host
-	close func() error // gives back what openNode opened; call it after run
+	host    *p2p.Host
+	metrics *metricsPage // nil without
+	close   func() error // gives back what openNode opened; call it after run
 }
 
 // openNode puts a node together. The order is that of dependence: network,
@@ -47,7 +48,12 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 			err = errors.Join(err, closeAll())
 		}
 	}()
-	host, err := openHost(dir, key, cfg, a.getenv(discoveryVar), log)
+	page, err := newMetricsPage(ctx, cfg.Metrics.Listen, log)
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, page.close)
+	host, err := openHost(dir, key, cfg, a.getenv(discoveryVar), page.registerer(), log)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +94,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		}
 	})
 	host.SetCatalogue(driver)
-	return &node{Node: driver, host: host, close: closeAll}, nil
+	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
 }
 
 // unitMemory is what one unit may hold.
@@ -115,12 +121,19 @@ func (n *node) run(ctx context.Context) error {
 	defer stopHost()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	hosted := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() {
-		hosted <- n.host.Run(hostCtx)
+		ended <- n.host.Run(hostCtx)
 		stop()
+	}()
+	go func() {
+		err := n.metrics.run(hostCtx)
+		if err != nil {
+			stop()
+		}
+		ended <- err
 	}()
 	err := n.Node.Run(ctx)
 	stopHost()
-	return errors.Join(err, <-hosted)
+	return errors.Join(err, <-ended, <-ended)
 }

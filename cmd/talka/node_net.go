@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
@@ -32,7 +33,7 @@ const discoveryVar = "TALKA_TEST_DISCOVERY"
 // openHost opens the network. Without addresses in the settings it tries the
 // default port, and any free one if that is taken. Discovery is the value of
 // discoveryVar, empty for all ways.
-func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery string, log *slog.Logger) (*p2p.Host, error) {
+func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery string, metrics prometheus.Registerer, log *slog.Logger) (*p2p.Host, error) {
 	peers, err := invited(cfg)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery 
 	}
 	c := p2p.Config{
 		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
-		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log, Allow: allow, Block: block,
+		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log, Metrics: metrics, Allow: allow, Block: block,
 		NoGossip:    discovery == "catalogue" || discovery == "none",
 		NoCatalogue: discovery == "gossip" || discovery == "none",
 	}

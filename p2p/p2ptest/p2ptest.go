@@ -52,7 +52,10 @@ type Network struct {
 	t   *testing.T
 	sim *simnet.Simnet
 
+	sent atomic.Uint64 // bytes
+
 	mu    sync.Mutex
+	loss  func() bool // whether the next packet is lost; nil for none
 	cut   map[netip.Addr]bool
 	nodes map[*p2p.Host]*node
 }
@@ -175,6 +178,24 @@ func (nw *Network) setCut(h *p2p.Host, cut bool) {
 	}
 }
 
+// Lose makes the network lose every packet for which f, which is called for one
+// after the other, returns true.
+func (nw *Network) Lose(f func() bool) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	nw.loss = f
+}
+
+// Sent is how many bytes all nodes have sent so far, headers below QUIC's not
+// counted, lost ones included.
+func (nw *Network) Sent() uint64 { return nw.sent.Load() }
+
+func (nw *Network) lost() bool {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	return nw.loss != nil && nw.loss()
+}
+
 func (nw *Network) reachable(a net.Addr) bool {
 	u, ok := a.(*net.UDPAddr)
 	if !ok {
@@ -207,9 +228,10 @@ type cable struct {
 	from *net.UDPAddr
 }
 
-// WriteTo sends a packet, which is lost if either end is cut off.
+// WriteTo sends a packet, which is lost if either end is cut off, or by chance.
 func (c cable) WriteTo(b []byte, to net.Addr) (int, error) {
-	if !c.nw.reachable(c.from) || !c.nw.reachable(to) {
+	c.nw.sent.Add(uint64(len(b)))
+	if !c.nw.reachable(c.from) || !c.nw.reachable(to) || c.nw.lost() {
 		return len(b), nil
 	}
 	return c.SimConn.WriteTo(b, to)
