@@ -45,9 +45,9 @@ func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 	d, err := dht.New(h.base,
 		dht.ProtocolPrefix(protocol.ID("/talka/"+h.cfg.Network)),
 		dht.Mode(mode),
-		// libp2p's own 20 and 10 make a small network a full mesh.
-		dht.BucketSize(8),
-		dht.Concurrency(3),
+		dht.BucketSize(bucketSize),
+		dht.Concurrency(alpha),
+		dht.RoutingTableFilter(h.diverse),
 		dht.DisableValues(),
 		dht.ProviderDatastore(newRecords()),
 	)

@@ -140,6 +140,26 @@ func (g labGrid) until(what string, f func() bool) {
 	g.Fatalf("waiting until %s: %v", what, err)
 }
 
+// reached waits until a node knows how others reach it, as the condition wants it,
+// and logs what netcheck says then.
+func (g labGrid) reached(n *demoNode, what string, cond func(r grid.ReachInfo) bool) {
+	g.Helper()
+	begun := time.Now()
+	var r grid.ReachInfo
+	g.until(what, func() (ok bool) {
+		var err error
+		if r, err = n.client.Reach(g.ctx); err != nil {
+			g.Fatalf("reach of %s: %v", n.name, err)
+		}
+		return cond(r)
+	})
+	report := netReportOf(r)
+	g.Logf("%s after %s: %s %q next %q", n.name, time.Since(begun).Round(time.Second), report.State, report.Facts, report.Next)
+}
+
+// relayed is how a node behind a router is reached.
+func relayed(r grid.ReachInfo) bool { return r.Private && len(r.Relays) > 0 }
+
 // direct reports whether every pair of the three behind routers is connected,
 // and without a relay.
 func (b *behind) direct() (pairs int) {
@@ -157,6 +177,8 @@ func TestNetlabCone(t *testing.T) {
 	begun := time.Now()
 	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
 	t.Logf("3 of 3 pairs were connected directly after %s", time.Since(begun).Round(time.Millisecond))
+	b.reached(b.seeds[0], "the seed knows that others reach it", func(r grid.ReachInfo) bool { return r.Public })
+	b.reached(b.v, "a volunteer knows that it has relays, and made holes", func(r grid.ReachInfo) bool { return relayed(r) && r.Punched > 0 })
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 }
 
@@ -164,6 +186,7 @@ func TestNetlabCone(t *testing.T) {
 func TestNetlabSymmetric(t *testing.T) {
 	b := newBehind(t, 2, symmetric, symmetric, symmetric)
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+	b.reached(b.v, "a volunteer knows that it has relays, and made no hole", func(r grid.ReachInfo) bool { return relayed(r) && r.Punched == 0 })
 	if n := b.direct(); n > 0 {
 		t.Errorf("%d pairs are connected directly: the lab's routers let everything through", n)
 	}
@@ -175,6 +198,7 @@ func TestNetlabFirewalls(t *testing.T) {
 	b := newBehind(t, 2, cone, office, walled)
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 	t.Logf("%d of 3 pairs are connected directly", b.direct())
+	b.reached(b.v, "the one without UDP knows it", func(r grid.ReachInfo) bool { return relayed(r) && r.PeersQUIC == 0 && r.PeersOther > 0 })
 }
 
 // With its relay gone in the middle of a job, the rest of it goes another way.

@@ -209,6 +209,14 @@ func (w *world) announce(h *p2p.Host) (news string) {
 	return news
 }
 
+// forget drops all that was announced.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.begun)
+	clear(w.heard)
+}
+
 // delays are how long the news took to reach each of the hosts but one, and how
 // many did not hear it within the time.
 func (w *world) delays(news string, by *p2p.Host, to []*p2p.Host, within time.Duration) (took []time.Duration, missed int) {
@@ -415,6 +423,7 @@ func (r *simReport) churn(t *testing.T, n int, during time.Duration) {
 			time.Sleep(2 * time.Second) // virtual
 			d, m := w.delays(news, by, all, 2*time.Second)
 			heard, missed = heard+len(d), missed+m
+			w.forget() // else hosts that are gone would stay in memory
 			_, f, m := w.lookups(all, 2)
 			found, lost = found+len(f), lost+m
 		}
