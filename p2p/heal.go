@@ -18,6 +18,20 @@ import (
 // long, so that the two do not do it at once.
 const deafFor = 15 * time.Second
 
+// directAfter is how long a peer may be connected through a relay only before the
+// connection is made anew, see goDirect; then four times as long, and so on, up
+// to directRarely.
+const (
+	directAfter  = 15 * time.Second
+	directRarely = time.Hour
+)
+
+// detour is a member that is connected through a relay only.
+type detour struct {
+	next time.Time     // when the connection is to be made anew
+	wait time.Duration // from then to the time after it
+}
+
 // rankDials gives QUIC on a LAN or on loopback time to succeed before TCP is
 // tried beside it: libp2p's 30 ms pass on a busy machine, both connections come
 // about, and one is closed in the face of a peer that has begun to use it.
@@ -60,9 +74,59 @@ func (h *Host) healGossip() {
 		}
 		if now.Sub(since) > patience {
 			delete(h.manager.deaf, p)
+			h.log.Debug("gossip does not reach a peer; connecting anew", "peer", p)
 			h.reconnect(p)
 		}
 	}
+}
+
+// goDirect connects anew to members that are connected through a relay only.
+// libp2p tries to make a relayed connection direct once, when it comes about;
+// and it does not, or in vain, if one of the two nodes has just begun and does
+// not know yet how it is seen from outside. Of the two the one with the greater
+// id acts.
+func (h *Host) goDirect() {
+	now := time.Now()
+	for _, p := range h.members() {
+		conns := h.base.Network().ConnsToPeer(p)
+		if slices.ContainsFunc(conns, func(c network.Conn) bool { return !c.Stat().Limited }) {
+			delete(h.manager.detours, p)
+			continue
+		}
+		d, known := h.manager.detours[p]
+		switch {
+		case !known && len(h.manager.detours) < maxFailed:
+			h.manager.detours[p] = detour{now.Add(directAfter), directAfter}
+		case !known || h.base.ID() < p || now.Before(d.next) || h.busy(conns):
+		default:
+			wait := min(4*d.wait, directRarely)
+			h.manager.detours[p] = detour{now.Add(jitter(wait)), wait}
+			h.log.Debug("a peer is connected through a relay only; connecting anew", "peer", p)
+			h.reconnect(p)
+		}
+	}
+	maps.DeleteFunc(h.manager.detours, func(_ peer.ID, d detour) bool { return now.Sub(d.next) > directRarely })
+}
+
+// nextDirect is the time until goDirect has something to do.
+func (h *Host) nextDirect(now time.Time) time.Duration {
+	next := directRarely
+	for p, d := range h.manager.detours {
+		if wait := d.next.Sub(now); wait > 0 && h.base.ID() > p {
+			next = min(next, wait)
+		}
+	}
+	return next
+}
+
+// busy reports whether something is under way on the connections, beside the
+// streams that are always there.
+func (h *Host) busy(conns []network.Conn) bool {
+	standing, _ := h.gossipProtocols()
+	standing = append(standing, h.protocol("grid"))
+	return slices.ContainsFunc(conns, func(c network.Conn) bool {
+		return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool { return !slices.Contains(standing, s.Protocol()) })
+	})
 }
 
 // gossips reports whether the peer is connected directly, as gossipsub wants
@@ -88,7 +152,6 @@ func (h *Host) gossipsTo(p peer.ID) bool {
 
 // reconnect closes all connections to the peer and makes a new one.
 func (h *Host) reconnect(p peer.ID) {
-	h.log.Debug("gossip does not reach a peer; connecting anew", "peer", p)
 	info := h.base.Peerstore().PeerInfo(p)
 	_ = h.base.Network().ClosePeer(p) // it is gone either way
 	ctx, cancel := context.WithTimeout(h.ctx, dialTime)

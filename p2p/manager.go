@@ -42,6 +42,7 @@ type manager struct {
 	protected map[peer.ID]bool
 	met       bool                  // the node has told the rendezvous that it is there
 	deaf      map[peer.ID]time.Time // members that gossip does not reach, since when
+	detours   map[peer.ID]detour    // members that are reached through a relay only
 }
 
 type failure struct {
@@ -50,7 +51,7 @@ type failure struct {
 }
 
 func newManager() manager {
-	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}, deaf: map[peer.ID]time.Time{}}
+	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}, deaf: map[peer.ID]time.Time{}, detours: map[peer.ID]detour{}}
 }
 
 // wake makes the manager look at the peers soon.
@@ -67,6 +68,7 @@ func (h *Host) manage() {
 		if len(h.manager.deaf) > 0 {
 			wait = min(wait, deafFor)
 		}
+		wait = min(wait, h.nextDirect(time.Now()))
 		select {
 		case <-known:
 			known = nil
@@ -88,6 +90,7 @@ func (h *Host) manage() {
 func (h *Host) lookAround() (gained bool) {
 	h.protect()
 	h.healGossip()
+	h.goDirect()
 	have := h.members()
 	if len(have) == 0 {
 		gained = h.dialSome(h.seeds(), wantPeers)

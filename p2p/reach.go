@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -99,7 +100,8 @@ type Reach struct {
 	// Loopback means that the node listens for this machine only.
 	Loopback bool
 	// Public and Private mean that others outside have tried: with success, in
-	// vain. Neither means that nobody has said so yet.
+	// vain (or are about to: a node with private addresses only counts as private
+	// until then). Neither means that nobody has said so yet.
 	Public, Private bool
 	// UDP and TCP are what the router in front of the node does, if it is known.
 	UDP, TCP Router
@@ -133,6 +135,7 @@ type reachability struct {
 	mu              sync.Mutex
 	public, private bool // AutoNAT's first version: of the node
 	reached         bool // its second: of an address
+	assumed         bool // private, before anybody had looked
 	udp, tcp        Router
 	router          basichost.NATManager // nil without
 	relays          []ma.Multiaddr
@@ -158,6 +161,39 @@ func (r *reachability) Trace(e *holepunch.Event) {
 	} else {
 		r.failed++
 	}
+}
+
+// assume takes the node to be behind a router as soon as a connection goes outside
+// while all its own addresses are private. AutoNAT says the same, or otherwise,
+// half a minute later; until then nobody behind such a router could be reached,
+// since relays are asked only by who knows that it needs them.
+func (h *Host) assume(conn network.Conn) {
+	if h.lan || h.cfg.NoNAT || h.cfg.Seed || conn.Stat().Limited || !manet.IsPublicAddr(conn.RemoteMultiaddr()) {
+		return
+	}
+	own, err := h.base.Network().InterfaceListenAddresses()
+	if err != nil || slices.ContainsFunc(own, manet.IsPublicAddr) || !h.reach.assume() {
+		return
+	}
+	emitter, err := h.base.EventBus().Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
+	if err == nil {
+		err = errors.Join(emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate}), emitter.Close())
+	}
+	if err != nil {
+		h.log.Debug("cannot tell that the node is behind a router", "error", err)
+	}
+}
+
+// assume notes that the node is taken to be private. It reports false if that
+// was done before, or more is known.
+func (r *reachability) assume() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.assumed || r.public || r.private || r.reached {
+		return false
+	}
+	r.assumed = true
+	return true
 }
 
 // watchReach notes what libp2p finds out about the node's place in the internet.

@@ -60,6 +60,7 @@ func (h *Host) met(p peer.ID, conn network.Conn) {
 		return
 	}
 	h.probe(conn)
+	h.assume(conn)
 	if conn.Stat().Direction == network.DirOutbound {
 		h.pullSoon(p)
 	}

@@ -51,7 +51,7 @@ func netReportOf(r grid.ReachInfo) netReport {
 	out := netReport{Facts: []string{}, Next: []string{}, Reach: r}
 	all := r.PeersQUIC + r.PeersOther + r.PeersLAN + r.PeersRelayed
 	outside := all - r.PeersLAN
-	hard := r.UDP == "hard" || r.TCP == "hard"
+	hard := r.UDP == "hard" || r.TCP == "hard" || (r.Punched == 0 && r.PunchFailed >= 3)
 	out.fact("%s connected: %d directly, %d on the LAN, %d through a relay.",
 		plural(all, "peer"), r.PeersQUIC+r.PeersOther, r.PeersLAN, r.PeersRelayed)
 	if n := r.Punched + r.PunchFailed; n > 0 {
@@ -103,7 +103,7 @@ func (out *netReport) private(r grid.ReachInfo, hard bool) {
 	case hard:
 		out.State = "Others reach this node through a relay only: its router gives every connection another port."
 		out.next("large results are slow this way.")
-	case r.UDP == "easy" || r.TCP == "easy":
+	case r.UDP == "easy" || r.TCP == "easy" || r.Punched > 0:
 		out.State = "Others reach this node by way of a relay, and then directly: its router keeps ports."
 	default:
 		out.State = "Others reach this node by way of a relay. What its router does is not known yet."

@@ -27,6 +27,8 @@ func TestNetReport(t *testing.T) {
 		{"no relay", grid.ReachInfo{Private: true, PeersQUIC: 1, Listen: listen}, false, "no peer relays", []string{"connect to a node", "forward UDP 8255 and TCP 8255 to"}},
 		{"easy router", grid.ReachInfo{Private: true, UDP: "easy", PeersQUIC: 1, Relays: relays, Router: true}, true, "keeps ports", []string{"the router takes orders"}},
 		{"hard router", grid.ReachInfo{Private: true, UDP: "hard", PeersQUIC: 1, PeersRelayed: 2, Relays: relays}, true, "another port", []string{"large results", "forward the node's ports"}},
+		{"holes", grid.ReachInfo{Private: true, Punched: 1, PeersQUIC: 1, Relays: relays}, true, "keeps ports", []string{"forward the node's ports"}},
+		{"no holes", grid.ReachInfo{Private: true, PunchFailed: 3, PeersQUIC: 1, Relays: relays}, true, "another port", []string{"large results", "forward the node's ports"}},
 		{"two routers", grid.ReachInfo{Private: true, UDP: "easy", PeersQUIC: 1, Relays: relays, Router: true, Forwards: true}, true, "keeps ports", []string{"the router says"}},
 		{"no UDP", grid.ReachInfo{Private: true, PeersOther: 2, Relays: relays, Listen: listen}, true, "not known yet", []string{"forward UDP", "let UDP out"}},
 	} {
