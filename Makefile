@@ -61,6 +61,13 @@ cross: ## bin/talka compiles for macOS and Windows, too
 apps: ## Rebuild the committed .wasm files of the C programs (clang, lld, wasi-libc)
 	bash workunits/apps/build.sh
 
+# Node, npm and the exact versions of package-lock.json; grid/api/ui/dist is committed.
+UI := grid/api/ui
+
+.PHONY: ui
+ui: ## Rebuild the committed files of the page (node, npm)
+	cd $(UI) && npm ci --silent --ignore-scripts && npm run --silent build -- --logLevel warn
+
 .PHONY: demo
 demo: build ## Seven nodes on this machine run a real job, faults included
 	bin/talka demo
@@ -101,6 +108,11 @@ arm64: ## The determinism corpus on arm64, under Debian's qemu-user
 		echo "== arm64, $$engine"; \
 		qemu-aarch64 -L /usr/aarch64-linux-gnu "$$tmp/$$engine.test" -test.run '^(TestCorpus|TestCorpusNaN|TestPython)$$' -test.timeout 10m || exit 1; \
 	done
+
+# Pictures of every screen are left in bin/page-shots, to be looked at.
+.PHONY: page-test
+page-test: build ## The page in a real browser, with real nodes (node, npm, chromium)
+	cd $(UI) && npm ci --silent --ignore-scripts && TALKA_TEST_BIN=$(CURDIR)/bin/talka npm test --silent
 
 .PHONY: race
 race: ## Tests of all packages under the race detector
@@ -166,7 +178,7 @@ netlab: build ## Real nodes behind NATs and firewalls, in network namespaces (Li
 ##@ Check
 
 .PHONY: verify
-verify: fmt vet lint layering tidy generated apps-unchanged ## All checks of the source below
+verify: fmt vet lint layering tidy generated apps-unchanged ui-unchanged ## All checks of the source below
 
 .PHONY: fmt
 fmt: ## gofmt has nothing to say
@@ -214,6 +226,16 @@ apps-unchanged: ## The committed .wasm files are what their source gives
 	bash workunits/apps/build.sh "$$out" >/dev/null; \
 	sums() { (cd "$$1" && find . -name '*.wasm' -print0 | sort -z | xargs -0 sha256sum); }; \
 	if ! diff <(sums workunits/apps) <(sums "$$out"); then echo 'apps-unchanged: the source gives other bytes; run make apps and commit them' >&2; exit 1; fi
+
+.PHONY: ui-unchanged
+ui-unchanged: ## The committed files of the page are what their source gives
+	@if ! { command -v node && command -v npm; } >/dev/null; then \
+		if [ -n "$${CI:-}" ]; then echo 'ui-unchanged: needs node and npm' >&2; exit 1; fi; \
+		echo 'ui-unchanged: not checked, for want of node and npm'; exit 0; \
+	fi; \
+	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	(cd $(UI) && npm ci --silent --ignore-scripts && npm run --silent build -- --logLevel warn --outDir "$$out" --emptyOutDir); \
+	if ! diff -r $(UI)/dist "$$out"; then echo 'ui-unchanged: the source gives other bytes; run make ui and commit them' >&2; exit 1; fi
 
 .PHONY: help
 help: ## This list

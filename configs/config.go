@@ -92,7 +92,8 @@ type Config struct {
 // API are the settings of the local HTTP interface.
 type API struct {
 	// Listen is a loopback HOST:PORT for browsers, beside the unix socket in
-	// the data directory. Empty means the socket only.
+	// the data directory. Empty means a port of its own, open from the first
+	// `talka open` on, while a browser is signed in.
 	Listen string
 }
 

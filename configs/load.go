@@ -30,10 +30,10 @@ type Sources struct {
 
 // Setting is one setting as it came out.
 type Setting struct {
-	Key    string // "api.listen"
-	Value  string // as in a file
-	Source string // "--listen", "TALKA_LISTEN", "override.toml", "config.toml", "preset quiet" or "default"
-	Doc    string // one sentence: meaning, unit, meaning of empty
+	Key    string `json:"key"`    // "api.listen"
+	Value  string `json:"value"`  // as in a file
+	Source string `json:"source"` // "--listen", "TALKA_LISTEN", "override.toml", "config.toml", "preset quiet" or "default"
+	Doc    string `json:"doc"`    // one sentence: meaning, unit, meaning of empty
 }
 
 // Load decides every setting. Its error joins all that is wrong with all the

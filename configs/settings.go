@@ -210,7 +210,7 @@ func trafficSettings() []setting {
 func tableSettings() []setting {
 	return []setting{
 		{
-			key: "api.listen", doc: "Loopback HOST:PORT for browsers; empty is the unix socket only.",
+			key: "api.listen", doc: "Loopback HOST:PORT for browsers; empty is a port that talka open chooses.",
 			set: func(c *Config, v any) error { return text(&c.API.Listen, v, validLoopback) },
 			get: func(c Config) any { return c.API.Listen },
 		},

@@ -87,6 +87,41 @@ type FaultInfo struct {
 	Units int                 `json:"units"` // wrong copies
 }
 
+// UnitState is how far a unit is, as people look at it.
+type UnitState string
+
+// The states of a unit.
+const (
+	UnitOpen     UnitState = "open"     // wants a copy, nobody has it
+	UnitGranted  UnitState = "granted"  // wants a copy, a volunteer has it
+	UnitPending  UnitState = "pending"  // has copies that wait for statements
+	UnitAccepted UnitState = "accepted" // its verdict names a result
+	UnitFailed   UnitState = "failed"   // too many copies were void
+)
+
+// UnitInfo is what a steward knows of a unit.
+type UnitInfo struct {
+	Unit      uint32    `json:"unit"`
+	State     UnitState `json:"state"`
+	Copies    int       `json:"copies"`    // that count
+	Support   int       `json:"support"`   // that agree, one after the other
+	Granted   int       `json:"granted"`   // copies that volunteers have now
+	Voids     int       `json:"voids"`     // copies that came back void
+	Contested bool      `json:"contested"` // results differ and the law does not decide yet
+}
+
+// CopyInfo is a copy of a unit.
+type CopyInfo struct {
+	Node    workunits.NodeID `json:"peer_id"`
+	Burned  bool             `json:"burned"`          // the ledger proves its volunteer wrong somewhere
+	Open    bool             `json:"open"`            // its result is known
+	Result  workunits.Digest `json:"result,omitzero"` // of its record
+	Accords bool             `json:"accords"`         // with the result that the verdict names
+}
+
+// MaxUnits is how many units one question may ask for.
+const MaxUnits = 4096
+
 // UnitResult is an accepted result, or the reason why there is none. The second
 // stage is the unit after the last.
 type UnitResult struct {

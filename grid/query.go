@@ -309,43 +309,6 @@ func (n *Node) WaitJob(ctx context.Context, id workunits.JobID) (info JobInfo, e
 	return info, err
 }
 
-// Results yields the verdict on each accepted or failed unit in unit order, with
-// the files of the result in the store. An error of yield ends it.
-func (n *Node) Results(ctx context.Context, id workunits.JobID, yield func(UnitResult) error) error {
-	var total uint32
-	var reduces func(uint32) bool
-	if err := n.do(ctx, func() {
-		if j := n.jobs[id]; j != nil && j.steward != nil {
-			total, reduces = j.manifest.Total(), j.manifest.Reduces
-		}
-	}); err != nil {
-		return err
-	}
-	if total == 0 {
-		return fmt.Errorf("job %s is not looked after here: fetch its results on the node of its publisher or of a steward: %w", id, ErrNotFound)
-	}
-	for u := range total {
-		var v verdict.Unit
-		if err := n.do(ctx, func() { v = n.jobs[id].steward.Book().Unit(u) }); err != nil {
-			return err
-		}
-		r := UnitResult{Unit: u, Reduce: reduces(u), Failed: v.State == verdict.Failed}
-		if v.State == verdict.Accepted {
-			o, err := n.outcome(ctx, v.Result, v.Volunteers)
-			if err != nil {
-				return fmt.Errorf("result of unit %d: %w", u, err)
-			}
-			r.Outcome = o
-		} else if !r.Failed {
-			continue
-		}
-		if err := yield(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Ledger is a job with all segments that are here; they must not be changed.
 func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Export, err error) {
 	var m workunits.Manifest

@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dirFlag, "dir", "", "data directory (TALKA_DIR; default: the user's own)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
-		a.initCmd(), a.upCmd(), a.inviteCmd(), a.joinCmd(),
+		a.initCmd(), a.upCmd(), a.openCmd(), a.inviteCmd(), a.joinCmd(),
 		a.statusCmd(), a.peersCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
 		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.configCmd(),
 		a.demoCmd(), a.demoLiarCmd(), a.versionCmd(), a.sandboxChildCmd(),

@@ -26,13 +26,13 @@ func (a *app) configCmd() *cobra.Command {
 		&cobra.Command{
 			Use: "set KEY VALUE", Short: "Change a setting from the next start on", Args: argCount(2, 2),
 			RunE: func(_ *cobra.Command, args []string) error {
-				return a.configChange(func(old []byte) ([]byte, error) { return configs.Set(old, args[0], args[1]) })
+				return a.configChange(func(s settings) error { return s.Set(args[0], args[1]) })
 			},
 		},
 		&cobra.Command{
 			Use: "unset KEY", Short: "Forget what set changed", Args: argCount(1, 1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				return a.configChange(func(old []byte) ([]byte, error) { return configs.Unset(old, args[0]) })
+				return a.configChange(func(s settings) error { return s.Unset(args[0]) })
 			},
 		},
 	)
@@ -56,38 +56,68 @@ func readIfThere(path string) ([]byte, error) {
 	return b, err
 }
 
+// settings are the settings of a node's directory.
+type settings struct {
+	app   *app
+	dir   string
+	flags map[string]any
+}
+
+// Explain lists the settings with what decided them.
+func (s settings) Explain() ([]configs.Setting, error) {
+	src, err := s.app.sources(s.dir, s.flags)
+	if err != nil {
+		return nil, err
+	}
+	return configs.Explain(src)
+}
+
+// Set changes a setting from the next start on.
+func (s settings) Set(key, value string) error {
+	return s.change(func(old []byte) ([]byte, error) { return configs.Set(old, key, value) })
+}
+
+// Unset forgets what Set changed.
+func (s settings) Unset(key string) error {
+	return s.change(func(old []byte) ([]byte, error) { return configs.Unset(old, key) })
+}
+
+func (s settings) change(change func(old []byte) ([]byte, error)) error {
+	path := filepath.Join(s.dir, configs.OverrideName)
+	old, err := readIfThere(path)
+	if err != nil {
+		return err
+	}
+	b, err := change(old)
+	if err != nil {
+		return &exitErr{exitUsage, err}
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	return writeFile(path, b)
+}
+
 // explained lists the settings, or the one of the given key.
-func (a *app) explained(key string) ([]setting, error) {
+func (a *app) explained(key string) ([]configs.Setting, error) {
 	dir, err := a.dir()
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.sources(dir, nil)
-	if err != nil {
-		return nil, err
-	}
-	all, err := configs.Explain(s)
+	all, err := settings{a, dir, nil}.Explain()
 	if err != nil {
 		return nil, &exitErr{exitUsage, err}
 	}
-	var list []setting
+	if key == "" {
+		return all, nil
+	}
 	for _, s := range all {
-		if key == "" || s.Key == key {
-			list = append(list, setting{s.Key, s.Value, s.Source, s.Doc})
+		if s.Key == key {
+			return []configs.Setting{s}, nil
 		}
 	}
-	if len(list) == 0 {
-		_, err := configs.Set(nil, key, "") // knows what is near
-		return nil, &exitErr{exitUsage, err}
-	}
-	return list, nil
-}
-
-type setting struct {
-	Key    string `json:"key"`
-	Value  string `json:"value"`
-	Source string `json:"source"`
-	Doc    string `json:"doc"`
+	_, err = configs.Set(nil, key, "") // knows what is near
+	return nil, &exitErr{exitUsage, err}
 }
 
 func (a *app) configExplain(args []string) error {
@@ -112,22 +142,10 @@ func (a *app) configGet(key string) error {
 	return a.show(list[0], func(w io.Writer) { _, _ = io.WriteString(w, line(list[0].Value)+"\n") })
 }
 
-func (a *app) configChange(change func(old []byte) ([]byte, error)) error {
+func (a *app) configChange(change func(s settings) error) error {
 	dir, err := a.dir()
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, configs.OverrideName)
-	old, err := readIfThere(path)
-	if err != nil {
-		return err
-	}
-	b, err := change(old)
-	if err != nil {
-		return &exitErr{exitUsage, err}
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return writeFile(path, b)
+	return change(settings{a, dir, nil})
 }

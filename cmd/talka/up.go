@@ -97,17 +97,17 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.serve(ctx, dir, n, log)
+	return a.serve(ctx, n, api.Config{Dir: dir, Version: version(), Listen: cfg.API.Listen, Settings: settings{a, dir, flags}, Log: log})
 }
 
 // serve runs the node and its local interface until ctx ends or one of them
 // fails; then it stops both and waits for them.
-func (a *app) serve(ctx context.Context, dir string, n *node, log *slog.Logger) error {
-	server, err := api.New(n.Node, version(), log)
+func (a *app) serve(ctx context.Context, n *node, cfg api.Config) error {
+	server, err := api.New(n.Node, cfg)
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
-	socket, err := api.Listen(dir)
+	socket, err := api.Listen(cfg.Dir)
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
@@ -116,7 +116,7 @@ func (a *app) serve(ctx context.Context, dir string, n *node, log *slog.Logger) 
 	ended := make(chan error, 2)
 	go func() { ended <- n.run(ctx) }()
 	go func() { ended <- server.Run(ctx, socket) }()
-	err = a.banner(dir, n.Status())
+	err = a.banner(cfg.Dir, n.Status())
 	if err == nil {
 		err = <-ended
 	} else {
@@ -143,6 +143,7 @@ func (a *app) banner(dir string, st grid.Status) error {
 			"  directory", dir,
 			"  listening", strings.Join(st.Addrs, " "),
 		)
+		fmt.Fprintln(w, "See what it does with `talka open`.")
 		fmt.Fprintln(w, "Others join with what `talka invite` prints. Stop with Ctrl-C.")
 	})
 }

@@ -20,12 +20,23 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
+func testConfig(dir string) Config {
+	return Config{Dir: dir, Version: "v0", Settings: &memSettings{}, Log: slog.New(slog.DiscardHandler)}
+}
+
 // serve starts a node's server in a folder of the test and returns a client. The
 // server is gone when the test ends, or when stop has returned.
 func serve(t *testing.T, node Node) (c *Client, dir string, stop func()) {
 	t.Helper()
 	dir = t.TempDir()
-	srv, err := New(node, "v0", slog.New(slog.DiscardHandler))
+	c, stop = serveIn(t, dir, node)
+	return c, dir, stop
+}
+
+// serveIn is serve in a given folder.
+func serveIn(t *testing.T, dir string, node Node) (c *Client, stop func()) {
+	t.Helper()
+	srv, err := New(node, testConfig(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +61,11 @@ func serve(t *testing.T, node Node) (c *Client, dir string, stop func()) {
 	c = NewClient(dir)
 	t.Cleanup(stop)
 	t.Cleanup(c.Close)
-	return c, dir, stop
+	// The socket answers once Run has come that far, and with it the page.
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c, stop
 }
 
 func manifest() workunits.Manifest {

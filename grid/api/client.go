@@ -76,6 +76,13 @@ func (c *Client) Resume(ctx context.Context) (st grid.Status, err error) {
 	return st, c.call(ctx, http.MethodPost, "/v1/resume", nil, &st)
 }
 
+// OpenPage makes a link that signs a browser in, once, within a minute.
+func (c *Client) OpenPage(ctx context.Context) (string, error) {
+	var out linkBody
+	err := c.call(ctx, http.MethodPost, "/v1/page", nil, &out)
+	return out.URL, err
+}
+
 // Projects lists the projects that the node publishes or trusts.
 func (c *Client) Projects(ctx context.Context) (projects []grid.ProjectInfo, err error) {
 	return projects, c.call(ctx, http.MethodGet, "/v1/projects", nil, &projects)

@@ -1,4 +1,5 @@
-// Package api is a node's local HTTP interface and the Go client for it.
+// Package api is a node's local HTTP interface, the page that browsers show of
+// it (sources in ui, built by `make ui`) and the Go client for it.
 //
 // # Protocol
 //
@@ -21,15 +22,27 @@
 //
 // # Security
 //
-// The only listener is a unix socket with mode 0600 in the node's data
-// directory: who can open the file is the node's owner. Every request passes, in
-// this order, the list of allowed Host names, protection against cross-origin
-// requests, authentication and the limit on bodies; then the operation's
-// [Scope] is compared with what authentication granted. Each step denies by
-// default, and an operation that names no scope is refused to everybody.
+// There are two ways in. A unix socket with mode 0600 in the node's data
+// directory: who can open the file is the node's owner. And a port of the
+// loopback interface for browsers, open while one is signed in or may do so;
+// other machines reach it through a tunnel of the owner's alone. Every request
+// passes, in this order, the list of allowed Host names, protection against
+// cross-origin requests, authentication and the limit on bodies; then the
+// operation's [Scope] is compared with what authentication granted. Each step
+// denies by default, and an operation that names no scope is refused to
+// everybody. The page's own files alone need no authentication: they are the
+// same for all nodes.
+//
+// A browser signs in by a code that the socket's side asked for: good once,
+// within a minute, and void for everybody when it comes again. It gets a cookie
+// that scripts cannot read and a key that only the page's origin can, and needs
+// both: cookies go to every port of a machine. It can do what its owner can, but
+// reach no local files and let nobody else in.
 //
 // Texts that come from peers (names, reasons, traps) are passed on as they are;
-// who shows them on a screen removes control characters.
+// who shows them on a screen removes control characters. Files of results are
+// bytes under a policy that lets them do nothing, and pictures by their content
+// only.
 //
 // # Concurrency
 //

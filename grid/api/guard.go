@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +23,11 @@ const (
 	ScopeControl                   // pause it, join networks, trust projects
 	ScopePublish                   // make projects and jobs
 	ScopeFiles                     // read and write local files
-	scopeOwner   = ScopeRead | ScopeControl | ScopePublish | ScopeFiles
+	scopeInvite                    // let browsers in
+	scopeEnter                     // come in as a browser
+
+	scopeOwner = ScopeRead | ScopeControl | ScopePublish | ScopeFiles | scopeInvite
+	scopePage  = scopeEnter | ScopeRead | ScopeControl | ScopePublish
 )
 
 // scopeKey finds an operation's Scope in its metadata.
@@ -36,12 +42,13 @@ type ctxKey int
 
 const (
 	ctxSocket  ctxKey = iota // true on connections of the unix socket
+	ctxPage                  // true on connections of the page's port
 	ctxGranted               // the caller's Scope
 )
 
 // guard is the way to h. Its steps are in the package comment.
-func guard(h http.Handler) http.Handler {
-	h = granted(bounded(h))
+func (p *page) guard(h http.Handler) http.Handler {
+	h = p.granted(bounded(h))
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusForbidden, "cross-origin request")
@@ -50,16 +57,28 @@ func guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		w.Header().Set("Referrer-Policy", "no-referrer")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		h.ServeHTTP(w, r)
 	})
 }
 
 // allowedHost stops requests that a browser was talked into by a foreign name
-// that resolves to this machine (DNS rebinding).
+// that resolves to this machine (DNS rebinding). The port of the page's names is
+// free, so that it can be reached through a tunnel.
 func allowedHost(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Host != clientHost && r.Host != "localhost" {
+		name := r.Host
+		if on(r, ctxPage) {
+			if host, _, err := net.SplitHostPort(name); err == nil {
+				name = host
+			}
+		}
+		switch {
+		case on(r, ctxPage) && (name == "127.0.0.1" || name == "::1" || name == "localhost"):
+		case !on(r, ctxPage) && (name == clientHost || name == "localhost"):
+		default:
 			writeProblem(w, newProblem(KindRequest, http.StatusMisdirectedRequest, "this is the local interface of a Talka node; use Host: "+clientHost))
 			return
 		}
@@ -68,18 +87,38 @@ func allowedHost(h http.Handler) http.Handler {
 }
 
 // granted authenticates. The unix socket's file mode lets in the owner alone;
-// nothing else is let in. Browsers never come by the socket, so what looks like
-// one is refused there as well, whatever its method.
-func granted(h http.Handler) http.Handler {
+// the page's port lets in browsers with a session. Browsers never come by the
+// socket, so what looks like one is refused there, whatever its method.
+func (p *page) granted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		socket, _ := r.Context().Value(ctxSocket).(bool)
-		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
-		if !socket || browser {
-			refuse(w, http.StatusUnauthorized, "not authenticated: use the node's unix socket")
+		site := r.Header.Get("Sec-Fetch-Site")
+		var scope Scope
+		switch {
+		case on(r, ctxPage) && !isRoute(r.URL.Path):
+			p.files.ServeHTTP(w, r)
+			return
+		case on(r, ctxPage) && site != "" && site != "same-origin":
+			refuse(w, http.StatusForbidden, "cross-origin request")
+			return
+		case on(r, ctxPage):
+			scope = p.grants(r)
+		case on(r, ctxSocket) && r.Header.Get("Origin") == "" && site == "":
+			scope = scopeOwner
+		}
+		if scope == 0 || scope == scopeEnter && r.URL.Path != enterRoute {
+			refuse(w, http.StatusUnauthorized, "not authenticated: run `talka open`, or use the node's unix socket")
 			return
 		}
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), ctxGranted, scopeOwner)))
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), ctxGranted, scope)))
 	})
+}
+
+// isRoute tells the routes of this interface from the page's files.
+func isRoute(path string) bool { return strings.HasPrefix(path, "/v1/") || path == "/openapi.json" }
+
+func on(r *http.Request, way ctxKey) bool {
+	yes, _ := r.Context().Value(way).(bool)
+	return yes
 }
 
 // bounded reads the whole body, in bounded time and space. Handlers that run for

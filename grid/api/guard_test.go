@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -98,7 +97,7 @@ func TestGuard(t *testing.T) {
 // A listener that nobody has given a way to authenticate lets nobody in.
 func TestDeniesOtherListeners(t *testing.T) {
 	t.Parallel()
-	srv, err := New(newMemNode(), "v0", slog.New(slog.DiscardHandler))
+	srv, err := New(newMemNode(), testConfig(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}

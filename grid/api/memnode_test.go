@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -260,6 +261,46 @@ func (n *memNode) Results(_ context.Context, id workunits.JobID, yield func(grid
 	return nil
 }
 
+func (n *memNode) Units(_ context.Context, id workunits.JobID, from, count uint32) (list []grid.UnitInfo, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := n.info(id); err != nil {
+		return nil, err
+	}
+	j := n.jobs[id]
+	for u := from; u < j.manifest.Units && u-from < count; u++ {
+		info := grid.UnitInfo{Unit: u, State: grid.UnitOpen}
+		if slices.ContainsFunc(j.results, func(r grid.UnitResult) bool { return r.Unit == u }) {
+			info.State, info.Copies = grid.UnitAccepted, 1
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+func (n *memNode) Copies(_ context.Context, id workunits.JobID, unit uint32) ([]grid.CopyInfo, error) {
+	r, err := n.Result(context.Background(), id, unit)
+	if errors.Is(err, grid.ErrNotFound) {
+		return []grid.CopyInfo{}, nil
+	}
+	_, digest := r.Outcome.Encode()
+	return []grid.CopyInfo{{Node: n.key, Open: true, Accords: true, Result: digest}}, err
+}
+
+func (n *memNode) Result(_ context.Context, id workunits.JobID, unit uint32) (grid.UnitResult, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := n.info(id); err != nil {
+		return grid.UnitResult{}, err
+	}
+	for _, r := range n.jobs[id].results {
+		if r.Unit == unit {
+			return r, nil
+		}
+	}
+	return grid.UnitResult{}, fmt.Errorf("unit %d: %w", unit, grid.ErrNotFound)
+}
+
 func (n *memNode) Events(ctx context.Context, after uint64) <-chan grid.Event {
 	out := make(chan grid.Event)
 	go func() {
@@ -356,5 +397,35 @@ func (n *memNode) ArchiveData(ctx context.Context, root cid.Cid, first bool, beg
 		return err
 	}
 	_, err = fmt.Fprintf(begin(), "archive %v %s", first, b)
+	return err
+}
+
+// memSettings are settings whose override file is in memory.
+type memSettings struct {
+	mu       sync.Mutex
+	override []byte
+}
+
+func (s *memSettings) Explain() ([]configs.Setting, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return configs.Explain(configs.Sources{Override: s.override})
+}
+
+func (s *memSettings) Set(key, value string) error {
+	return s.change(func(old []byte) ([]byte, error) { return configs.Set(old, key, value) })
+}
+
+func (s *memSettings) Unset(key string) error {
+	return s.change(func(old []byte) ([]byte, error) { return configs.Unset(old, key) })
+}
+
+func (s *memSettings) change(change func([]byte) ([]byte, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := change(s.override)
+	if err == nil {
+		s.override = b
+	}
 	return err
 }

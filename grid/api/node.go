@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -57,6 +58,14 @@ type Node interface {
 	// and is returned.
 	Results(ctx context.Context, id workunits.JobID, yield func(grid.UnitResult) error) error
 
+	// Units describes up to count units of a job from the given one on, the
+	// second stage after the last. Units, Copies, Result and Results know jobs
+	// that this node looks after.
+	Units(ctx context.Context, id workunits.JobID, from, count uint32) ([]grid.UnitInfo, error)
+	Copies(ctx context.Context, id workunits.JobID, unit uint32) ([]grid.CopyInfo, error)
+	// Result is one of Results.
+	Result(ctx context.Context, id workunits.JobID, unit uint32) (grid.UnitResult, error)
+
 	// Events sends what happened after the event with the given number, from
 	// a bounded ring, then what happens, until ctx ends; then it closes the
 	// channel.
@@ -80,4 +89,12 @@ type Node interface {
 	ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
 	// ImportData stores what a content archive (CAR) holds and keeps its roots.
 	ImportData(ctx context.Context, path string, progress func(done, total int64)) (roots []cid.Cid, bytes int64, chunks int, err error)
+}
+
+// Settings are the owner's settings of the node; changes count from its next
+// start. Methods are safe for concurrent use.
+type Settings interface {
+	Explain() ([]configs.Setting, error)
+	Set(key, value string) error
+	Unset(key string) error
 }

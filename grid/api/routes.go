@@ -134,7 +134,10 @@ func (s *Server) routes(h huma.API) {
 	s.projectRoutes(h)
 	s.jobRoutes(h)
 	s.dataRoutes(h)
+	s.unitRoutes(h)
+	s.settingRoutes(h)
 	s.eventRoutes(h)
+	s.pageRoutes(h)
 }
 
 func (s *Server) nodeRoutes(h huma.API) {

@@ -21,23 +21,36 @@ const (
 	goodbye       = 2 * time.Second // for requests in flight when the node stops
 )
 
+// Config is what a server needs beside its node. All but Listen is needed.
+type Config struct {
+	Dir      string // the node's data directory
+	Version  string // the node's version, as it stands in the OpenAPI document
+	Settings Settings
+	Listen   string // loopback HOST:PORT of the page; empty: as page.open chooses
+	Log      *slog.Logger
+}
+
 // Server answers for a node.
 type Server struct {
 	node    Node
-	log     *slog.Logger
+	cfg     Config
+	page    *page
 	handler http.Handler
 	spec    []byte // OpenAPI document
 }
 
-// New makes a server for the node. Version is the node's version, as it stands
-// in the OpenAPI document.
-func New(node Node, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{node: node, log: log}
+// New makes a server for the node.
+func New(node Node, cfg Config) (*Server, error) {
+	s := &Server{node: node, cfg: cfg}
+	var err error
+	if s.page, err = newPage(cfg.Dir, cfg.Listen); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI:    "3.1.0",
-			Info:       &huma.Info{Title: "Talka node", Version: version},
+			Info:       &huma.Info{Title: "Talka node", Version: cfg.Version},
 			Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)},
 		},
 		Formats:                      huma.DefaultFormats,
@@ -48,7 +61,6 @@ func New(node Node, version string, log *slog.Logger) (*Server, error) {
 	h := humago.New(mux, config)
 	h.UseMiddleware(authorise)
 	s.routes(h)
-	var err error
 	if s.spec, err = json.Marshal(h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("describe the interface: %w", err)
 	}
@@ -58,7 +70,7 @@ func New(node Node, version string, log *slog.Logger) (*Server, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, newProblem(KindNotFound, http.StatusNotFound, "no such route: "+r.Method+" "+r.URL.Path))
 	})
-	s.handler = guard(mux)
+	s.handler = s.page.guard(mux)
 	return s, nil
 }
 
@@ -67,32 +79,57 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(s.spec) // the client is gone if this fails
 }
 
-// Run serves the socket until ctx ends, then cancels the requests in flight and
-// waits for them. It closes the socket.
+// Run serves the socket, and the page's port while browsers may come, until ctx
+// ends; then it cancels the requests in flight and waits for them. It closes the
+// socket.
 func (s *Server) Run(ctx context.Context, socket *Socket) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.page.resume(ctx); err != nil {
+		s.cfg.Log.Warn("the page is not there", "err", err)
+	}
+	served := make(chan error, 2)
+	serving := 1
+	go func() { served <- s.serve(ctx, socket.listener, ctxSocket) }()
+	var err error
+	for serving > 0 {
+		select {
+		case l := <-s.page.opened:
+			serving++
+			go func() { served <- s.serve(ctx, l, ctxPage) }()
+		case ended := <-served:
+			serving--
+			err = errors.Join(err, ended)
+			cancel() // one does not live without the other
+		}
+	}
+	return errors.Join(err, s.page.close(), socket.Close())
+}
+
+// serve answers one listener's requests, marked by the way on which they came.
+func (s *Server) serve(ctx context.Context, l net.Listener, way ctxKey) error {
 	srv := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return context.WithValue(ctx, ctxSocket, true) },
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(ctx, way, true) },
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(socket.listener) }()
-	var err error
+	go func() { served <- srv.Serve(l) }()
 	select {
-	case ended := <-served:
-		err = closed(ended)
+	case err := <-served:
+		return closed(err)
 	case <-ctx.Done():
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
-		defer cancel()
-		if err = srv.Shutdown(bye); err != nil {
-			err = srv.Close() // somebody does not read its answer
-		}
-		err = errors.Join(err, closed(<-served))
 	}
-	return errors.Join(err, socket.Close())
+	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	err := srv.Shutdown(bye)
+	if err != nil {
+		err = srv.Close() // somebody does not read its answer
+	}
+	return errors.Join(err, closed(<-served))
 }
 
 // closed passes every error of Serve but the one that says it was told to end.

@@ -229,6 +229,25 @@ func (b *Book) Touched(u uint32) (volunteers, stewards []workunits.NodeID) {
 	return volunteers, stewards
 }
 
+// Copy is a committed copy of a unit, as people look at it.
+type Copy struct {
+	Volunteer workunits.NodeID
+	Open      bool             // its result is known
+	Result    workunits.Digest // zero until it is open
+	Class     workunits.Digest // the result that stands for those which it agrees with
+}
+
+// CopiesOf lists the copies of a unit that are not void, those of burned
+// volunteers among them, in a fixed order.
+func (b *Book) CopiesOf(u uint32) []Copy {
+	b.settle()
+	list := []Copy{}
+	for _, k := range b.all(u) {
+		list = append(list, Copy{k.Author, k.open, k.digest, k.class})
+	}
+	return list
+}
+
 // FirstCommitter is who committed the unit's first copy, zero for none.
 func (b *Book) FirstCommitter(u uint32) (n workunits.NodeID) {
 	b.settle()
