@@ -74,6 +74,7 @@ type JobInfo struct {
 	CopiesPerAccepted float64             `json:"copies_per_accepted"`
 	Stewards          []workunits.NodeID  `json:"stewards"`   // the succession list
 	Volunteers        int                 `json:"volunteers"` // that committed
+	Credit            int                 `json:"credit"`     // this node's copies in accepted units
 	Expired           int                 `json:"expired"`    // leases that ended without a commit
 	Faults            []FaultInfo         `json:"faults"`
 	Settled           bool                `json:"settled"` // sealed by the publisher

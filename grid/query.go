@@ -220,7 +220,7 @@ func (n *Node) info(j *job) JobInfo {
 	for _, s := range j.list {
 		info.Stewards = append(info.Stewards, s.Node)
 	}
-	info.Bound = bound(j.manifest)
+	info.Bound, info.Credit = bound(j.manifest), n.creditIn(j)
 	if j.manifest.Reduce != nil {
 		info.Reduce = StageWaiting
 	}

@@ -132,13 +132,14 @@ const table = {
 
   storeHow: ['Programs, inputs and results that this node keeps for jobs, and what you added.', 'Programme, Eingaben und Ergebnisse, die dieser Knoten für Aufträge aufhebt, und was Sie hinzugefügt haben.'],
   storeOf: ['{a} of {b}', '{a} von {b}'],
-  quota: ['Room given', 'Freigegebener Platz'],
   noQuota: ['no limit', 'unbegrenzt'],
   dataCli: ['Files of this machine are out of reach of this page, for safety. On the command line:', 'Dateien dieses Rechners sind für diese Seite aus Sicherheit unerreichbar. Auf der Kommandozeile:'],
   addFile: ['Add a file or folder', 'Datei oder Ordner hinzufügen'],
   getFile: ['Fetch content by its CID', 'Inhalt nach seiner CID holen'],
   fetchJob: ['Fetch all results of a job', 'Alle Ergebnisse eines Auftrags holen'],
-  limits: ['Limits', 'Grenzen'],
+  s_disk: ['Room given', 'Freigegebener Platz'],
+  s_upload: ['Upload at most', 'Hochladen höchstens'],
+  s_download: ['Download at most', 'Herunterladen höchstens'],
 
   impactHow: ['Copies of this node in accepted units, of the jobs that it knows now.', 'Kopien dieses Knotens in angenommenen Einheiten, aus den Aufträgen, die er jetzt kennt.'],
   impactNone: ['No result of this node has been accepted yet.', 'Noch wurde kein Ergebnis dieses Knotens angenommen.'],
@@ -159,7 +160,6 @@ const table = {
 
   rulesHow: ['Changes count from the next start of the node.', 'Änderungen gelten ab dem nächsten Start des Knotens.'],
   setting: ['Setting', 'Einstellung'],
-  value: ['Value', 'Wert'],
   source: ['Decided by', 'Bestimmt durch'],
   change: ['Change', 'Ändern'],
   changeKey: ['Change {key}', '{key} ändern'],
@@ -176,15 +176,20 @@ const table = {
   saveFacts: ['Save facts and events as a file', 'Fakten und Ereignisse als Datei speichern'],
   factsHow: ['For a report of a problem. It holds the node’s id and addresses and names of jobs; look before you share it.', 'Für einen Fehlerbericht. Enthält Kennung und Adressen des Knotens und Namen von Aufträgen; vor dem Weitergeben ansehen.'],
   events: ['Events', 'Ereignisse'],
-  time: ['Time', 'Zeit'],
-  kind: ['Kind', 'Art'],
-  text: ['Text', 'Text'],
   eventsNone: ['No event matches.', 'Kein Ereignis passt.'],
 
   e_granted: ['granted', 'vergeben'],
   e_started: ['started here', 'hier begonnen'],
   e_accepted: ['accepted', 'angenommen'],
   e_disputed: ['results differ', 'Ergebnisse weichen ab'],
+  e_committed: ['committed', 'festgelegt'],
+  e_sealed: ['sealed', 'versiegelt'],
+  e_burned: ['proven wrong', 'überführt'],
+  e_expired: ['lease expired', 'Frist abgelaufen'],
+  'e_void copy': ['void copy', 'ungültige Kopie'],
+  e_failed: ['failed', 'gescheitert'],
+  e_cancelled: ['cancelled', 'abgebrochen'],
+  e_reopened: ['reopened', 'wieder offen'],
   e_job: ['job learnt of', 'Auftrag bekannt'],
 }
 
