@@ -114,10 +114,10 @@ type UnitInfo struct {
 // CopyInfo is a copy of a unit.
 type CopyInfo struct {
 	Node    workunits.NodeID `json:"peer_id"`
-	Burned  bool             `json:"burned"`          // the ledger proves its volunteer wrong somewhere
-	Open    bool             `json:"open"`            // its result is known
-	Result  workunits.Digest `json:"result,omitzero"` // of its record
-	Accords bool             `json:"accords"`         // with the result that the verdict names
+	Burned  bool             `json:"burned"`           // the ledger proves its volunteer wrong somewhere
+	Open    bool             `json:"open"`             // its result is known
+	Result  string           `json:"result,omitempty"` // digest of its record
+	Accords bool             `json:"accords"`          // with the result that the verdict names
 }
 
 // MaxUnits is how many units one question may ask for.

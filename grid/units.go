@@ -71,10 +71,11 @@ func (n *Node) Copies(ctx context.Context, id workunits.JobID, unit uint32) (lis
 			}
 		}
 		for _, c := range copies {
-			list = append(list, CopyInfo{
-				Node: c.Volunteer, Burned: b.Burned(c.Volunteer), Open: c.Open, Result: c.Result,
-				Accords: c.Open && v.Agreed() && c.Class == named,
-			})
+			info := CopyInfo{Node: c.Volunteer, Burned: b.Burned(c.Volunteer), Open: c.Open}
+			if c.Open {
+				info.Result, info.Accords = c.Result.String(), v.Agreed() && c.Class == named
+			}
+			list = append(list, info)
 		}
 	})
 	if err == nil && !known {

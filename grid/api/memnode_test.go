@@ -284,7 +284,7 @@ func (n *memNode) Copies(_ context.Context, id workunits.JobID, unit uint32) ([]
 		return []grid.CopyInfo{}, nil
 	}
 	_, digest := r.Outcome.Encode()
-	return []grid.CopyInfo{{Node: n.key, Open: true, Accords: true, Result: digest}}, err
+	return []grid.CopyInfo{{Node: n.key, Open: true, Accords: true, Result: digest.String()}}, err
 }
 
 func (n *memNode) Result(_ context.Context, id workunits.JobID, unit uint32) (grid.UnitResult, error) {

@@ -17,7 +17,7 @@ export const shots = path.join(root, 'bin/page-shots')
 
 export class Node {
   constructor(grid, name, flags) {
-    Object.assign(this, { grid, name, flags, dir: path.join(grid.dir, name) })
+    Object.assign(this, { grid, name, flags, verb: ['up'], dir: path.join(grid.dir, name) })
   }
 
   /** Starts the node's process and waits until it is up. */
@@ -26,8 +26,8 @@ export class Node {
     const log = openSync(path.join(this.dir, 'log'), 'a')
     this.process = spawn(
       exe,
-      ['--dir', this.dir, '--json', 'up', '--network', this.grid.network, '--preset', 'all-out', '--listen', '/ip4/127.0.0.1/udp/0/quic-v1', ...this.flags],
-      { stdio: ['ignore', 'pipe', log], env: { ...process.env, TALKA_IDENTITY_WORK: '0' } },
+      ['--dir', this.dir, '--json', ...this.verb, '--network', this.grid.network, '--preset', 'all-out', '--listen', '/ip4/127.0.0.1/udp/0/quic-v1', ...this.flags],
+      { stdio: ['ignore', 'pipe', log] },
     )
     this.exited = new Promise((done) => this.process.once('exit', done))
     const lines = createInterface(this.process.stdout)
@@ -84,11 +84,11 @@ export class Grid {
   }
 
   /** Submits a job of so many units that draw pictures; returns its id. */
-  async submit(node, project, units) {
+  async submit(node, project, units, error = 0.05) {
     const file = path.join(this.dir, `job-${units}.toml`)
     await writeFile(
       file,
-      `name = "mandelbrot-${units}"\nprogram = "picture.wasm"\n[units]\ncount = ${units}\nargs = ["{unit}"]\n[limits]\nmemory = "64MiB"\ntime = "30s"\n[verify]\nerror = 0.05\n`,
+      `name = "mandelbrot-${units}"\nprogram = "picture.wasm"\n[units]\ncount = ${units}\nargs = ["{unit}"]\n[limits]\nmemory = "64MiB"\ntime = "30s"\n[verify]\nerror = ${error}\n`,
     )
     return (await node.talka('job', 'submit', '--project', project, file)).job
   }

@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import path from 'node:path'
 import { axe, browse, Grid, shot, tab } from './grid.mjs'
 
 const SCREENS = ['now', 'impact', 'network', 'projects', 'jobs', 'data', 'rules', 'diagnostics']
 const UNITS = 16
 
-let grid, browser, publisher, volunteer, project
+let grid, browser, publisher, volunteer, second, project
 
 before(async () => {
   grid = await Grid.make()
   ;[browser, publisher] = await Promise.all([browse(), grid.node('publisher'), grid.picture()])
-  volunteer = await grid.node('volunteer')
-  await grid.node('second')
+  volunteer = await grid.node('volunteer', '--steward=false')
+  second = await grid.node('second', '--steward=false')
   project = (await publisher.talka('project', 'new', 'tiles')).project
 })
 
@@ -111,6 +112,7 @@ test('a job appears, its grid fills, its pictures appear, its text is harmless',
   const unit = page.getByRole('region', { name: 'Unit 1' })
   await unit.getByText('tile 1').waitFor()
   await unit.getByRole('img', { name: 'Picture tile.png of unit 1' }).waitFor()
+  assert.deepEqual(await axe(page), [])
   assert.match(await unit.locator('pre').innerText(), /<img src=x onerror=.*\?\[2J\?neddih/)
   assert.equal(await unit.getByRole('img').count(), 1, 'markup that is called a picture is shown')
   await shot(page, 'job-unit')
@@ -138,6 +140,63 @@ for (const colorScheme of ['light', 'dark']) {
     })
   }
 }
+
+test('copies that differ are seen, and who was wrong', async () => {
+  const liar = await grid.node('liar', '--steward=false')
+  await liar.stop()
+  Object.assign(liar, { verb: ['demo-liar', '--lie-file', path.join(liar.dir, 'lies')] })
+  liar.flags.push('--trust', project)
+  await Promise.all([liar.start(), second.talka('project', 'trust', project)])
+  await publisher.talka('pause')
+  const page = await signedIn(publisher)
+  const job = await grid.submit(publisher, 'tiles', 24, 0.0001)
+  await page.evaluate((job) => (location.hash = `#/jobs/${job}`), job)
+  const cells = page.getByRole('listbox').getByRole('option')
+  await page.getByRole('option', { name: /results differ/ }).first().waitFor({ timeout: 100_000 })
+  await shot(page, 'job-contested')
+  assert.deepEqual(await axe(page), [])
+  await publisher.talka('resume') // its copies decide
+  await page.getByText('24 of 24 units accepted').waitFor({ timeout: 140_000 })
+  // Some unit was lied about; its panel says who differs.
+  const details = await page.evaluate(
+    async ({ job }) => {
+      const get = async (p) => (await fetch(p, { headers: { 'Talka-Key': localStorage.getItem('talka-key') } })).json()
+      const all = await Promise.all([...Array(24).keys()].map((u) => get(`v1/jobs/${job}/units/${u}`)))
+      return all.find((d) => d.list.some((c) => c.open && !c.accords))?.unit
+    },
+    { job },
+  )
+  assert.ok(details !== undefined, 'no lie was found out')
+  await cells.nth(details).click()
+  await page.getByText('differs', { exact: true }).waitFor()
+  await page.getByRole('listitem').filter({ hasText: 'wrong copies' }).waitFor()
+  await shot(page, 'job-disagreement')
+  assert.deepEqual(await axe(page), [])
+  assert.deepEqual(page.complaints, [])
+  await liar.stop()
+})
+
+test('a hidden page asks for nothing', async () => {
+  const page = await tab(browser)
+  await page.clock.install()
+  await page.goto(await publisher.link())
+  await page.getByRole('status').filter({ hasText: /^Live$/ }).waitFor()
+  const hide = (hidden) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))
+    }, hidden)
+  let asked = 0
+  await hide(true)
+  page.on('request', () => asked++)
+  await page.clock.runFor(60_000)
+  assert.equal(asked, 0)
+  const resumed = page.waitForRequest((r) => /events\?after=[1-9]/.test(r.url()))
+  await hide(false)
+  await resumed
+  await page.clock.runFor(20_000)
+  assert.ok(asked >= 3, `${asked} requests when seen again`)
+})
 
 test('in German', async () => {
   const page = await signedIn(publisher, { locale: 'de-AT' })

@@ -13,6 +13,7 @@ export const live = $state({
   error: '', // why it is out
   status: null,
   events: [], // oldest first
+  names: {}, // of jobs, as far as events told them
 })
 
 let seq = 0
@@ -114,6 +115,7 @@ async function follow(signal) {
   const take = () => {
     const fresh = pending
     pending = []
+    for (const e of fresh) if (e.kind === 'job') live.names[e.job] = e.text
     live.events = [...live.events, ...fresh].slice(-REMEMBER)
     for (const l of looks) fresh.forEach((e) => l.event(e))
   }
