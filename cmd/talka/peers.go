@@ -134,8 +134,7 @@ func (a *app) blockPeer(cmd *cobra.Command, text string, block bool) error {
 	if block {
 		list = append(list, id.String())
 	}
-	err = a.configChange(func(old []byte) ([]byte, error) { return configs.Set(old, "block", strings.Join(list, ",")) })
-	if err != nil {
+	if err := (settings{a, dir, nil}).Set("block", strings.Join(list, ",")); err != nil {
 		return err
 	}
 	c, err := a.client()
