@@ -162,12 +162,11 @@ sim-table: ## The table by which the law is judged, a JSON line a row
 sim-search: ## Look for the worst strategies against the law (an hour)
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -search
 
-# TestSimNet writes its report to a file, since go test has the last word. The
-# post-quantum key exchange takes most of the processor and says nothing here.
+# TestSimNet writes its report to a file, since go test has the last word.
 .PHONY: sim-net
 sim-net: ## Real libp2p in virtual time (SIZE=small, full or nightly); SEED=n replays a run
 	@report=$$(mktemp); trap 'rm -f "$$report"' EXIT; set -x; \
-	GODEBUG=tlsmlkem=0 GOGC=50 TALKA_TEST_SIZE='$(or $(SIZE),full)' TALKA_TEST_SEED='$(SEED)' TALKA_TEST_REPORT="$$report" \
+	GOGC=50 TALKA_TEST_SIZE='$(or $(SIZE),full)' TALKA_TEST_SEED='$(SEED)' TALKA_TEST_REPORT="$$report" \
 		$(GO) test -count=1 -timeout 4h -run '^TestSimNet$$' -v ./p2p/p2ptest; \
 	set +x; cat "$$report"
 
