@@ -262,6 +262,16 @@ func TestScrub(t *testing.T) {
 	if torn, err := s.Torn(t.Context()); err != nil || len(torn) != 0 {
 		t.Errorf("torn: %v, %v", torn, err)
 	}
+	if err := s.Keep(Lease{Root: a.Cid(), Reason: "job input", For: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Keep(Lease{Root: a.Cid(), Reason: "job input", For: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []Usage{{"job input", 1, 300}, {"own data", 1, int64(600 + len(top.RawData()))}}
+	if got, err := s.Usage(); err != nil || !slices.Equal(got, want) {
+		t.Errorf("usage %+v, %v; want %+v", got, err, want)
+	}
 	stop := errors.New("enough")
 	if _, err := s.Scrub(t.Context(), func(context.Context, int) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("pace: %v", err)

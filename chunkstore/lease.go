@@ -99,6 +99,39 @@ func (s *Store) Leases() (list []Lease) {
 	return list
 }
 
+// Usage tells what is kept for a reason. What is kept for several counts for each.
+type Usage struct {
+	Reason string
+	Roots  int
+	Bytes  int64 // of what is here
+}
+
+// Usage lists what is kept by reason, in order.
+func (s *Store) Usage() (list []Usage, err error) {
+	roots := map[string][]cid.Cid{}
+	for _, l := range s.Leases() {
+		if r := roots[l.Reason]; len(r) == 0 || r[len(r)-1] != l.Root { // they are in order
+			roots[l.Reason] = append(r, l.Root)
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(roots)) {
+		u := Usage{Reason: reason, Roots: len(roots[reason])}
+		set := map[cid.Cid]bool{}
+		if err := s.reach(set, roots[reason]); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		for c := range set {
+			if k := s.chunks[c]; k != nil {
+				u.Bytes += k.size
+			}
+		}
+		s.mu.Unlock()
+		list = append(list, u)
+	}
+	return list, nil
+}
+
 func (s *Store) keptRoots() []cid.Cid {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -86,6 +86,18 @@ func (n *Node) ExportData(ctx context.Context, root cid.Cid, dest string, timeou
 	return os.Link(f.Name(), dest) // fails where a file came meanwhile
 }
 
+// DataInfo tells what the store holds and why.
+func (n *Node) DataInfo(context.Context) (DataInfo, error) {
+	st := n.cfg.Data.Stat()
+	info := DataInfo{Bytes: st.Bytes, Quota: st.Quota, Files: st.Files, Chunks: st.Chunks, Damaged: st.Damaged}
+	info.Sent, info.Received = n.cfg.Data.Traffic()
+	usage, err := n.cfg.Data.Usage()
+	for _, u := range usage {
+		info.Reasons = append(info.Reasons, DataUsage(u))
+	}
+	return info, err
+}
+
 // OpenData opens a file for reading while it arrives from connected peers and
 // others: the root, or what a path leads to in it.
 func (n *Node) OpenData(ctx context.Context, root cid.Cid, path []string) (io.ReadSeekCloser, error) {

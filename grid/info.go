@@ -144,6 +144,26 @@ type PeerInfo struct {
 	LatencyMS float64          `json:"latency_ms"`
 }
 
+// DataInfo tells what the store holds, and what its traffic came to. Sizes are in
+// bytes; a limit of 0 is none.
+type DataInfo struct {
+	Bytes    int64       `json:"bytes"`
+	Quota    int64       `json:"quota"`
+	Files    int64       `json:"files"`
+	Chunks   int         `json:"chunks"`
+	Damaged  int         `json:"damaged" doc:"Chunks that were found damaged and set aside"`
+	Reasons  []DataUsage `json:"reasons" doc:"What is kept for several reasons counts for each"`
+	Sent     int64       `json:"sent" doc:"This month, beyond the local network"`
+	Received int64       `json:"received" doc:"This month, beyond the local network"`
+}
+
+// DataUsage is what is kept for a reason.
+type DataUsage struct {
+	Reason string `json:"reason"`
+	Roots  int    `json:"roots"`
+	Bytes  int64  `json:"bytes"`
+}
+
 // ProjectInfo is a project that this node publishes or trusts.
 type ProjectInfo struct {
 	Project workunits.ProjectID `json:"project"`

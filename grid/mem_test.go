@@ -244,6 +244,10 @@ func (d *memData) serve(root cid.Cid) []byte {
 func (d *memData) Sync() error  { return nil }
 func (d *memData) Bytes() int64 { return 0 }
 
+func (d *memData) Stat() chunkstore.Stat              { return chunkstore.Stat{} }
+func (d *memData) Usage() ([]chunkstore.Usage, error) { return nil, nil }
+func (d *memData) Traffic() (up, down int64)          { return 0, 0 }
+
 // goProgram executes units in this process: it prints the arguments.
 type goProgram struct{ lie bool }
 

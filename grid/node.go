@@ -70,6 +70,9 @@ type Data interface {
 	ReleaseFor(who string) error
 	Sync() error
 	Bytes() int64
+	Stat() chunkstore.Stat
+	Usage() ([]chunkstore.Usage, error)
+	Traffic() (up, down int64) // of the month, beyond the local network
 }
 
 // Executor runs copies; *sandbox.Pool is one.

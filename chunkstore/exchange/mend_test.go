@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ipfs/go-cid"
 
@@ -17,6 +18,10 @@ import (
 // fetched again.
 func TestMend(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, mend) // it reads slowly
+}
+
+func mend(t *testing.T) {
 	w := newWorld(t)
 	_, from := w.node(t, 1)
 	dir := t.TempDir()

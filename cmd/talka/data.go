@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := group("data", "Add content to the store, and get it from there or from peers")
-	cmd.AddCommand(a.dataAddCmd(), a.dataGetCmd(), a.dataExportCmd(), a.dataImportCmd())
+	cmd.AddCommand(a.dataAddCmd(), a.dataGetCmd(), a.dataExportCmd(), a.dataImportCmd(), a.dataStatCmd())
 	return cmd
 }
 
@@ -90,6 +91,29 @@ func (a *app) dataOutCmd(use, short, doing string,
 	cmd.Flags().StringVarP(&dest, "output", "o", "", "where to write it; must not exist")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this long without progress")
 	return cmd
+}
+
+func (a *app) dataStatCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "stat", Short: "Tell what the store holds, and why", Args: argCount(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			info, err := c.DataInfo(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.show(info, func(w io.Writer) {
+				fields(w, "stored", size(info.Bytes)+" of "+size(info.Quota), "chunks", strconv.Itoa(info.Chunks), "damaged", strconv.Itoa(info.Damaged),
+					"sent", size(info.Sent)+" this month", "received", size(info.Received)+" this month")
+				for _, u := range info.Reasons {
+					fields(w, u.Reason, fmt.Sprintf("%s in %d roots", size(u.Bytes), u.Roots))
+				}
+			})
+		},
+	}
 }
 
 func (a *app) dataImportCmd() *cobra.Command {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -31,7 +33,7 @@ const bytesPerFile = 4096
 
 // openData opens the store of a data directory and its exchange with peers. The
 // function that it returns closes both.
-func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, _ *slog.Logger) (grid.Data, func() error, error) {
+func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, log *slog.Logger) (grid.Data, func() error, error) {
 	denied, err := parseCids(cfg.Deny)
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +56,45 @@ func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Hos
 		Meter: meter, Near: near(host),
 	})
 	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
-	return data{store, x}, func() error { return errors.Join(swap.Close(), store.Close(), meter.Close()) }, nil
+	mending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var group sync.WaitGroup
+	group.Go(func() { mendDaily(mending, x, host, log) })
+	return data{store, x, meter}, func() error {
+		stop()
+		group.Wait()
+		return errors.Join(swap.Close(), store.Close(), meter.Close())
+	}, nil
+}
+
+// mendDaily looks once a day for damage in the store, and has it fetched again.
+func mendDaily(ctx context.Context, x *exchange.Exchange, host *p2p.Host, log *slog.Logger) {
+	connected := func() (list []workunits.NodeID) {
+		for _, p := range host.Peers() {
+			list = append(list, p.ID)
+		}
+		return list
+	}
+	for wait := time.NewTimer(time.Hour); ; wait.Reset(24 * time.Hour) {
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+		done, err := x.Mend(ctx, connected)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			log.Warn("look for damage in the store", "err", err)
+		}
+		for _, c := range done.Damaged {
+			log.Warn("a chunk was damaged and is set aside; the disk may be failing", "cid", c)
+		}
+		for _, c := range done.Failed {
+			log.Warn("kept content is not whole, and no peer has the rest", "cid", c)
+		}
+	}
 }
 
 func parseCids(list []string) (all []cid.Cid, err error) {
@@ -102,6 +142,7 @@ func (s streams) Open(ctx context.Context, to workunits.NodeID, name string) (ex
 type data struct {
 	*chunkstore.Store
 	exchange *exchange.Exchange
+	meter    *exchange.Meter
 }
 
 var _ grid.Data = data{}
@@ -155,5 +196,7 @@ func (d data) Import(ctx context.Context, r io.Reader, p func(done, total int64)
 	in, err := d.Store.Import(ctx, r, p)
 	return in, kind(err)
 }
+
+func (d data) Traffic() (up, down int64) { return d.meter.Spent() }
 
 func (d data) Bytes() int64 { return d.Stat().Bytes }

@@ -324,6 +324,9 @@ func TestData(t *testing.T) {
 	_, err = c.AddData(t.Context(), "relative", nothing)
 	wantKind(t, err, KindRequest)
 
+	if info, err := c.DataInfo(t.Context()); err != nil || info.Chunks != 1 || info.Reasons == nil {
+		t.Errorf("%+v, %v", info, err)
+	}
 	car := filepath.Join(dir, "car")
 	if err := c.ExportData(t.Context(), id, car, time.Second, nothing); err != nil {
 		t.Fatal(err)

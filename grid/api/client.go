@@ -182,6 +182,11 @@ func (c *Client) GetData(ctx context.Context, id cid.Cid, dest string, timeout t
 		func(none) error { return nil })
 }
 
+// DataInfo tells what the node's store holds and why.
+func (c *Client) DataInfo(ctx context.Context) (info grid.DataInfo, err error) {
+	return info, c.call(ctx, http.MethodGet, "/v1/data", nil, &info)
+}
+
 // ExportData writes content as a content archive (CAR) to the absolute path dest,
 // which must not exist. The node gives up after timeout without progress.
 func (c *Client) ExportData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {

@@ -78,6 +78,8 @@ type Node interface {
 	// missing from peers. It gives up after timeout, or when ctx ends if
 	// timeout is 0.
 	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	// DataInfo tells what the store holds and why.
+	DataInfo(ctx context.Context) (grid.DataInfo, error)
 	// OpenData opens a file for reading while it arrives: the root, or what a path
 	// leads to in it. ChunkData is one chunk. ArchiveData writes content, or its
 	// first chunk, as an archive to what begin returns, which it calls once all is

@@ -254,6 +254,11 @@ func (s *Server) jobRoutes(h huma.API) {
 }
 
 func (s *Server) dataRoutes(h huma.API) {
+	get(h, "data", "/v1/data", ScopeRead, "What the store holds, and why", func(ctx context.Context, _ *none) (grid.DataInfo, error) {
+		info, err := s.node.DataInfo(ctx)
+		info.Reasons = notNull(info.Reasons)
+		return info, err
+	})
 	stream(h, op("add-data", http.MethodPost, "/v1/data/add", ScopeFiles, "Add a file or folder to the store"),
 		func(ctx context.Context, in *request[addBody], out *lines[Added]) error {
 			if !filepath.IsAbs(in.Body.Path) {
