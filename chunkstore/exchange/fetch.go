@@ -3,8 +3,10 @@ package exchange
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -289,6 +291,9 @@ func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	streams := min(perSource, (len(list)+MaxBatch-1)/MaxBatch)
+	if len(f.sources) > 1 {
+		list = shuffled(list, f.x.cfg.Self)
+	}
 	q := newQueue(list, streams*min(len(f.sources), maxSources), cancel)
 	slots := make(chan struct{}, maxSources)
 	var group sync.WaitGroup
@@ -312,6 +317,16 @@ func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 		return nil, context.Cause(f.ctx)
 	}
 	return q.rest()
+}
+
+// shuffled is the order in which a node asks for chunks: many who ask at once ask
+// for different ones, and give them to each other.
+func shuffled(list []cid.Cid, self workunits.NodeID) []cid.Cid {
+	list = slices.Clone(list)
+	//nolint:gosec // it is to differ between nodes, not to be a secret
+	rng := rand.New(rand.NewPCG(binary.BigEndian.Uint64(self[:8]), binary.BigEndian.Uint64(self[8:16])))
+	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
 }
 
 // source fetches batches from one peer over one stream until it has nothing more.

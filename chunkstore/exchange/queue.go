@@ -31,9 +31,9 @@ type queue struct {
 // want is a chunk that is to be fetched.
 type want struct {
 	came  bool
-	lack  []workunits.NodeID // did not give it
-	asked []workunits.NodeID // were asked and have not answered
-	since time.Time          // when it was last asked for
+	lack  map[workunits.NodeID]time.Time // did not give it, when they were asked
+	asked []workunits.NodeID             // were asked and have not answered
+	since time.Time                      // when it was last asked for
 }
 
 // supply is what a source does for the queue.
@@ -71,7 +71,7 @@ func newQueue(list []cid.Cid, workers int, cancel context.CancelCauseFunc) *queu
 		spare: max(len(list)/twicePart, 1), sources: map[workunits.NodeID]*supply{},
 	}
 	for _, c := range list {
-		q.wants[c] = &want{}
+		q.wants[c] = &want{lack: map[workunits.NodeID]time.Time{}}
 	}
 	return q
 }
@@ -118,22 +118,33 @@ func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.C
 	if q.left == 0 || q.err != nil {
 		return nil, 0
 	}
+	if from := q.of(n); from.open > 0 && from.rate < slowRate && (from.rate > 0 || q.workers > perSource) {
+		return nil, slack // one chunk at a time: others may have the next by then
+	}
 	if len(q.todo) > 0 && q.outpaced(n, now) {
 		return nil, stealAfter // unless they fail
 	}
 	// Small batches at the end let the sources end together.
 	size := min(max(len(q.todo)/q.workers, 1), most)
+	var again time.Duration
 	rest := q.todo[:0]
 	for _, c := range q.todo {
-		if len(batch) < size && !slices.Contains(q.wants[c].lack, n) {
+		left := q.lacks(n, q.wants[c], now)
+		if len(batch) < size && left == 0 {
 			batch = append(batch, c)
-		} else {
-			rest = append(rest, c)
+			continue
+		}
+		rest = append(rest, c)
+		if left > 0 && (again == 0 || left < again) {
+			again = left
 		}
 	}
 	q.todo = rest
 	if len(batch) == 0 {
 		batch, wait = q.late(n, now)
+		if again > 0 && (wait <= 0 || again < wait) {
+			wait = again
+		}
 	}
 	for _, c := range batch {
 		w := q.wants[c]
@@ -144,13 +155,29 @@ func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.C
 	return batch, wait
 }
 
+// lacks is how long a source that did not give a chunk is not asked for it again;
+// below zero if not at all, which is so unless others give something meanwhile: it
+// may be fetching from them as well. The lock is held.
+func (q *queue) lacks(n workunits.NodeID, w *want, now time.Time) time.Duration {
+	since, ok := w.lack[n]
+	if !ok {
+		return 0
+	}
+	for other, s := range q.sources {
+		if other != n && s.open > 0 && now.Sub(s.heard) < blockTime {
+			return max(lackFor-now.Sub(since), 0)
+		}
+	}
+	return -1
+}
+
 // late is half of what others keep too long, from the end that they come to last;
 // else how long until there may be some. Of sources that are busy giving, a few
 // chunks only: those come twice.
 func (q *queue) late(n workunits.NodeID, now time.Time) (batch []cid.Cid, wait time.Duration) {
 	for _, c := range slices.Backward(q.order) {
 		w := q.wants[c]
-		if w.came || len(w.asked) == 0 || slices.Contains(w.asked, n) || slices.Contains(w.lack, n) {
+		if w.came || len(w.asked) == 0 || slices.Contains(w.asked, n) || q.lacks(n, w, now) != 0 {
 			continue
 		}
 		if left := q.patience(w, now) - now.Sub(w.since); left > 0 {
@@ -215,7 +242,7 @@ func (q *queue) giveBack(n workunits.NodeID, list []cid.Cid) {
 	q.of(n).open -= len(list)
 	for _, c := range list {
 		w := q.wants[c]
-		w.lack = append(w.lack, n)
+		w.lack[n] = time.Now()
 		if i := slices.Index(w.asked, n); i >= 0 {
 			w.asked = slices.Delete(w.asked, i, i+1)
 		}
