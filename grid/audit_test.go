@@ -23,7 +23,7 @@ func TestAudit(t *testing.T) {
 	for range 2 {
 		stewards = append(stewards, c.start(Config{Steward: true, Trust: trust}))
 	}
-	for range 2 {
+	for range 3 {
 		liars = append(liars, c.start(Config{Slots: 1, Trust: trust, Exec: goProgram{lie: true}}))
 	}
 	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 12), progress(t))
@@ -42,11 +42,11 @@ func TestAudit(t *testing.T) {
 	for range 2 {
 		c.start(Config{Slots: 1, Trust: trust}) // for them the job is over, until it is not
 	}
-	r, err := pub.Audit(ctx, id, 4, progress(t))
+	r, err := pub.Audit(ctx, id, 8, progress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Units) != 4 || len(r.Wrong) != 4 || len(r.Proven) != 2 || r.Reopened == 0 || r.After > r.Before {
+	if len(r.Units) != 8 || len(r.Wrong) != 8 || len(r.Proven) != 3 || r.Reopened == 0 || r.After > r.Before {
 		t.Errorf("audit came to %+v", r)
 	}
 	if info, err := pub.WaitJob(ctx, id); err != nil || info.Units.Accepted != 12 {
