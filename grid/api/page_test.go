@@ -165,6 +165,7 @@ func TestPageGuard(t *testing.T) {
 		"path trick, encoded":      {stranger, "GET", "/assets/%2e%2e/v1/status", "", nil, 404},
 		"path trick, two slashes":  {stranger, "GET", "//v1/status", "", nil, 404},
 		"path trick, out":          {stranger, "GET", "/../../page.go", "", nil, 404},
+		"hostile content":          {b, "GET", "/ipfs/bafkqaaa", "", nil, 404},
 		"folder":                   {stranger, "GET", "/assets", "", nil, 404},
 		"post to a file":           {stranger, "POST", "/index.html", "", nil, 404},
 		"large body":               {b, "POST", "/v1/jobs", strings.Repeat(" ", maxBody+1), nil, 413},

@@ -161,7 +161,7 @@ test('copies that differ are seen, and who was wrong', async () => {
   const details = await page.evaluate(
     async ({ job }) => {
       const get = async (p) => (await fetch(p, { headers: { 'Talka-Key': localStorage.getItem('talka-key') } })).json()
-      const all = await Promise.all([...Array(24).keys()].map((u) => get(`v1/jobs/${job}/units/${u}`)))
+      const all = await Promise.all([...Array(24).keys()].map((u) => get(`v1/jobs/${job}/units/${u}/result`)))
       return all.find((d) => d.list.some((c) => c.open && !c.accords))?.unit
     },
     { job },
