@@ -438,10 +438,10 @@ func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err er
 			l.q.fail(err)
 			return err
 		}
-		return l.s.SetDeadline(time.Now().Add(blockTime))
+		return l.patient(n)
 	}
 	for i, c := range list {
-		if err := l.s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+		if err := l.patient(1); err != nil {
 			return append(left, list[i:]...), err
 		}
 		if _, err := l.r.Peek(1); err == nil && !l.at.IsZero() {
@@ -466,6 +466,15 @@ func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err er
 		}
 	}
 	return left, nil
+}
+
+// patient waits for n bytes as long as for a piece. What has come already is read
+// even if the source has closed the stream since.
+func (l *line) patient(n int) error {
+	if l.r.Buffered() >= n {
+		return nil
+	}
+	return l.s.SetDeadline(time.Now().Add(blockTime))
 }
 
 // arrived stores what a source sent. What is wrong bans the source; what the
