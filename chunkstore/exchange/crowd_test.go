@@ -12,7 +12,7 @@ import (
 )
 
 // TestCrowd has volunteers ask at once for what one publisher has: they feed one
-// another, and the publisher sends no more than it would to three of them.
+// another, and the publisher sends no more than it would to four of them.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	const volunteers, size = 10, 24 * mib
@@ -47,7 +47,7 @@ func TestCrowd(t *testing.T) {
 		group.Wait()
 		ratio := float64(sent.Load()) / size
 		t.Logf("%d had it after %v; the publisher sent it %.1f times", volunteers, time.Since(begun).Round(100*time.Millisecond), ratio)
-		if ratio > 3 {
+		if ratio > 4 {
 			t.Error("the publisher sent too much")
 		}
 	})
