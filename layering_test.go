@@ -78,6 +78,7 @@ var table = []row{
 		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/exchange",
 		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy",
 	}},
+	{dir: "grid/sensors", kind: inOut, may: []string{"grid/volunteer/policy"}},
 	{dir: "grid/api", kind: inOut, may: []string{"grid", "configs", "workunits"}},
 	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},

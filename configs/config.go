@@ -58,8 +58,8 @@ type Config struct {
 	// and every job needs a few beside its publisher, so it is on everywhere;
 	// publishers choose reachable and lasting peers among those that offer.
 	Steward bool
-	// Preset gives Processors, CPUPercent, Memory, Disk, Upload and Download
-	// where nothing else does.
+	// Preset gives Processors, CPUPercent, Memory, Disk, Upload, Download, InUse
+	// and Rules where nothing else does.
 	Preset Preset
 	// Processors is how many of the machine's processors units may use
 	// together: a count or a share of all. Never zero. See Compute.
@@ -81,6 +81,10 @@ type Config struct {
 	UploadMonth, DownloadMonth Bytes
 	// Deny are CIDs of content that the node neither keeps nor serves.
 	Deny []string
+	// InUse are the limits while somebody uses the machine.
+	InUse Share
+	// Rules say when units pause.
+	Rules Rules
 	// API is the local HTTP interface.
 	API API
 	// Metrics are what other programs may watch.
@@ -122,7 +126,7 @@ type Preset string
 // The presets. Quiet is the default: a machine must not be harmed by noise or
 // heat before its owner has said a word.
 const (
-	Quiet    Preset = "quiet"    // a quarter of the processors; nobody notices
+	Quiet    Preset = "quiet"    // a quarter of the processors while nobody uses the machine
 	Balanced Preset = "balanced" // half of them; the machine stays usable
 	AllOut   Preset = "all-out"  // everything; for machines that do nothing else
 )
@@ -137,16 +141,22 @@ func (p Preset) values() map[string]any {
 		return map[string]any{
 			"processors": "25%", "cpu_percent": 100, "memory": "10%",
 			"disk": "10GiB", "upload": "1MiB/s", "download": "4MiB/s",
+			"in_use.processors": "0", "in_use.cpu_percent": 100, "in_use.memory": "10%",
+			"rules.idle_after": "3m", "rules.battery": false, "rules.metered": false, "rules.max_heat": 80,
 		}
 	case Balanced:
 		return map[string]any{
 			"processors": "50%", "cpu_percent": 100, "memory": "25%",
 			"disk": "20GiB", "upload": "4MiB/s", "download": "16MiB/s",
+			"in_use.processors": "25%", "in_use.cpu_percent": 100, "in_use.memory": "10%",
+			"rules.idle_after": "3m", "rules.battery": false, "rules.metered": false, "rules.max_heat": 90,
 		}
 	case AllOut:
 		return map[string]any{
 			"processors": "100%", "cpu_percent": 100, "memory": "75%",
 			"disk": "100GiB", "upload": "unlimited", "download": "unlimited",
+			"in_use.processors": "100%", "in_use.cpu_percent": 100, "in_use.memory": "75%",
+			"rules.idle_after": "0s", "rules.battery": true, "rules.metered": true, "rules.max_heat": 0,
 		}
 	}
 	return nil
@@ -212,13 +222,22 @@ func (c Config) Validate() error {
 // of processors takes one more at a lower percentage: 25 % of two processors
 // is one at 50 %.
 func (c Config) Compute(processors int) (use, percent int) {
+	return compute(c.Processors, c.CPUPercent, processors)
+}
+
+// Compute is that of Config, while somebody uses the machine; use may be zero.
+func (s Share) Compute(processors int) (use, percent int) {
+	return compute(s.Processors, s.CPUPercent, processors)
+}
+
+func compute(p Portion, cpuPercent, processors int) (use, percent int) {
 	processors = max(processors, 1)
-	if c.Processors.Fixed > 0 {
-		return int(min(c.Processors.Fixed, int64(processors))), c.CPUPercent
+	if p.Percent == 0 {
+		return int(min(p.Fixed, int64(processors))), cpuPercent
 	}
-	hundredths := processors * c.Processors.Percent
+	hundredths := processors * p.Percent
 	use = min(max((hundredths+99)/100, 1), processors)
-	return use, max(hundredths*c.CPUPercent/(use*100), 1)
+	return use, max(hundredths*cpuPercent/(use*100), 1)
 }
 
 // DefaultListen are the addresses of a node without Listen: QUIC and TCP on

@@ -64,7 +64,7 @@ func flatten(to map[string]any, prefix string, table map[string]any) {
 			name = fmt.Sprintf("%q", name)
 		}
 		inner, ok := v.(map[string]any)
-		if ok && (len(inner) > 0 || slices.Contains([]string{"api", "metrics", "log"}, prefix+name)) {
+		if ok && (len(inner) > 0 || slices.Contains([]string{"api", "in_use", "log", "metrics", "rules"}, prefix+name)) {
 			flatten(to, prefix+name+".", inner)
 			continue
 		}

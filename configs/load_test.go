@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -75,7 +76,10 @@ func TestLoad(t *testing.T) {
 		},
 		Override: []byte("memory = \"4GiB\"\nupload = \"unlimited\""),
 		File: []byte("version = 1\nnetwork = \"lab-1\"\nidentity_work = 12\ntrust = [\"" + project + "\"]\npreset = \"all-out\"\n" +
-			"disk = \"1536 MiB\"\ndownload = \"500kB/s\"\n[api]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n"),
+			"disk = \"1536 MiB\"\ndownload = \"500kB/s\"\n[api]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n" +
+			"[in_use]\nprocessors = 1\ncpu_percent = 40\nmemory = \"1GiB\"\n" +
+			"[rules]\nidle_after = \"10m\"\nbattery = false\nmetered = false\nmax_heat = 70\nmax_load = 25\n" +
+			"exclusive = [\"game\"]\nhours = [\"mon-fri 18:00-08:00\"]\n"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +90,11 @@ func TestLoad(t *testing.T) {
 		Seed: true, Steward: false, Preset: AllOut,
 		Processors: Portion{Fixed: 3}, CPUPercent: 100, Memory: Portion{Fixed: int64(4 * GiB)},
 		Disk: 1536 * MiB, Upload: 0, Download: 500_000,
+		InUse: Share{Processors: Portion{Fixed: 1}, CPUPercent: 40, Memory: Portion{Fixed: int64(GiB)}},
+		Rules: Rules{
+			IdleAfter: 10 * time.Minute, MaxHeat: 70, MaxLoad: 25,
+			Exclusive: []string{"game"}, Hours: []string{"mon-fri 18:00-08:00"},
+		},
 		API: API{Listen: "127.0.0.1:0"}, Log: Log{Level: "debug", Format: "json"},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -278,6 +287,9 @@ func TestExplain(t *testing.T) {
 		"disk": `"10GiB" preset quiet`, "upload": `"1MiB/s" preset quiet`, "download": `"4MiB/s" preset quiet`,
 		"upload_month": `"0B" default`, "download_month": `"0B" default`, "deny": "[] default",
 		"api.listen": `"" default`, "metrics.listen": `"" default`, "log.level": `"warn" TALKA_LOG_LEVEL`, "log.format": `"text" default`,
+		"in_use.processors": `"0" preset quiet`, "in_use.cpu_percent": "100 preset quiet", "in_use.memory": `"10%" preset quiet`,
+		"rules.idle_after": `"3m0s" preset quiet`, "rules.battery": "false preset quiet", "rules.metered": "false preset quiet",
+		"rules.max_heat": "80 preset quiet", "rules.max_load": "0 default", "rules.exclusive": "[] default", "rules.hours": "[] default",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Explain (-want +got):\n%s", diff)

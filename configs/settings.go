@@ -37,7 +37,7 @@ const autoWork = "auto"
 
 // settings are all settings, those of tables last, in the order of Config.
 func settings() []setting {
-	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), trafficSettings(), tableSettings())
+	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), trafficSettings(), ruleSettings(), tableSettings())
 }
 
 func identitySettings() []setting {
@@ -145,21 +145,17 @@ func machineSettings() []setting {
 		},
 		{
 			key: "processors", doc: "Processors that units may use together: a count, or a share of all.",
-			set: setProcessors,
-			get: func(c Config) any { return c.Processors.text(strconv.FormatInt(c.Processors.Fixed, 10)) },
+			set: func(c *Config, v any) error { return setProcessors(&c.Processors, v, 1) },
+			get: func(c Config) any { return c.Processors.count() },
 		},
 		{
 			key: "cpu_percent", doc: "How much of its time each of those processors may work, in percent.",
-			set: func(c *Config, v any) error {
-				n, err := integer(v, 1, 100)
-				c.CPUPercent = n
-				return err
-			},
+			set: func(c *Config, v any) error { return setPercent(&c.CPUPercent, v) },
 			get: func(c Config) any { return c.CPUPercent },
 		},
 		{
 			key: "memory", doc: "Memory that running units may hold together: bytes, or a share of all.",
-			set: setMemory,
+			set: func(c *Config, v any) error { return setMemory(&c.Memory, v) },
 			get: func(c Config) any { return c.Memory.text(Bytes(c.Memory.Fixed).String()) },
 		},
 		{
@@ -247,20 +243,7 @@ func find(key string) (setting, bool) {
 // maxProcessors is more than any machine has; it catches a slip of units.
 const maxProcessors = 4096
 
-func setProcessors(c *Config, v any) error {
-	s := scalar(v)
-	p, isShare, err := percentage(s)
-	if !isShare {
-		p.Fixed, err = whole(s)
-	}
-	if err != nil || !isShare && (p.Fixed < 1 || p.Fixed > maxProcessors) {
-		return fmt.Errorf(`want a count from 1 to %d, or a share such as "50%%"`, maxProcessors)
-	}
-	c.Processors = p
-	return nil
-}
-
-func setMemory(c *Config, v any) error {
+func setMemory(to *Portion, v any) error {
 	s := scalar(v)
 	p, isShare, err := percentage(s)
 	if !isShare {
@@ -271,8 +254,16 @@ func setMemory(c *Config, v any) error {
 	if err != nil || !isShare && p.Fixed < int64(MinDisk) {
 		return fmt.Errorf(`want at least %s, such as "4GiB", or a share such as "25%%"`, MinDisk)
 	}
-	c.Memory = p
+	*to = p
 	return nil
+}
+
+// count is a portion of the processors, which may be none.
+func (p Portion) count() string {
+	if p.Percent != 0 {
+		return strconv.Itoa(p.Percent) + "%"
+	}
+	return strconv.FormatInt(p.Fixed, 10)
 }
 
 func (p Portion) text(fixed string) string {

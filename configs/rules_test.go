@@ -1,0 +1,70 @@
+package configs
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseHours(t *testing.T) {
+	t.Parallel()
+	workdays := [7]bool{time.Monday: true, time.Tuesday: true, time.Wednesday: true, time.Thursday: true, time.Friday: true}
+	for s, want := range map[string]Hours{
+		"mon-fri 18:00-08:30": {workdays, 18 * 60, 8*60 + 30},
+		"Sat 00:00-24:00":     {[7]bool{time.Saturday: true}, 0, 24 * 60},
+		"sat-mon 01:05-01:05": {[7]bool{time.Saturday: true, time.Sunday: true, time.Monday: true}, 65, 65},
+	} {
+		if got, err := ParseHours(s); err != nil || got != want {
+			t.Errorf("%q: %+v %v, want %+v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "mon", "mon ", "day 10:00-11:00", "mon- 10:00-11:00", "mon 10:00", "mon 1:00-2:00", "mon 24:00-24:00", "mon 10:60-11:00", "mon 10:00-24:01", "mon -1:00-10:00"} {
+		if got, err := ParseHours(s); err == nil {
+			t.Errorf("%q is taken for %+v", s, got)
+		}
+	}
+}
+
+// TestPresetRules wants the gentle presets to leave a machine alone that is in
+// use, on battery or metered, and all-out to ask for nothing.
+func TestPresetRules(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Use, Percent, InUse int
+		IdleAfter           time.Duration
+		Battery, Metered    bool
+		MaxHeat, MaxLoad    int
+	}
+	for p, want := range map[Preset]row{
+		Quiet:    {Use: 2, Percent: 100, InUse: 0, IdleAfter: 3 * time.Minute, MaxHeat: 80},
+		Balanced: {Use: 4, Percent: 100, InUse: 2, IdleAfter: 3 * time.Minute, MaxHeat: 90},
+		AllOut:   {Use: 8, Percent: 100, InUse: 8, Battery: true, Metered: true},
+	} {
+		c, err := Load(Sources{Flags: map[string]any{"preset": string(p)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := row{IdleAfter: c.Rules.IdleAfter, Battery: c.Rules.Battery, Metered: c.Rules.Metered, MaxHeat: c.Rules.MaxHeat, MaxLoad: c.Rules.MaxLoad}
+		got.Use, got.Percent = c.Compute(8)
+		got.InUse, _ = c.InUse.Compute(8)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", p, diff)
+		}
+	}
+}
+
+func TestRulesAreChecked(t *testing.T) {
+	t.Parallel()
+	for key, values := range map[string][]string{
+		"in_use.processors": {"-1", "101%", "many"}, "in_use.cpu_percent": {"0", "101"}, "in_use.memory": {"1B", "0"},
+		"rules.idle_after": {"-1s", "25h", "3"}, "rules.battery": {"maybe"}, "rules.max_heat": {"-1", "151"}, "rules.max_load": {"101"},
+		"rules.exclusive": {"/bin/game"}, "rules.hours": {"monday 10:00-11:00"},
+	} {
+		for _, v := range values {
+			if _, err := Set(nil, key, v); err == nil {
+				t.Errorf("%s = %q is taken", key, v)
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package sensors
+
+import (
+	"slices"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/talka-grid/talka/grid/volunteer/policy"
+)
+
+// twin is a machine made of files.
+func twin(files map[string]string) *Machine {
+	tree := fstest.MapFS{}
+	for name, text := range files {
+		tree[name] = &fstest.MapFile{Data: []byte(text + "\n")}
+	}
+	return &Machine{files: tree, programs: true}
+}
+
+func TestPower(t *testing.T) {
+	t.Parallel()
+	const dir = "sys/class/power_supply/"
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  policy.Power
+	}{
+		"desktop":         {nil, policy.PowerUnknown},
+		"unplugged":       {map[string]string{dir + "AC/type": "Mains", dir + "AC/online": "0", dir + "BAT0/type": "Battery", dir + "BAT0/status": "Discharging"}, policy.OnBattery},
+		"plugged":         {map[string]string{dir + "AC/type": "Mains", dir + "AC/online": "1", dir + "BAT0/type": "Battery", dir + "BAT0/status": "Discharging"}, policy.OnMains},
+		"full":            {map[string]string{dir + "BAT0/type": "Battery", dir + "BAT0/status": "Full"}, policy.PowerUnknown},
+		"a mouse":         {map[string]string{dir + "hid/type": "Battery", dir + "hid/status": "Discharging", dir + "hid/scope": "Device"}, policy.PowerUnknown},
+		"an empty folder": {map[string]string{dir + "AC/uevent": ""}, policy.PowerUnknown},
+	} {
+		if got := twin(c.files).power(); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestHeat(t *testing.T) {
+	t.Parallel()
+	const zone, mon = "sys/class/thermal/thermal_zone", "sys/class/hwmon/hwmon"
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int
+	}{
+		"none":        {nil, 0},
+		"warmest":     {map[string]string{zone + "0/temp": "41000", zone + "1/temp": "62999"}, 62},
+		"nonsense":    {map[string]string{zone + "0/temp": "hot", zone + "1/temp": "255000"}, 0},
+		"processor":   {map[string]string{mon + "0/name": "k10temp", mon + "0/temp1_input": "71000"}, 71},
+		"not a board": {map[string]string{mon + "0/name": "nvme", mon + "0/temp1_input": "71000"}, 0},
+	} {
+		if got := twin(c.files).heat(); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestLoad wants units' own time, which is nice, left out.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1, 0)
+	look := func(m *Machine, line string) int {
+		m.files = fstest.MapFS{"proc/stat": {Data: []byte(line + "\ncpu0 1 2 3\n")}}
+		now = now.Add(loadTime)
+		return m.loadAt(now)
+	}
+	m := &Machine{}
+	for i, c := range []struct {
+		line string
+		want int
+	}{
+		{"cpu  100 0 100 800 0 0 0 0 0 0", 0},
+		{"cpu  100 1000 100 800 0 0 0 0 0 0", 0},  // units alone
+		{"cpu  140 1000 110 850 0 0 0 0 0 0", 50}, // half
+		{"cpu  140 1000 110 900 50 0 0 0 0 0", 0}, // waits for a disk
+		{"cpu  1 2 nonsense 3 4 5 6 7 8", 0},      // whatever that is
+		{"cpu  0 0 0 1 0 0 0 0 0 0", 0},           // the counters began again
+		{"cpu  100 0 0 1 0 0 0 0 0 0", 100},       // all
+		{"intr 100 0 0 1 0 0 0 0 0 0", 0},
+	} {
+		if got := look(m, c.line); got != c.want {
+			t.Errorf("look %d: %d %%, want %d", i, got, c.want)
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	m := twin(map[string]string{"proc/1/comm": "init", "proc/22/comm": "game", "proc/self/comm": "no", "proc/stat": "cpu"})
+	got := m.running()
+	slices.Sort(got)
+	if want := []string{"game", "init"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestIdleFor(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMicro(1_000_000_000)
+	for _, c := range []struct {
+		idle  bool
+		since uint64
+		want  time.Duration
+	}{
+		{false, 5, 0}, {true, 0, 24 * time.Hour}, {true, 940_000_000, time.Minute}, {true, 2_000_000_000, 0}, {true, 1 << 63, 0},
+	} {
+		if got := idleFor(c.idle, c.since, now); got != c.want {
+			t.Errorf("%v %d: %v, want %v", c.idle, c.since, got, c.want)
+		}
+	}
+}
+
+func TestMetered(t *testing.T) {
+	t.Parallel()
+	for v, want := range []bool{false, true, false, true, false, false} {
+		if got := isMetered(uint32(v)); got != want {
+			t.Errorf("%d: %v", v, got)
+		}
+	}
+}
+
+// TestThisMachine reads whatever this is: no fact is an error.
+func TestThisMachine(t *testing.T) {
+	t.Parallel()
+	m := New(true)
+	f := m.Read(t.Context())
+	t.Logf("power %v, %d °C, load %d %%, %d programs, use known %v, metered %v", f.Power, f.Heat, f.Load, len(f.Programs), f.Input, f.Metered)
+	if f.Now.IsZero() || f.Heat < 0 || f.Load < 0 || f.Load > 100 || f.Idle < 0 {
+		t.Errorf("%+v", f)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}
