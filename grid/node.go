@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
@@ -80,6 +82,14 @@ type Executor interface {
 	Run(ctx context.Context, t sandbox.Task, started func(pid int)) (sandbox.Report, error)
 	Pause()
 	Resume()
+	SetPercent(percent int) // of its time that each copy may work; 0: all
+}
+
+// Sensors tell what is known of the machine; *sensors.Machine is one. Read is
+// called by one goroutine at a time. What only the node knows is not theirs to
+// say: pauses, copies under way, the last decision.
+type Sensors interface {
+	Read(ctx context.Context) policy.Facts
 }
 
 // Config is what a node is made of. Dir is the node's directory; what is zero
@@ -91,13 +101,15 @@ type Config struct {
 	Net       Network
 	Data      Data
 	Exec      Executor
-	Arch      string // what executes here, as "amd64"
-	Canonical bool   // the executor can make NaNs canonical
-	Slots     int    // units at a time
-	Percent   int    // of its time that each may work; 0: all
-	Memory    uint64 // bytes for one unit
-	Steward   bool   // look after others' jobs when asked
-	Work      int    // bits of proof of work that identities of the network show
+	Arch      string       // what executes here, as "amd64"
+	Canonical bool         // the executor can make NaNs canonical
+	Slots     int          // units at a time while the machine is not in use
+	Percent   int          // of its time that each may work; 0: all
+	Memory    uint64       // bytes for one unit
+	Rules     policy.Rules // of the owner; Free is Slots, Percent and Memory
+	Sensors   Sensors      // nil: nothing is known
+	Steward   bool         // look after others' jobs when asked
+	Work      int          // bits of proof of work that identities of the network show
 	Trust     []workunits.ProjectID
 	Rand      io.Reader // secret randomness, used by the loop alone
 	Logger    *slog.Logger
@@ -134,8 +146,7 @@ type Node struct {
 	wanted    map[workunits.JobID]time.Time // jobs asked for, when
 	trusted   map[workunits.ProjectID]bool
 	runs      map[volunteer.Task]context.CancelFunc
-	pausedTil time.Time
-	paused    bool
+	rules     rules
 	proof     []byte // of work, as soon as it is found
 	pending   writes
 	after     []func() // what waits until pending is durable
@@ -162,6 +173,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Effect == nil {
 		cfg.Effect = func() {}
 	}
+	cfg.Rules.Free = policy.Limits{Processors: cfg.Slots, Percent: cmp.Or(cfg.Percent, 100), Memory: cfg.Memory}
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
 		inbox: make(chan func(), 1024), done: make(chan struct{}),
@@ -341,14 +353,14 @@ func (n *Node) begin() {
 	if n.cfg.Work > 0 && n.proof == nil {
 		n.goDo(n.prove)
 	}
-	n.setPolicy()
+	if n.cfg.Sensors != nil {
+		n.goDo(n.sense)
+	}
 	n.tick()
 }
 
 func (n *Node) tick() {
-	if n.paused && !n.pausedTil.IsZero() && time.Now().After(n.pausedTil) {
-		n.resume()
-	}
+	n.decide()
 	for _, j := range n.sortedJobs() {
 		if j.steward != nil {
 			n.stepSteward(j, steward.Tick{})

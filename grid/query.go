@@ -8,7 +8,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -44,12 +43,12 @@ func (n *Node) creditIn(j *job) int {
 func (n *Node) why(running int) (State, string) {
 	views := n.volunteer.View()
 	switch {
-	case n.paused && n.pausedTil.IsZero():
-		return StatePaused, "Paused by you. Resumes when you say so."
-	case n.paused:
-		return StatePaused, fmt.Sprintf("Paused by you until %s.", n.pausedTil.Format("15:04"))
-	case n.cfg.Slots == 0:
-		return StatePaused, "No processors are allowed for units."
+	case n.rules.Paused && !n.rules.Finish:
+		return StatePaused, n.rules.Sentence()
+	case n.rules.Finish:
+		return StateRunning, n.rules.Sentence()
+	case running > 0 && n.rules.InUse:
+		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs, with the limits of a machine in use.", running, len(views))
 	case running > 0:
 		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.", running, len(views))
 	case len(n.trusted) == 0:
@@ -78,35 +77,6 @@ func (n *Node) Invite() (string, error) { return n.cfg.Net.Invite() }
 
 // Join connects to the peers of an invite.
 func (n *Node) Join(ctx context.Context, invite string) error { return n.cfg.Net.Join(ctx, invite) }
-
-// Pause freezes executions for d, or until Resume if d is 0.
-func (n *Node) Pause(d time.Duration) {
-	_ = n.do(n.ctx, func() {
-		n.paused, n.pausedTil = true, time.Time{}
-		if d > 0 {
-			n.pausedTil = time.Now().Add(d)
-		}
-		n.cfg.Exec.Pause()
-		n.setPolicy()
-	})
-}
-
-// Resume ends a pause.
-func (n *Node) Resume() { _ = n.do(n.ctx, n.resume) }
-
-func (n *Node) resume() {
-	n.paused = false
-	n.cfg.Exec.Resume()
-	n.setPolicy()
-}
-
-func (n *Node) setPolicy() {
-	p := volunteer.Policy{Slots: n.cfg.Slots, Percent: n.cfg.Percent, Memory: n.cfg.Memory}
-	if n.paused {
-		p.Slots = 0
-	}
-	n.stepVolunteer(volunteer.SetPolicy{Policy: p})
-}
 
 // NewProject makes a project of this node's; the node trusts it.
 func (n *Node) NewProject(name string) (workunits.ProjectID, error) {

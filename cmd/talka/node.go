@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/pbnjay/memory"
-
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/sensors"
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
@@ -69,14 +68,17 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, pool.Close)
-	trust, err := trusted(cfg)
-	if err != nil {
+	trust, errTrust := trusted(cfg)
+	owner, errRules := ownerRules(cfg)
+	if err := errors.Join(errTrust, errRules); err != nil {
 		return nil, err
 	}
+	machine := sensors.New(len(owner.Exclusive) > 0)
+	closers = append(closers, machine.Close)
 	of := grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: slots, Percent: percent, Memory: unitMemory(cfg, slots), Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
+		Slots: slots, Percent: percent, Memory: unitMemory(cfg.Memory, slots), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
 		Rand: rand.Reader, Logger: log,
 	}
 	if a.change != nil {
@@ -95,12 +97,6 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	})
 	host.SetCatalogue(driver)
 	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
-}
-
-// unitMemory is what one unit may hold.
-func unitMemory(cfg configs.Config, slots int) uint64 {
-	all := cfg.Memory.Of(int64(min(memory.TotalMemory(), 1<<62)))
-	return min(uint64(max(all, 0))/uint64(slots), workunits.MaxMemory)
 }
 
 func trusted(cfg configs.Config) (list []workunits.ProjectID, err error) {

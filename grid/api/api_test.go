@@ -144,13 +144,18 @@ func TestStatusPauseResume(t *testing.T) {
 		{func() (grid.Status, error) { return c.Pause(t.Context(), time.Hour) }, grid.StatePaused},
 		{func() (grid.Status, error) { return c.Status(t.Context()) }, grid.StatePaused},
 		{func() (grid.Status, error) { return c.Resume(t.Context()) }, grid.StateIdle},
+		{func() (grid.Status, error) { return c.Finish(t.Context()) }, grid.StatePaused},
 	} {
 		st, err := step.do()
 		if err != nil || st.State != step.want || st.Addrs == nil {
 			t.Errorf("status %+v, %v; want state %q", st, err, step.want)
 		}
 	}
-	_, err := c.Pause(t.Context(), -time.Second)
+	w, err := c.Why(t.Context())
+	if err != nil || w.State != grid.StatePaused || w.Reason == "" || w.Rules == nil || w.Decisions == nil || w.Processors != 2 {
+		t.Errorf("why %+v, %v", w, err)
+	}
+	_, err = c.Pause(t.Context(), -time.Second)
 	wantKind(t, err, KindRequest)
 }
 

@@ -71,6 +71,16 @@ func (c *Client) Pause(ctx context.Context, d time.Duration) (st grid.Status, er
 	return st, c.call(ctx, http.MethodPost, "/v1/pause", pauseBody{d.Seconds()}, &st)
 }
 
+// Finish lets running copies end and begins no other until Resume.
+func (c *Client) Finish(ctx context.Context) (st grid.Status, err error) {
+	return st, c.call(ctx, http.MethodPost, "/v1/finish", nil, &st)
+}
+
+// Why says why the node does what it does.
+func (c *Client) Why(ctx context.Context) (w grid.Why, err error) {
+	return w, c.call(ctx, http.MethodGet, "/v1/why", nil, &w)
+}
+
 // Resume ends a pause.
 func (c *Client) Resume(ctx context.Context) (st grid.Status, err error) {
 	return st, c.call(ctx, http.MethodPost, "/v1/resume", nil, &st)

@@ -97,7 +97,13 @@ func (n *memNode) setPaused(p bool) {
 }
 
 func (n *memNode) Pause(time.Duration) { n.setPaused(true) }
+func (n *memNode) Finish()             { n.setPaused(true) }
 func (n *memNode) Resume()             { n.setPaused(false) }
+
+func (n *memNode) Why() grid.Why {
+	st := n.Status()
+	return grid.Why{State: st.State, Reason: st.Reason, Processors: 2}
+}
 
 func (n *memNode) NewProject(name string) (workunits.ProjectID, error) {
 	id := workunits.ProjectID{Publisher: n.key, Name: name}

@@ -29,7 +29,10 @@ type Node interface {
 
 	// Pause stops the execution of units for d, or until Resume where d is 0.
 	Pause(d time.Duration)
+	// Finish lets running copies end and begins no other until Resume.
+	Finish()
 	Resume()
+	Why() grid.Why
 
 	NewProject(name string) (workunits.ProjectID, error)
 	Trust(p workunits.ProjectID, trust bool) error

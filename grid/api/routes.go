@@ -163,6 +163,15 @@ func (s *Server) nodeRoutes(h huma.API) {
 		s.node.Pause(time.Duration(in.Body.Seconds * float64(time.Second)))
 		return s.status(), nil
 	})
+	post(h, "finish", "/v1/finish", ScopeControl, "Finish the units that run and begin no other until resumed", func(context.Context, *none) (grid.Status, error) {
+		s.node.Finish()
+		return s.status(), nil
+	})
+	get(h, "why", "/v1/why", ScopeRead, "Why the node does what it does, what would change it, and the latest decisions", func(context.Context, *none) (grid.Why, error) {
+		w := s.node.Why()
+		w.Rules, w.Decisions = notNull(w.Rules), notNull(w.Decisions)
+		return w, nil
+	})
 	post(h, "resume", "/v1/resume", ScopeControl, "Execute units again", func(context.Context, *none) (grid.Status, error) {
 		s.node.Resume()
 		return s.status(), nil

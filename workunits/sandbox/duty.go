@@ -20,8 +20,24 @@ func duty(percent int, at time.Duration) (work bool, change time.Duration) {
 	return false, begin + dutyPeriod
 }
 
-// keepDuty stops all children and lets them go on in turns, while there are any,
-// until the pool is closed.
+// SetPercent changes how much of its time each child may work: 1 to 100, 0: all.
+// It takes effect within a turn.
+func (p *Pool) SetPercent(percent int) {
+	if p.percent.Swap(int32(min(max(percent, 0), 100))) != int32(percent) {
+		p.look()
+	}
+}
+
+// look has the turns of the children looked at.
+func (p *Pool) look() {
+	select {
+	case p.launched <- struct{}{}:
+	default:
+	}
+}
+
+// keepDuty stops all children and lets them go on in turns, while there are any
+// and they may not work all the time, until the pool is closed.
 func (p *Pool) keepDuty() {
 	begin := time.Now()
 	timer := time.NewTimer(0)
@@ -32,18 +48,21 @@ func (p *Pool) keepDuty() {
 		case <-p.ctx.Done():
 			return
 		}
-		work, change := duty(p.cfg.Percent, time.Since(begin))
-		alive, err := p.rest(!work)
+		percent := int(p.percent.Load())
+		always := percent == 0 || percent == 100
+		work, change := duty(percent, time.Since(begin))
+		alive, err := p.rest(!always && !work)
 		if errors.Is(err, errors.ErrUnsupported) {
 			p.log.Warn("children work all the time: they cannot be paused on this system")
 			return
 		}
-		if alive == 0 {
+		if alive == 0 || always {
 			select {
 			case <-p.launched:
 			case <-p.ctx.Done():
 				return
 			}
+			change = time.Since(begin)
 		}
 		timer.Reset(max(change-time.Since(begin), 0))
 	}
@@ -54,7 +73,8 @@ func (p *Pool) keepDuty() {
 func (p *Pool) rest(resting bool) (alive int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.resting = resting; p.paused {
+	was := p.resting
+	if p.resting = resting; p.paused || was == resting { // children start as the others are
 		return len(p.workers), nil
 	}
 	return len(p.workers), p.pauseAll(resting)

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -88,4 +89,42 @@ func TestPauseOutlastsTurns(t *testing.T) {
 		p.Resume()
 	})
 	wantVoid(t, err, workunits.VoidWall)
+}
+
+// TestSetPercent changes the share of a child at work, and holds what the system
+// counts against what was set, within five points.
+func TestSetPercent(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, Config{CacheDir: cache, Slots: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	task := task(t, endless.file(t))
+	task.Limits.Wall = time.Minute
+	started := make(chan int, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = p.Run(ctx, task, func(pid int) { started <- pid })
+	}()
+	pid := <-started
+	used := func() time.Duration {
+		cpu, _, known := usage(pid)
+		if !known {
+			t.Fatal("the system does not count")
+		}
+		return cpu
+	}
+	for _, percent := range []int{20, 60, 35} {
+		p.SetPercent(percent)
+		<-time.After(dutyPeriod) // until the turn that goes on is over
+		began, before := time.Now(), used()
+		<-time.After(10 * dutyPeriod)
+		share := float64(used()-before) / float64(time.Since(began)) * 100
+		t.Logf("set %d percent, measured %.1f", percent, share)
+		if share > float64(percent)+5 || share < float64(percent)/4 { // a busy machine gives less
+			t.Errorf("took %.1f percent of a processor, set %d", share, percent)
+		}
+	}
+	cancel()
+	<-ended
 }

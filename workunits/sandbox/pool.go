@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +23,7 @@ type Config struct {
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
 	Engine   string        // one of Engines(); empty: the first
 	Command  []string      // starts a process that calls ChildMain; empty: this binary with "sandbox-child"
-	Percent  int           // of its time that each child may work, 1 to 100; 0: all; without effect on Windows
+	Percent  int           // of its time that each child may work at first, 1 to 100; 0: all; without effect on Windows
 	Nice     int           // added to the children's niceness, 0 to 19; without effect on Windows
 	Idle     time.Duration // after which an idle child is closed; 0: 30 s
 	Logger   *slog.Logger  // nil: none
@@ -51,7 +52,8 @@ type Pool struct {
 	spawn  chan func() // run on the thread that starts children
 	wg     sync.WaitGroup
 
-	launched chan struct{} // holds one when a child was started
+	launched chan struct{} // holds one when a child was started or the percentage changed
+	percent  atomic.Int32
 
 	mu      sync.Mutex
 	closed  bool
@@ -98,9 +100,8 @@ func New(cfg Config) (*Pool, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.startThread)
-	if cfg.Percent > 0 && cfg.Percent < 100 {
-		p.wg.Go(p.keepDuty)
-	}
+	p.percent.Store(int32(cfg.Percent))
+	p.wg.Go(p.keepDuty)
 	return p, nil
 }
 
@@ -304,10 +305,7 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, erro
 		err = w.pause(true)
 	}
 	p.mu.Unlock()
-	select {
-	case p.launched <- struct{}{}:
-	default:
-	}
+	p.look()
 	if err != nil {
 		p.log.Warn("child cannot be paused", "pid", w.cmd.Process.Pid, "error", err)
 	}

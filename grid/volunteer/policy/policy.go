@@ -169,7 +169,7 @@ func reasons(r Rules, f Facts, d Decision) (list []Reason) {
 }
 
 func byOwner(f Facts) Reason {
-	if f.Pause == Finish {
+	if f.Pause == Finish && f.Running > 0 {
 		return Reason{ByOwner, "by you, as soon as running units are finished", "Resumes when you say so: `talka resume`."}
 	}
 	if f.PauseEnd.IsZero() {

@@ -39,7 +39,7 @@ func TestSentences(t *testing.T) {
 			f.Pause, f.PauseEnd = policy.PauseNow, monday.AddDate(0, 0, 14)
 		}, "Paused: by you. Resumes on 7 December at 12:00."},
 		{"finishing", func(_ *policy.Rules, f *policy.Facts) { f.Pause, f.Running = policy.Finish, 1 }, "Finishes the units that run, then pauses. Resumes when you say so: `talka resume`."},
-		{"finished", func(_ *policy.Rules, f *policy.Facts) { f.Pause = policy.Finish }, "Paused: by you, as soon as running units are finished. Resumes when you say so: `talka resume`."},
+		{"finished", func(_ *policy.Rules, f *policy.Facts) { f.Pause = policy.Finish }, "Paused: by you. Resumes when you say so: `talka resume`."},
 		{"battery", func(_ *policy.Rules, f *policy.Facts) { f.Power = policy.OnBattery }, "Paused: on battery. Resumes on mains."},
 		{"battery allowed", func(r *policy.Rules, f *policy.Facts) { r.Mains, f.Power = false, policy.OnBattery }, ""},
 		{"metered", func(_ *policy.Rules, f *policy.Facts) { f.Metered = true }, "Paused: the network is metered. Resumes on a network that is not."},
@@ -74,7 +74,7 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-func TestUseHalvesWhatUnitsHave(t *testing.T) {
+func TestUseGivesUnitsLess(t *testing.T) {
 	t.Parallel()
 	r := quiet()
 	r.InUse = policy.Limits{Processors: 1, Percent: 100, Memory: 1 << 20}

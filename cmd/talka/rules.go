@@ -1,0 +1,36 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/pbnjay/memory"
+
+	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
+	"github.com/talka-grid/talka/workunits"
+)
+
+// ownerRules are the settings as rules of this machine, without the limits for
+// when it is not in use.
+func ownerRules(cfg configs.Config) (policy.Rules, error) {
+	use, percent := cfg.InUse.Compute(runtime.NumCPU())
+	r := policy.Rules{
+		InUse:     policy.Limits{Processors: use, Percent: percent, Memory: unitMemory(cfg.InUse.Memory, use)},
+		IdleAfter: cfg.Rules.IdleAfter, Mains: !cfg.Rules.Battery, Unmetered: !cfg.Rules.Metered,
+		MaxHeat: cfg.Rules.MaxHeat, MaxLoad: cfg.Rules.MaxLoad, Exclusive: cfg.Rules.Exclusive,
+	}
+	for _, s := range cfg.Rules.Hours {
+		h, err := configs.ParseHours(s)
+		if err != nil {
+			return r, err
+		}
+		r.Hours = append(r.Hours, policy.Hours(h))
+	}
+	return r, nil
+}
+
+// unitMemory is what one of so many units may hold.
+func unitMemory(all configs.Portion, slots int) uint64 {
+	of := all.Of(int64(min(memory.TotalMemory(), 1<<62)))
+	return min(uint64(max(of, 0))/uint64(max(slots, 1)), workunits.MaxMemory)
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/grid"
+)
+
+// whyDecisions is how many of the latest decisions are shown.
+const whyDecisions = 10
+
+func (a *app) whyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "why", Short: "Say why the node executes units or does not, and what would change it", Args: argCount(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			w, err := c.Why(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.show(w, func(out io.Writer) { writeWhy(out, w) })
+		},
+	}
+}
+
+func writeWhy(out io.Writer, w grid.Why) {
+	fmt.Fprintln(out, w.Reason)
+	if len(w.Rules) > 1 {
+		for _, r := range w.Rules {
+			fmt.Fprintf(out, "  %s: %s. %s\n", r.Rule, r.Text, r.Change)
+		}
+	}
+	if w.Processors > 0 {
+		fmt.Fprintf(out, "Units may use %d processors, %d %% of their time, with %s for each.\n", w.Processors, w.Percent, size(int64(min(w.Memory, 1<<62))))
+	}
+	if w.Source == "" {
+		fmt.Fprintln(out, "Nothing tells whether the machine is in use; it counts as not in use.")
+	}
+	if len(w.Decisions) > 0 {
+		fmt.Fprintln(out, "\nLatest decisions:")
+	}
+	for _, d := range w.Decisions[max(len(w.Decisions)-whyDecisions, 0):] {
+		fmt.Fprintf(out, "  %s  %s\n", d.Time.Local().Format("2 Jan 15:04:05"), d.Text)
+	}
+}

@@ -1,0 +1,166 @@
+package grid
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/talka-grid/talka/grid/volunteer"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
+)
+
+const (
+	senseEvery   = 400 * time.Millisecond // a user who comes back has the processors within a second
+	maxDecisions = 100                    // that are remembered
+)
+
+// rules is what the loop knows of the owner's rules and does about them.
+type rules struct {
+	policy.Decision              // the last
+	facts           policy.Facts // as sensed
+	pause           policy.Pause
+	pauseEnd        time.Time
+	frozen          bool
+	percent         int
+	policy          volunteer.Policy
+	log             []Decided // oldest first
+}
+
+// Decided is a decision that differed from the one before.
+type Decided struct {
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+}
+
+// Why says what a node does, why, and what would change it.
+type Why struct {
+	State      State           `json:"state"`
+	Reason     string          `json:"reason"`     // as in Status
+	Rules      []policy.Reason `json:"rules"`      // that pause units, the weightiest first
+	Processors int             `json:"processors"` // that units may use now
+	Percent    int             `json:"percent"`    // of its time that each may work
+	Memory     uint64          `json:"memory"`     // bytes for one unit
+	InUse      bool            `json:"in_use"`
+	Source     string          `json:"source"` // what tells whether the machine is in use; empty: nothing does
+	Decisions  []Decided       `json:"decisions"`
+}
+
+// Why explains the node's state.
+func (n *Node) Why() (w Why) {
+	_ = n.do(n.ctx, func() {
+		w = Why{
+			Rules: slices.Clone(n.rules.Reasons), InUse: n.rules.InUse, Source: n.rules.facts.Source,
+			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory,
+			Decisions: slices.Clone(n.rules.log),
+		}
+		running := 0
+		for _, v := range n.volunteer.View() {
+			running += v.Running
+		}
+		w.State, w.Reason = n.why(running)
+	})
+	return w
+}
+
+// Pause freezes executions for d, or until Resume if d is 0.
+func (n *Node) Pause(d time.Duration) {
+	_ = n.do(n.ctx, func() {
+		n.rules.pause, n.rules.pauseEnd = policy.PauseNow, time.Time{}
+		if d > 0 {
+			n.rules.pauseEnd = time.Now().Add(d)
+		}
+		n.decide()
+	})
+}
+
+// Finish lets the copies that run end and begins no other until Resume.
+func (n *Node) Finish() {
+	_ = n.do(n.ctx, func() {
+		n.rules.pause, n.rules.pauseEnd = policy.Finish, time.Time{}
+		n.decide()
+	})
+}
+
+// Resume ends a pause of the owner's; the rules go on.
+func (n *Node) Resume() {
+	_ = n.do(n.ctx, func() {
+		n.rules.pause = policy.NoPause
+		n.decide()
+	})
+}
+
+// sense reads the sensors until ctx ends.
+func (n *Node) sense(ctx context.Context) {
+	tick := time.NewTicker(senseEvery)
+	defer tick.Stop()
+	for {
+		f := n.cfg.Sensors.Read(ctx)
+		n.post(func() {
+			n.rules.facts = f
+			n.decide()
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// decide applies the owner's rules to what is known now.
+func (n *Node) decide() {
+	r := &n.rules
+	if n.cfg.Sensors != nil && r.facts.Now.IsZero() {
+		return // nothing begins before the first look
+	}
+	f := r.facts
+	f.Now, f.Running, f.Hot = time.Now(), len(n.runs), r.Hot
+	if r.pause != policy.NoPause && !r.pauseEnd.IsZero() && !f.Now.Before(r.pauseEnd) {
+		r.pause = policy.NoPause
+	}
+	f.Pause, f.PauseEnd = r.pause, r.pauseEnd
+	before := r.Decision
+	r.Decision = policy.Decide(n.cfg.Rules, f)
+	n.sayDecided(before)
+	if freeze := r.Paused && !r.Finish; freeze != r.frozen {
+		if r.frozen = freeze; freeze {
+			n.cfg.Exec.Pause()
+		} else {
+			n.cfg.Exec.Resume()
+		}
+	}
+	if !r.Paused {
+		// Copies that began when more were allowed share what is allowed now.
+		percent := max(r.Percent*r.Processors/max(f.Running, r.Processors), 1)
+		if percent != r.percent {
+			r.percent = percent
+			n.cfg.Exec.SetPercent(percent)
+		}
+	}
+	if p := (volunteer.Policy{Slots: r.Processors, Percent: r.Percent, Memory: r.Memory}); p != r.policy {
+		r.policy = p
+		n.stepVolunteer(volunteer.SetPolicy{Policy: p})
+	}
+}
+
+// sayDecided logs a decision that is not the one before.
+func (n *Node) sayDecided(before policy.Decision) {
+	d := n.rules.Decision
+	same := func(x, y policy.Reason) bool { return x.Rule == y.Rule }
+	if len(n.rules.log) > 0 && d.Limits == before.Limits && d.Finish == before.Finish && slices.EqualFunc(d.Reasons, before.Reasons, same) {
+		return
+	}
+	text := d.Sentence()
+	if !d.Paused {
+		text = fmt.Sprintf("Units may use %d processors, %d %% of their time.", d.Processors, d.Percent)
+		if d.InUse {
+			text += " The machine is in use (" + n.rules.facts.Source + ")."
+		}
+	}
+	if len(n.rules.log) == maxDecisions {
+		n.rules.log = slices.Delete(n.rules.log, 0, 1)
+	}
+	n.rules.log = append(n.rules.log, Decided{time.Now(), text})
+	n.events.add(Event{Kind: "rules", Text: text})
+}
