@@ -12,6 +12,7 @@ import (
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/grid/sensors"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
@@ -68,9 +69,8 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, pool.Close)
-	trust, errTrust := trusted(cfg)
-	owner, errRules := ownerRules(cfg)
-	if err := errors.Join(errTrust, errRules); err != nil {
+	trust, owner, err := wishes(cfg)
+	if err != nil {
 		return nil, err
 	}
 	machine := sensors.New(len(owner.Exclusive) > 0)
@@ -97,6 +97,13 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	})
 	host.SetCatalogue(driver)
 	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
+}
+
+// wishes are whose units the owner wants to execute, and when.
+func wishes(cfg configs.Config) ([]workunits.ProjectID, policy.Rules, error) {
+	trust, err1 := trusted(cfg)
+	rules, err2 := ownerRules(cfg)
+	return trust, rules, errors.Join(err1, err2)
 }
 
 func trusted(cfg configs.Config) (list []workunits.ProjectID, err error) {
