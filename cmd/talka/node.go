@@ -89,6 +89,12 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, driver.Close)
+	connect(host, driver, log)
+	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
+}
+
+// connect gives the driver what comes from the network.
+func connect(host *p2p.Host, driver *grid.Node, log *slog.Logger) {
 	host.HandleFrames(func(_ context.Context, from workunits.NodeID, frame []byte) { driver.Frame(from, frame) })
 	host.Announcements(judge(driver), func(data []byte) {
 		if err := driver.Learn(data); err != nil {
@@ -96,7 +102,6 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		}
 	})
 	host.SetCatalogue(driver)
-	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
 }
 
 // wishes are whose units the owner wants to execute, and when.
