@@ -51,7 +51,7 @@ func TestJobIsVerifiedByPeers(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %+v", err, pub.Jobs())
 	}
-	if info.Units.Accepted != 40 || info.Copies < 80 || len(info.Faults) > 0 || len(info.Stewards) != 4 {
+	if info.Units.Accepted != 40 || info.Copies < 60 || len(info.Faults) > 0 || len(info.Stewards) != 4 {
 		t.Errorf("job ended as %+v", info)
 	}
 	got := map[uint32]string{}
