@@ -284,8 +284,8 @@ func (m *Machine) absentees() {
 	var gone []node
 	overdue := m.overdueResults()
 	for _, s := range m.book.Stewards() {
-		lacks := func(u uint32) bool { return !m.book.Stored(u, s.Node, m.book.Unit(u).Opening) }
-		if !m.present(s.Node) || s.Node != m.self && len(overdue) > 0 && !slices.ContainsFunc(overdue, func(u uint32) bool { return !lacks(u) }) {
+		keeps := func(u uint32) bool { return m.book.Stored(u, s.Node, m.book.Unit(u).Opening) }
+		if !m.present(s.Node) || len(overdue) > 0 && !slices.ContainsFunc(overdue, keeps) {
 			gone = append(gone, s.Node)
 		}
 	}
