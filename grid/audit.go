@@ -3,7 +3,6 @@ package grid
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -60,18 +59,12 @@ func (n *Node) Audit(ctx context.Context, id workunits.JobID, units int, progres
 	var before audit
 	var seed [32]byte
 	_, _ = rand.Read(seed[:])
-	derr := n.do(ctx, func() {
-		j := n.jobs[id]
-		switch {
-		case j == nil || j.steward == nil:
-			err = fmt.Errorf("job %s: %w", id, ErrNotFound)
-			return
-		case j.manifest.Publisher != n.self:
-			err = fmt.Errorf("job %s is published by another node, whose audits alone decide: %w", id, ErrDenied)
+	own := false
+	err = n.book(ctx, id, func(j *job, b *verdict.Book) {
+		if own = j.manifest.Publisher == n.self; !own {
 			return
 		}
 		m = j.manifest
-		b := j.steward.Book()
 		r.Units = b.Sample(units, seed)
 		before = j.audit(r.Units)
 		for _, u := range r.Units {
@@ -79,7 +72,10 @@ func (n *Node) Audit(ctx context.Context, id workunits.JobID, units int, progres
 			runs = append(runs, volunteer.Run{Task: volunteer.Task{Job: id, Unit: u, Canonical: v.Canonical}, Inputs: b.Inputs(u), Hints: v.Volunteers})
 		}
 	})
-	if err = errors.Join(derr, err); err != nil {
+	if err == nil && !own {
+		err = fmt.Errorf("job %s is published by another node, whose audits alone decide: %w", id, ErrDenied)
+	}
+	if err != nil {
 		return r, err
 	}
 	if err := n.auditRuns(ctx, m, runs, progress); err != nil {
@@ -92,7 +88,7 @@ func (n *Node) Audit(ctx context.Context, id workunits.JobID, units int, progres
 	if err := n.await(ctx, settled); err != nil {
 		return r, err
 	}
-	err = n.do(ctx, func() { r.compare(id, before, n.jobs[id].audit(r.Units)) })
+	err = n.book(ctx, id, func(j *job, _ *verdict.Book) { r.compare(id, before, j.audit(r.Units)) })
 	return r, err
 }
 

@@ -13,11 +13,7 @@ import (
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{})
 	trust := []workunits.ProjectID{project}
 	var stewards, liars []*member
 	for range 2 {

@@ -3,7 +3,6 @@ package grid
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/workunits"
@@ -28,44 +27,50 @@ func (n *Node) goCompare(j *job, c steward.Compare) {
 // compare compares two results as the job's comparator says. An error says that
 // it could not be found out here and now.
 func (n *Node) compare(ctx context.Context, id workunits.JobID, m workunits.Manifest, c steward.Compare) (equal bool, err error) {
+	if m.Policy.Compare.Kind == workunits.CompareNumbers {
+		return n.compareNumbers(ctx, m.Policy.Compare, c)
+	}
 	dir := n.folders.take()
 	defer n.folders.put(dir)
-	fetching, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
-	defer cancel()
-	how := m.Policy.Compare
-	t := sandbox.Task{Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: m.Canonical, Limits: limits(m), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit}))}
-	var blocks [2][]byte
-	for i, d := range []workunits.Digest{c.A, c.B} {
-		if how.Kind == workunits.CompareNumbers {
-			if blocks[i], err = n.record(fetching, d, workunits.RecordCid(d), c.Hints); err != nil {
-				return false, err
-			}
-			continue
-		}
-		name := []string{workunits.CompareA, workunits.CompareB}[i]
-		folder := filepath.Join(dir, workunits.StageTop, name)
-		if err := n.stageInput(fetching, d, c.Hints, folder); err != nil {
-			return false, err
-		}
-		t.Args, t.Inputs = append(t.Args, name), append(t.Inputs, sandbox.Input{Path: name, Host: folder})
-	}
-	if how.Kind == workunits.CompareNumbers {
-		equal, err = compare.Outcomes(blocks[0], blocks[1], how)
-		return equal && err == nil, nil // what is no outcome agrees with nothing
-	}
-	t.ProgramID = workunits.Sum(how.Program.Cid.Bytes())
-	if t.Program, err = n.fetch.file(fetching, how.Program.Cid, c.Hints); err != nil {
+	t, err := n.compareTask(ctx, id, m, c, dir)
+	if err != nil {
 		return false, err
 	}
 	report, err := n.cfg.Exec.Run(ctx, t, nil)
 	return err == nil && report.Kind == workunits.Exited && report.Code == 0, err
 }
 
-// limits are those of a job's copies.
-func limits(m workunits.Manifest) sandbox.Limits {
-	l := m.Limits
-	return sandbox.Limits{
-		Memory: l.Memory, Output: l.Output, Files: l.Files, Log: l.Log,
-		Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
+func (n *Node) compareNumbers(ctx context.Context, how workunits.Comparator, c steward.Compare) (equal bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	defer cancel()
+	a, err := n.record(ctx, c.A, workunits.RecordCid(c.A), c.Hints)
+	if err != nil {
+		return false, err
 	}
+	b, err := n.record(ctx, c.B, workunits.RecordCid(c.B), c.Hints)
+	if err != nil {
+		return false, err
+	}
+	equal, err = compare.Outcomes(a, b, how)
+	return equal && err == nil, nil // what is no outcome agrees with nothing
+}
+
+// compareTask gathers what the sandbox needs to run the job's comparator program.
+func (n *Node) compareTask(ctx context.Context, id workunits.JobID, m workunits.Manifest, c steward.Compare, dir string) (t sandbox.Task, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	defer cancel()
+	program := m.Policy.Compare.Program.Cid
+	t = sandbox.Task{
+		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: m.Canonical,
+		Args: []string{workunits.CompareA, workunits.CompareB}, Limits: limits(m), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit})),
+	}
+	for i, d := range []workunits.Digest{c.A, c.B} {
+		folder := filepath.Join(dir, workunits.StageTop, t.Args[i])
+		if err := n.stageInput(ctx, d, c.Hints, folder); err != nil {
+			return t, err
+		}
+		t.Inputs = append(t.Inputs, sandbox.Input{Path: t.Args[i], Host: folder})
+	}
+	t.Program, err = n.fetch.file(ctx, program, c.Hints)
+	return t, err
 }

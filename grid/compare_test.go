@@ -47,11 +47,7 @@ func (p noisyProgram) Run(_ context.Context, t sandbox.Task, _ func(int)) (sandb
 func TestComparator(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{Exec: noisyProgram{noise: "pub"}, Slots: 1})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{Exec: noisyProgram{noise: "pub"}, Slots: 1})
 	var liar *member
 	for i := range 5 {
 		p := noisyProgram{noise: fmt.Sprint(i)}

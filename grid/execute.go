@@ -168,6 +168,15 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	return t, nil
 }
 
+// limits are those of a job's copies.
+func limits(m workunits.Manifest) sandbox.Limits {
+	l := m.Limits
+	return sandbox.Limits{
+		Memory: l.Memory, Output: l.Output, Files: l.Files, Log: l.Log,
+		Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
+	}
+}
+
 // pack turns what a run left on disk into its outcome's record. Files that do not
 // fit into the record go to the store, durably, before the result is reported.
 func (n *Node) pack(ctx context.Context, id workunits.JobID, report sandbox.Report) (workunits.Result, []byte, error) {

@@ -30,11 +30,7 @@ func (v verbose) Run(ctx context.Context, t sandbox.Task, f func(int)) (sandbox.
 func TestResultsAreServedOnceOpened(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{})
 	all := []*member{pub}
 	for i := range 6 {
 		all = append(all, c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}, Exec: verbose{}}))

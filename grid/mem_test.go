@@ -275,6 +275,17 @@ func newCluster(t testing.TB) *cluster {
 	return &cluster{t, &memNet{nodes: map[workunits.NodeID]*memHost{}, providers: map[cid.Cid][]workunits.NodeID{}}}
 }
 
+// publisher starts a node with a project.
+func (c *cluster) publisher(cfg Config) (*member, workunits.ProjectID) {
+	c.t.Helper()
+	m := c.start(cfg)
+	p, err := m.NewProject("p")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return m, p
+}
+
 // member is a running node of a cluster.
 type member struct {
 	*Node

@@ -35,11 +35,7 @@ func progress(t testing.TB) func(string) { return func(s string) { t.Log(s) } }
 func TestJobIsVerifiedByPeers(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{})
 	for i := range 6 {
 		c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}})
 	}
@@ -74,11 +70,7 @@ func (c *cluster) restart(m *member) *member {
 func TestJobOutlivesItsPublisher(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{})
 	var peers []*member
 	for i := range 10 {
 		peers = append(peers, c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}}))
@@ -102,11 +94,7 @@ func TestJobOutlivesItsPublisher(t *testing.T) {
 func TestLiarIsBurnedAndItsUnitsAreDoneAgain(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{Slots: 1})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{Slots: 1})
 	var liar *member
 	for i := range 5 {
 		cfg := Config{Slots: 1, Steward: i < 2, Trust: []workunits.ProjectID{project}}
@@ -173,11 +161,7 @@ func BenchmarkEmptyUnits(b *testing.B) {
 	for _, mode := range []workunits.VerifyMode{workunits.VerifyNone, workunits.VerifyAudit} {
 		b.Run(string(mode), func(b *testing.B) {
 			c, ctx := newCluster(b), testContext(b)
-			pub := c.start(Config{})
-			project, err := pub.NewProject("p")
-			if err != nil {
-				b.Fatal(err)
-			}
+			pub, project := c.publisher(Config{})
 			for i := range 6 {
 				c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}})
 			}
@@ -249,11 +233,7 @@ func (treeProgram) SetPercent(int) {}
 func TestSecondStage(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{})
 	for i := range 5 {
 		c.start(Config{Slots: 1, Steward: i < 2, Trust: []workunits.ProjectID{project}, Exec: treeProgram{}})
 	}

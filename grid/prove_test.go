@@ -11,11 +11,7 @@ import (
 func TestIdentitiesCostWork(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{Slots: 1, Work: 8})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{Slots: 1, Work: 8})
 	var proven []*member
 	for i := range 4 {
 		m := c.start(Config{Slots: 1, Steward: i < 3, Work: 8, Trust: []workunits.ProjectID{project}})

@@ -20,13 +20,11 @@ func (n *Node) Status() Status {
 	s := Status{PeerID: n.self, Network: n.cfg.Network, Addrs: n.cfg.Net.Addrs(), Peers: len(n.cfg.Net.Peers()),
 		StoreBytes: n.cfg.Data.Bytes()}
 	_ = n.do(n.ctx, func() {
-		for _, v := range n.volunteer.View() {
-			s.RunningUnits += v.Running
-		}
 		for _, j := range n.jobs {
 			s.AcceptedUnits += n.creditIn(j)
 		}
-		s.State, s.Reason = n.why(s.RunningUnits)
+		s.RunningUnits = n.running()
+		s.State, s.Reason = n.why()
 	})
 	return s
 }
@@ -40,8 +38,16 @@ func (n *Node) creditIn(j *job) int {
 	return j.credit
 }
 
-func (n *Node) why(running int) (State, string) {
-	views := n.volunteer.View()
+// running counts the units that are executed here now.
+func (n *Node) running() (units int) {
+	for _, v := range n.volunteer.View() {
+		units += v.Running
+	}
+	return units
+}
+
+func (n *Node) why() (State, string) {
+	views, running := n.volunteer.View(), n.running()
 	switch {
 	case n.rules.Paused && !n.rules.Finish:
 		return StatePaused, n.rules.Sentence()
@@ -170,9 +176,7 @@ func (n *Node) find(ctx context.Context, id workunits.JobID) error {
 	if err != nil && ctx.Err() == nil {
 		n.log.Debug("find a job's stewards", "job", id, "err", err)
 	}
-	for _, p := range n.cfg.Net.Peers() {
-		stewards = append(stewards, p.PeerID)
-	}
+	stewards = append(stewards, n.connected()...)
 	if len(stewards) == 0 {
 		return fmt.Errorf("job %s: no peer is connected: %w", id, ErrNotFound)
 	}

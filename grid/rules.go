@@ -54,11 +54,7 @@ func (n *Node) Why() (w Why) {
 			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory,
 			Decisions: slices.Clone(n.rules.log),
 		}
-		running := 0
-		for _, v := range n.volunteer.View() {
-			running += v.Running
-		}
-		w.State, w.Reason = n.why(running)
+		w.State, w.Reason = n.why()
 	})
 	return w
 }

@@ -32,11 +32,7 @@ func exported(t *testing.T, from *member, id workunits.JobID) ledger.Read {
 func TestStandingGoesFromJobToJob(t *testing.T) {
 	t.Parallel()
 	c, ctx := newCluster(t), testContext(t)
-	pub := c.start(Config{Slots: 1})
-	project, err := pub.NewProject("p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pub, project := c.publisher(Config{Slots: 1})
 	var peers []*member
 	for i := range 5 {
 		cfg := Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}}

@@ -105,21 +105,17 @@ func reasonFor(s verdict.Story) string {
 // this node keeps as a steward or publisher of the job.
 func (n *Node) Story(ctx context.Context, id workunits.JobID, unit uint32) (UnitStory, error) {
 	var s verdict.Story
-	known, total := false, uint32(0)
-	if err := n.do(ctx, func() {
-		if j := n.jobs[id]; j != nil && j.steward != nil {
-			if known, total = true, j.manifest.Total(); unit < total {
-				s = j.steward.Book().Story(unit)
-			}
+	var total uint32
+	err := n.book(ctx, id, func(j *job, b *verdict.Book) {
+		if total = j.manifest.Total(); unit < total {
+			s = b.Story(unit)
 		}
-	}); err != nil {
-		return UnitStory{}, err
+	})
+	if err == nil && unit >= total {
+		err = fmt.Errorf("job %s has units 0 to %d: %w", id, total-1, ErrNotFound)
 	}
-	switch {
-	case !known:
-		return UnitStory{}, fmt.Errorf("job %s is not looked after here: ask the node of its publisher or of a steward: %w", id, ErrNotFound)
-	case unit >= total:
-		return UnitStory{}, fmt.Errorf("job %s has units 0 to %d: %w", id, total-1, ErrNotFound)
+	if err != nil {
+		return UnitStory{}, err
 	}
 	times, err := n.db.times(ctx, id, refsOf(s))
 	if err != nil {
