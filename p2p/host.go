@@ -104,8 +104,8 @@ func New(cfg Config) (*Host, error) {
 		started: make(chan struct{}), known: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
 	}
-	h.introduced = introduced{all: map[peer.ID]peer.AddrInfo{}, asked: map[peer.ID]time.Time{}}
-	h.local = lanPeers{all: map[peer.ID][]ma.Multiaddr{}, woke: h.manager.wake}
+	h.introduced.asked = map[peer.ID]time.Time{}
+	h.local.woke = h.manager.wake
 	if err := h.gate.set(cfg.Allow, cfg.Block); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
@@ -313,6 +313,22 @@ func (h *Host) Peers() []PeerInfo {
 	}
 	slices.SortFunc(all, func(a, b PeerInfo) int { return a.ID.Compare(b.ID) })
 	return all
+}
+
+// Near reports whether a connected member is reached on the LAN or this machine
+// alone: none of its connections leads to the internet, and one is direct.
+func (h *Host) Near(id workunits.NodeID) bool {
+	p, err := peerID(id)
+	if err != nil || !h.member(p) {
+		return false
+	}
+	conns := h.base.Network().ConnsToPeer(p)
+	remote := func(c network.Conn) bool {
+		ip, err := manet.ToIP(c.RemoteMultiaddr())
+		return err != nil || !ip.IsLoopback() && !ip.IsPrivate() && !ip.IsLinkLocalUnicast()
+	}
+	direct := func(c network.Conn) bool { return !c.Stat().Limited }
+	return slices.ContainsFunc(conns, direct) && !slices.ContainsFunc(conns, remote)
 }
 
 // members are the connected peers that speak the network's protocols.

@@ -383,6 +383,25 @@ func TestGuestsStayButAreNoPeers(t *testing.T) {
 	}
 }
 
+func TestNear(t *testing.T) {
+	t.Parallel()
+	a := start(t, "a", Config{Guests: true}, nil)
+	b := start(t, "b", Config{Peers: []Peer{a.peer()}}, nil)
+	awaitPeers(t, a, 1)
+	guest := start(t, "guest", Config{Network: "another", Guests: true}, nil)
+	if err := guest.Connect(within(t), a.peer()); !errors.Is(err, ErrNetwork) {
+		t.Fatalf("connect: %v, want %v", err, ErrNetwork)
+	}
+	if !a.Near(b.ID()) {
+		t.Error("a member on this machine is not near")
+	}
+	for name, id := range map[string]workunits.NodeID{"a guest": guest.ID(), "nobody": workunits.NodeIDOf(keyOf("nobody")), "no id": {}} {
+		if a.Near(id) {
+			t.Errorf("%s is near", name)
+		}
+	}
+}
+
 func TestConnectToNobody(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -2,9 +2,7 @@ package p2p
 
 import (
 	"encoding/hex"
-	"maps"
 	"slices"
-	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
@@ -14,14 +12,10 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// maxLAN is how many peers that were heard of on the LAN are kept.
-const maxLAN = 64
-
 // lanPeers are the nodes that multicast DNS has found: anybody on the LAN may
 // claim anything, so they are no more than places to try.
 type lanPeers struct {
-	mu   sync.Mutex
-	all  map[peer.ID][]ma.Multiaddr
+	heard
 	woke func()
 }
 
@@ -34,28 +28,9 @@ func (l *lanPeers) HandlePeerFound(info peer.AddrInfo) {
 	if _, ok := nodeID(info.ID); !ok || len(addrs) == 0 {
 		return
 	}
-	l.mu.Lock()
-	_, known := l.all[info.ID]
-	if !known && len(l.all) >= maxLAN {
-		for p := range l.all { // any; those who are there say so again
-			delete(l.all, p)
-			break
-		}
-	}
-	l.all[info.ID] = best(addrs, maxAddrs)
-	l.mu.Unlock()
-	if !known {
+	if l.add(peer.AddrInfo{ID: info.ID, Addrs: best(addrs, maxAddrs)}) {
 		l.woke()
 	}
-}
-
-func (l *lanPeers) peers() (all []peer.AddrInfo) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range slices.Sorted(maps.Keys(l.all)) {
-		all = append(all, peer.AddrInfo{ID: p, Addrs: l.all[p]})
-	}
-	return all
 }
 
 // listenLAN looks for members on the LAN, and lets them find this node, until

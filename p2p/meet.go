@@ -25,7 +25,7 @@ const (
 	maxRecordBytes = 4 << 10 // of a signed record
 	peersFrame     = maxTold*(maxRecordBytes+8) + 64
 	peersTime      = 10 * time.Second
-	maxIntroduced  = 64          // peers that are remembered from answers
+	maxIntroduced  = maxHeard    // peers that are remembered from answers
 	askedAtOnce    = 3           // peers that are asked when the node looks for more
 	askAgain       = time.Minute // until one peer is asked again
 )
@@ -52,9 +52,8 @@ func (m introductions) check() error {
 // introduced are peers that others told of. They are dialled like any other
 // candidate: in random order, and rather far from those that are there.
 type introduced struct {
-	mu    sync.Mutex
-	all   map[peer.ID]peer.AddrInfo
-	asked map[peer.ID]time.Time
+	heard
+	asked map[peer.ID]time.Time // the lock is heard's
 }
 
 // tell answers whoever asks for peers: with some of the members, at random.
@@ -187,27 +186,6 @@ func (h *Host) meet(all []*peer.PeerRecord, lan bool) {
 			h.introduced.add(peer.AddrInfo{ID: told.PeerID, Addrs: best(addrs, maxAddrs)})
 		}
 	}
-}
-
-func (i *introduced) add(p peer.AddrInfo) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if _, known := i.all[p.ID]; !known && len(i.all) >= maxIntroduced {
-		for old := range i.all { // any
-			delete(i.all, old)
-			break
-		}
-	}
-	i.all[p.ID] = p
-}
-
-func (i *introduced) peers() (all []peer.AddrInfo) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for _, p := range i.all {
-		all = append(all, p)
-	}
-	return all
 }
 
 // mayAsk reports whether the peer has not been asked lately, and notes that it

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +50,7 @@ func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Hos
 	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), cfg.Network, store)
 	x := exchange.New(exchange.Config{
 		Self: host.ID(), Store: store, Streams: streams{host}, Finder: network{host}, Fallback: swap,
-		Meter: meter, Near: near(host),
+		Meter: meter, Near: host.Near, // limits are for the way to the internet
 	})
 	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
 	mending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,29 +103,6 @@ func parseCids(list []string) (all []cid.Cid, err error) {
 		all = append(all, c)
 	}
 	return all, nil
-}
-
-// near tells peers on this machine or its local network: limits are for the way
-// to the internet.
-func near(host *p2p.Host) func(workunits.NodeID) bool {
-	return func(n workunits.NodeID) bool {
-		for _, p := range host.Peers() {
-			if p.ID == n {
-				return !p.Relayed && !slices.ContainsFunc(p.Addrs, remote)
-			}
-		}
-		return false
-	}
-}
-
-// remote reports whether a multiaddr leads to the internet.
-func remote(addr string) bool {
-	parts := strings.SplitN(addr, "/", 4)
-	if len(parts) < 3 {
-		return true
-	}
-	ip, err := netip.ParseAddr(parts[2])
-	return err != nil || !ip.IsLoopback() && !ip.IsPrivate() && !ip.IsLinkLocalUnicast()
 }
 
 // streams is what the exchange needs of p2p.
