@@ -21,8 +21,26 @@ func (a *app) dataCmd() *cobra.Command {
 }
 
 func (a *app) dataAddCmd() *cobra.Command {
+	return dataInCmd(a, "add PATH", "Add a file or folder", "adding", (*api.Client).AddData, func(w io.Writer, added api.Added) {
+		fields(w, "cid", added.Cid, "size", size(added.Bytes), "chunks", strconv.Itoa(added.Chunks))
+	})
+}
+
+func (a *app) dataImportCmd() *cobra.Command {
+	return dataInCmd(a, "import FILE", "Add what a content archive (CAR) holds", "importing", (*api.Client).ImportData, func(w io.Writer, in api.Imported) {
+		for _, root := range in.Roots {
+			fields(w, "cid", root)
+		}
+		fields(w, "size", size(in.Bytes), "chunks", strconv.Itoa(in.Chunks))
+	})
+}
+
+// dataInCmd is a command that has the node read a path, and writes what came of it.
+func dataInCmd[T any](a *app, use, short, doing string,
+	add func(*api.Client, context.Context, string, func(done, total int64)) (T, error), write func(io.Writer, T),
+) *cobra.Command {
 	return &cobra.Command{
-		Use: "add PATH", Short: "Add a file or folder", Args: argCount(1, 1),
+		Use: use, Short: short, Args: argCount(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
 			if err != nil {
@@ -32,15 +50,13 @@ func (a *app) dataAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bar := a.bytesBar("adding " + filepath.Base(path))
-			added, err := c.AddData(cmd.Context(), path, bar.set)
+			bar := a.bytesBar(doing + " " + filepath.Base(path))
+			added, err := add(c, cmd.Context(), path, bar.set)
 			bar.end()
 			if err != nil {
 				return err
 			}
-			return a.show(added, func(w io.Writer) {
-				fields(w, "cid", added.Cid, "size", size(added.Bytes), "chunks", strconv.Itoa(added.Chunks))
-			})
+			return a.show(added, func(w io.Writer) { write(w, added) })
 		},
 	}
 }
@@ -111,34 +127,6 @@ func (a *app) dataStatCmd() *cobra.Command {
 				for _, u := range info.Reasons {
 					fields(w, u.Reason, fmt.Sprintf("%s in %d roots", size(u.Bytes), u.Roots))
 				}
-			})
-		},
-	}
-}
-
-func (a *app) dataImportCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "import FILE", Short: "Add what a content archive (CAR) holds", Args: argCount(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			bar := a.bytesBar("importing " + filepath.Base(path))
-			in, err := c.ImportData(cmd.Context(), path, bar.set)
-			bar.end()
-			if err != nil {
-				return err
-			}
-			return a.show(in, func(w io.Writer) {
-				for _, root := range in.Roots {
-					fields(w, "cid", root)
-				}
-				fields(w, "size", size(in.Bytes), "chunks", strconv.Itoa(in.Chunks))
 			})
 		},
 	}

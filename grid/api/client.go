@@ -116,18 +116,13 @@ func (c *Client) Trust(ctx context.Context, p workunits.ProjectID, trust bool) e
 
 // Submit publishes a job. Progress gets one sentence at a time.
 func (c *Client) Submit(ctx context.Context, m workunits.Manifest, progress func(string)) (workunits.JobID, error) {
-	var out jobBody
-	err := receive(ctx, c, http.MethodPost, "/v1/jobs", SpecOf(m),
-		func(p Progress) { progress(p.Text) },
-		func(j jobBody) error { out = j; return nil })
+	out, err := receiveOne[jobBody](ctx, c, "/v1/jobs", SpecOf(m), func(p Progress) { progress(p.Text) })
 	return out.Job, err
 }
 
 // Audit has the node execute up to so many accepted units of its job itself.
-func (c *Client) Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (r grid.AuditReport, err error) {
-	return r, receive(ctx, c, http.MethodPost, jobRoute(id, "/audit"), map[string]int{"units": units},
-		func(p Progress) { progress(p.Text) },
-		func(out grid.AuditReport) error { r = out; return nil })
+func (c *Client) Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (grid.AuditReport, error) {
+	return receiveOne[grid.AuditReport](ctx, c, jobRoute(id, "/audit"), map[string]int{"units": units}, func(p Progress) { progress(p.Text) })
 }
 
 // Jobs lists the jobs that the node knows.
@@ -177,19 +172,15 @@ func (c *Client) Results(ctx context.Context, id workunits.JobID, yield func(Res
 }
 
 // AddData adds the file or folder at an absolute path to the node's store.
-func (c *Client) AddData(ctx context.Context, path string, progress func(done, total int64)) (out Added, err error) {
-	err = receive(ctx, c, http.MethodPost, "/v1/data/add", addBody{path},
-		func(p Progress) { progress(p.Done, p.Total) },
-		func(a Added) error { out = a; return nil })
-	return out, err
+func (c *Client) AddData(ctx context.Context, path string, progress func(done, total int64)) (Added, error) {
+	return receiveOne[Added](ctx, c, "/v1/data/add", addBody{path}, func(p Progress) { progress(p.Done, p.Total) })
 }
 
 // GetData writes content to the absolute path dest, which must not exist. The
 // node gives up after timeout without progress.
 func (c *Client) GetData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
-	return receive(ctx, c, http.MethodPost, "/v1/data/get", getBody{id.String(), dest, timeout.Seconds()},
-		func(p Progress) { progress(p.Done, p.Total) },
-		func(none) error { return nil })
+	_, err := receiveOne[none](ctx, c, "/v1/data/get", getBody{id.String(), dest, timeout.Seconds()}, func(p Progress) { progress(p.Done, p.Total) })
+	return err
 }
 
 // DataInfo tells what the node's store holds and why.
@@ -200,17 +191,13 @@ func (c *Client) DataInfo(ctx context.Context) (info grid.DataInfo, err error) {
 // ExportData writes content as a content archive (CAR) to the absolute path dest,
 // which must not exist. The node gives up after timeout without progress.
 func (c *Client) ExportData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
-	return receive(ctx, c, http.MethodPost, "/v1/data/export", getBody{id.String(), dest, timeout.Seconds()},
-		func(p Progress) { progress(p.Done, p.Total) },
-		func(none) error { return nil })
+	_, err := receiveOne[none](ctx, c, "/v1/data/export", getBody{id.String(), dest, timeout.Seconds()}, func(p Progress) { progress(p.Done, p.Total) })
+	return err
 }
 
 // ImportData stores what the content archive (CAR) at an absolute path holds.
-func (c *Client) ImportData(ctx context.Context, path string, progress func(done, total int64)) (out Imported, err error) {
-	err = receive(ctx, c, http.MethodPost, "/v1/data/import", addBody{path},
-		func(p Progress) { progress(p.Done, p.Total) },
-		func(in Imported) error { out = in; return nil })
-	return out, err
+func (c *Client) ImportData(ctx context.Context, path string, progress func(done, total int64)) (Imported, error) {
+	return receiveOne[Imported](ctx, c, "/v1/data/import", addBody{path}, func(p Progress) { progress(p.Done, p.Total) })
 }
 
 // Events yields what happens after the event with the given number; with a job,
@@ -263,6 +250,12 @@ func (c *Client) call(ctx context.Context, method, route string, in, out any) er
 		return cutOff(ctx, err)
 	}
 	return nil
+}
+
+// receiveOne is receive for a request whose answer has one result at most.
+func receiveOne[R any](ctx context.Context, c *Client, route string, in any, progress func(Progress)) (out R, err error) {
+	err = receive(ctx, c, http.MethodPost, route, in, progress, func(r R) error { out = r; return nil })
+	return out, err
 }
 
 // receive sends a request and hands out the lines of its answer.

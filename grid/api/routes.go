@@ -279,28 +279,18 @@ func (s *Server) dataRoutes(h huma.API) {
 			}
 			return out.result(Added{c.String(), bytes, chunks})
 		})
-	stream(h, op("get-data", http.MethodPost, "/v1/data/get", ScopeFiles, "Write content to a new file or folder"),
-		func(ctx context.Context, in *request[getBody], out *lines[none]) error {
-			c, err := parseCid(in.Body.Cid)
-			if err != nil {
-				return err
-			}
-			if !filepath.IsAbs(in.Body.Dest) {
-				return &Error{KindRequest, "dest must be absolute"}
-			}
-			return getData(ctx, s.node.GetData, c, in.Body, out.bytes)
-		})
-	stream(h, op("export-data", http.MethodPost, "/v1/data/export", ScopeFiles, "Write content to a new content archive (CAR)"),
-		func(ctx context.Context, in *request[getBody], out *lines[none]) error {
-			c, err := parseCid(in.Body.Cid)
-			if err != nil {
-				return err
-			}
-			if !filepath.IsAbs(in.Body.Dest) {
-				return &Error{KindRequest, "dest must be absolute"}
-			}
-			return getData(ctx, s.node.ExportData, c, in.Body, out.bytes)
-		})
+	for _, way := range []struct {
+		id, doc string
+		get     getter
+	}{
+		{"get", "Write content to a new file or folder", s.node.GetData},
+		{"export", "Write content to a new content archive (CAR)", s.node.ExportData},
+	} {
+		stream(h, op(way.id+"-data", http.MethodPost, "/v1/data/"+way.id, ScopeFiles, way.doc),
+			func(ctx context.Context, in *request[getBody], out *lines[none]) error {
+				return getData(ctx, way.get, in.Body, out.bytes)
+			})
+	}
 	stream(h, op("import-data", http.MethodPost, "/v1/data/import", ScopeFiles, "Store what a content archive (CAR) holds, and keep it"),
 		func(ctx context.Context, in *request[addBody], out *lines[Imported]) error {
 			if !filepath.IsAbs(in.Body.Path) {
@@ -322,7 +312,14 @@ func (s *Server) dataRoutes(h huma.API) {
 type getter func(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
 
 // getData gives up when no byte has arrived for timeout.
-func getData(ctx context.Context, get getter, c cid.Cid, in getBody, progress func(done, total int64)) error {
+func getData(ctx context.Context, get getter, in getBody, progress func(done, total int64)) error {
+	c, err := parseCid(in.Cid)
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(in.Dest) {
+		return &Error{KindRequest, "dest must be absolute"}
+	}
 	timeout := time.Duration(in.Timeout * float64(time.Second))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -331,7 +328,7 @@ func getData(ctx context.Context, get getter, c cid.Cid, in getBody, progress fu
 	defer watchdog.Stop()
 	var mu sync.Mutex
 	var most int64
-	err := get(ctx, c, in.Dest, 0, func(done, total int64) {
+	err = get(ctx, c, in.Dest, 0, func(done, total int64) {
 		mu.Lock()
 		if done > most {
 			most = done
