@@ -32,9 +32,10 @@ type carHeader struct {
 	Version uint64     `cbor:"version"`
 }
 
-// Export writes a root and all below it, or the root's chunk alone, as a content archive (CAR, version 1):
-// each chunk once, parents before children, in the order of links. The error
-// wraps ErrNotFound if a chunk is not here; what was written until then is void.
+// Export writes a root and all below it, or the root's chunk alone, as a content
+// archive (CAR, version 1): each chunk once, parents before children, in the order
+// of links. The error wraps ErrNotFound if a chunk is not here; what was written
+// until then is void.
 func (s *Store) Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error {
 	defer s.Hold(root)()
 	header, err := carHeaderOf(root)

@@ -44,11 +44,12 @@
 // clamped to [0,1], and 1 from 0.8 on. Policy.MaxAgree caps m; a capped job can
 // vouch for less, see [Book.Bound]. The cap is one higher for a first committer
 // that is poor among the others, see [Law.Copies]: where all are newcomers two
-// copies must do, but later nobody profits from coming, lying once and leaving. eps is half of the error that the job asks
-// for, since the accepted wrong rate is at most eps times the copies per unit.
-// The form q ~ C/n is that of BOINC's adaptive replication (Anderson, with C = 1);
-// backtracking is blacklisting as in Sarmenta's credibility-based fault tolerance
-// (2002); hidden sequential checks are Golle and Mironov's, and Szajda's (2005).
+// copies must do, but later nobody profits from coming, lying once and leaving.
+// eps is half of the error that the job asks for, since the accepted wrong rate
+// is at most eps times the copies per unit. The form q ~ C/n is that of BOINC's
+// adaptive replication (Anderson, with C = 1); backtracking is blacklisting as in
+// Sarmenta's credibility-based fault tolerance (2002); hidden sequential checks are
+// Golle and Mironov's, and Szajda's (2005).
 //
 // # Whose stakes decide
 //
