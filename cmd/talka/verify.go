@@ -24,7 +24,8 @@ func (a *app) verifyCmd() *cobra.Command {
 		Long: "Check a job again from its ledger: a file that talka job export wrote, or the ledger of\n" +
 			"this node. Every signature is checked and every verdict worked out anew, without the\n" +
 			"network and without trust in the node that wrote the file. Exit code 1 if the ledger\n" +
-			"contradicts the publisher's seal, 3 if units are still without result, 4 if units failed.\n" +
+			"is damaged or contradicts the publisher's seal, 3 if units are still without result, 4 if\n" +
+			"units failed.\n" +
 			"With --unit, tell how the verdict on one unit came about instead.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			x, err := a.readLedger(cmd.Context(), args[0])
@@ -110,7 +111,7 @@ func (a *app) readLedger(ctx context.Context, arg string) (x ledger.Read, err er
 	}
 	defer f.Close()
 	if x, err = ledger.ReadExport(f); err != nil {
-		return x, fmt.Errorf("%s: %w", arg, err)
+		return x, &exitErr{exitError, fmt.Errorf("%s: %w", arg, err)} // whatever is wrong in it
 	}
 	return x, nil
 }
