@@ -64,7 +64,10 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	}
 	closers = append(closers, closeData)
 	slots, percent := cfg.Compute(runtime.NumCPU())
-	pool, err := sandbox.New(sandbox.Config{CacheDir: filepath.Join(dir, cacheDir), Slots: slots, Percent: percent, Nice: 19, Logger: log})
+	pool, err := sandbox.New(sandbox.Config{
+		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{filepath.Join(dir, workDir)}, Writes: []string{filepath.Join(dir, workDir, "runs")},
+		Slots: slots, Percent: percent, Nice: 19, Logger: log,
+	})
 	if err != nil {
 		return nil, err
 	}

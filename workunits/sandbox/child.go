@@ -19,18 +19,21 @@ import (
 // with the answer. It exits the process itself when its input ends while a
 // program runs.
 func ChildMain(stdin io.Reader, stdout io.Writer) int {
-	childWalls()
 	in := bufio.NewReader(stdin)
 	order, err := readFrame[loadOrder](in, maxOrder)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox child is started by a node only:", err)
 		return 2
 	}
+	walls := childWalls(order.Memory)
 	orders := make(chan runOrder)
 	go readOrders(in, orders)
 	p, answer, err := load(order)
 	if err != nil {
 		answer = loadAnswer{Error: clip(err.Error())}
+	}
+	if walls != nil {
+		answer.Walls = clip(walls.Error())
 	}
 	answer.Note = clip(answer.Note)
 	if writeFrame(stdout, answer) != nil || err != nil {

@@ -21,10 +21,18 @@
 // engine runs in a slower, interruptible mode.
 //
 // A child ends with its standard input, and on Linux by a signal when its
-// parent dies. On Linux it is started from a thread of the parent that gave up
-// gaining privileges and has the children's priority, so that both hold from
-// the first instruction; further walls belong there (see startThread) and in
-// childWalls, which runs before anything of the program is read.
+// parent dies.
+//
+// # Walls
+//
+// The engine is the first wall, and the others stand for the day when a program
+// breaks it. On Linux children are started from a thread of the parent that gave
+// up gaining privileges and, by landlock, all files but those of Config.Reads and
+// Config.Writes, and that has the children's priority, so that this holds from the
+// first instruction. Before it reads anything of the program a child lowers its
+// limits, keeps others out of its memory, and gives up all system calls but those
+// of an engine: it has no sockets, starts no processes and reaches none. [Walls]
+// tells what a system has; what could not be built is logged.
 //
 // # Concurrency
 //

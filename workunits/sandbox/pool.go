@@ -20,6 +20,8 @@ import (
 // Config is how a Pool works.
 type Config struct {
 	CacheDir string        // of compiled modules; made if missing; may be removed when no pool uses it
+	Reads    []string      // folders of programs and inputs, and
+	Writes   []string      // of runs and checkpoints (made if missing): children reach no others on Linux; none of both: children reach what this process does
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
 	Engine   string        // one of Engines(); empty: the first
 	Command  []string      // starts a process that calls ChildMain; empty: this binary with "sandbox-child"
@@ -323,6 +325,9 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, erro
 	})
 	if answer.Note != "" {
 		p.log.Warn("cache of compiled modules", "program", k.id, "error", answer.Note)
+	}
+	if answer.Walls != "" {
+		p.log.Warn("a wall around a child is missing", "error", answer.Walls)
 	}
 	if err != nil {
 		p.drop(w)

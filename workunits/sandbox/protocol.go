@@ -11,7 +11,7 @@ import (
 
 // protocolVersion changes with every message below. Parent and child are the
 // same binary unless it was replaced while the node runs.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // Limits of frames in bytes.
 const (
@@ -35,6 +35,7 @@ type loadAnswer struct {
 	Error  string `cbor:"error"`
 	Cached bool   `cbor:"cached"` // the compiled module came from the disk
 	Note   string `cbor:"note"`   // what went wrong with the cache, for the log
+	Walls  string `cbor:"walls"`  // which walls the child could not build, for the log
 }
 
 // runOrder starts a task.

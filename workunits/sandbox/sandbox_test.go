@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(ChildMain(os.Stdin, os.Stdout))
 	}
+	if len(os.Args) == 5 && os.Args[1] == "sandbox-planted" {
+		os.Exit(planted(os.Args[2] == "true", os.Args[3], os.Args[4]))
+	}
 	if len(os.Args) == 5 && os.Args[1] == "sandbox-parent" {
 		fmt.Fprintln(os.Stderr, parentMain(os.Args[2], os.Args[3], os.Args[4] == "paused"))
 		os.Exit(1)
@@ -100,6 +103,9 @@ func newPool(t testing.TB, c Config) *Pool {
 	}
 	if c.CacheDir == "" {
 		c.CacheDir = t.TempDir()
+	}
+	if len(c.Writes) == 0 {
+		c.Reads, c.Writes = []string{"."}, []string{os.TempDir()}
 	}
 	c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p, err := New(c)

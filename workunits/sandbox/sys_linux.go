@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,7 +43,15 @@ func (p *Pool) startThread() {
 			p.log.Warn("children run at full priority", "error", err)
 		}
 	}
-	p.startLoop()
+	// Put up with the first child: only then the folders are sure to be there.
+	var once sync.Once
+	p.startLoop(func() {
+		once.Do(func() {
+			if err := errors.Join(keepInherited(), p.wallOffFiles()); err != nil {
+				p.log.Warn("children can reach files that are not theirs", "error", err)
+			}
+		})
+	})
 }
 
 // childAttr puts a child into a session of its own, so that no terminal
@@ -101,26 +110,16 @@ func number(b []byte) uint64 {
 	return n
 }
 
-// childWalls is what a child does to itself before it reads anything.
-// Namespaces of files and system calls (landlock, seccomp) belong here too.
-func childWalls() {
-	closeInherited()
-	limitUnix()
-	stepBehind()
-	// Nobody but root traces the child or reads its memory.
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-}
-
-// stepBehind gives the child's session the niceness that the child has. Where the
-// kernel groups tasks by session (autogroup), niceness counts only within one, and
-// a child would take as much as everything that its user has on the screen.
-func stepBehind() {
-	prio, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+// stepBehind gives a child's session the niceness of the child. Where the kernel
+// groups tasks by session (autogroup), niceness counts only within one, and a child
+// would take as much as everything that its user has on the screen. The child has
+// not yet kept others from its files in /proc.
+func (p *Pool) stepBehind(w *worker) {
+	prio, err := unix.Getpriority(unix.PRIO_PROCESS, w.cmd.Process.Pid)
 	if err != nil || prio >= 20 {
 		return
 	}
-	// Opened now: a process that cannot be traced may not open it.
-	f, err := os.OpenFile("/proc/self/autogroup", os.O_WRONLY, 0)
+	f, err := os.OpenFile("/proc/"+strconv.Itoa(w.cmd.Process.Pid)+"/autogroup", os.O_WRONLY, 0)
 	if err != nil {
 		return // the kernel does not group
 	}
@@ -133,32 +132,19 @@ func stepBehind() {
 		_ = f.Close()
 		return
 	}
-	go func() {
+	p.wg.Go(func() {
 		defer f.Close()
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
 		for range 20 {
-			time.Sleep(100 * time.Millisecond)
+			select {
+			case <-tick.C:
+			case <-w.dead:
+				return
+			}
 			if !again() {
 				return
 			}
 		}
-	}()
-}
-
-// closeInherited closes what the node itself was given by whoever started it.
-// All that a Go process opens is marked to be closed in its children.
-func closeInherited() {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= 2 {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			// It was open, so closing it cannot fail in a way that matters.
-			_ = unix.Close(fd)
-		}
-	}
+	})
 }

@@ -12,8 +12,9 @@ func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
-// childWalls is what a child does to itself before it reads anything.
-func childWalls() {}
+// childWalls is what a child does to itself before it reads anything of the
+// program.
+func childWalls(uint64) error { return nil }
 
 // suspend cannot be done yet: the child goes on.
 func suspend(_ *os.Process, _ bool) error { return errors.ErrUnsupported }

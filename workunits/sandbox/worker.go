@@ -251,6 +251,7 @@ func (p *Pool) start(k key) (*worker, io.Reader, error) {
 	if err := <-started; err != nil {
 		return nil, nil, fmt.Errorf("start a child: %w", err)
 	}
+	p.stepBehind(w)
 	return w, stdout, nil
 }
 
@@ -263,11 +264,12 @@ func ownCommand() ([]string, error) {
 	return []string{self, "sandbox-child"}, nil
 }
 
-// startLoop starts children until the pool is closed.
-func (p *Pool) startLoop() {
+// startLoop starts children until the pool is closed, and prepares for each.
+func (p *Pool) startLoop(prepare func()) {
 	for {
 		select {
 		case start := <-p.spawn:
+			prepare()
 			start()
 		case <-p.ctx.Done():
 			return
