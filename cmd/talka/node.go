@@ -64,10 +64,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	}
 	closers = append(closers, closeData)
 	slots, percent := cfg.Compute(runtime.NumCPU())
-	pool, err := sandbox.New(sandbox.Config{
-		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{filepath.Join(dir, workDir)}, Writes: []string{filepath.Join(dir, workDir, "runs")},
-		Slots: slots, Percent: percent, Nice: 19, Logger: log,
-	})
+	pool, err := openPool(dir, slots, percent, log)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +109,15 @@ func wishes(cfg configs.Config) ([]workunits.ProjectID, policy.Rules, error) {
 	trust, err1 := trusted(cfg)
 	rules, err2 := ownerRules(cfg)
 	return trust, rules, errors.Join(err1, err2)
+}
+
+// openPool makes the sandbox, whose children reach the working directory alone.
+func openPool(dir string, slots, percent int, log *slog.Logger) (*sandbox.Pool, error) {
+	work := filepath.Join(dir, workDir)
+	return sandbox.New(sandbox.Config{
+		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs")},
+		Slots: slots, Percent: percent, Nice: 19, Logger: log,
+	})
 }
 
 func trusted(cfg configs.Config) (list []workunits.ProjectID, err error) {
