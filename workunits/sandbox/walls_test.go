@@ -90,7 +90,8 @@ var escapes = []escape{
 		return syscallOf(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&path[0])), uintptr(unsafe.Pointer(&args[0])), 0, unix.AT_EMPTY_PATH)("", "")
 	}},
 	{"trace the parent", false, syscallOf(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(os.Getppid()))},
-	{"be traced", true, syscallOf(unix.SYS_PTRACE, unix.PTRACE_TRACEME)},
+	// The parent would be its tracer, without knowing, and wait for it forever.
+	{"be traced", false, syscallOf(unix.SYS_PTRACE, unix.PTRACE_TRACEME)},
 	{"signal the parent", true, func(string, string) error { return syscall.Kill(os.Getppid(), 0) }},
 	{"signal a thread of the parent", true, syscallOf(unix.SYS_TGKILL, uintptr(os.Getppid()), uintptr(os.Getppid()), 0)},
 	{"limit the parent", true, func(string, string) error {
