@@ -26,6 +26,7 @@ import (
 // Times and sizes of the demo.
 const (
 	demoTime       = 5 * time.Minute // after which it gives up
+	demoAway       = 3 * time.Second // how long the killed volunteer is away
 	demoVolunteers = 6
 	demoStewards   = 3 // of the volunteers
 	demoLiarAt     = 3 // which volunteer lies
@@ -98,7 +99,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "talka"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.clean()) }()
+	defer func() {
+		if err != nil {
+			d.tellLogs()
+		}
+		err = errors.Join(err, d.clean())
+	}()
 	d.begun = time.Now()
 	if err := d.startAll(ctx); err != nil {
 		return err
@@ -113,11 +119,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return d.finish(ctx, id)
 }
 
-// say prints a line of the story.
+// say prints a line of the story; with --json it is not the result.
 func (d *demo) say(format string, args ...any) {
-	if !d.app.json {
-		fmt.Fprintf(d.app.out, "%5.1fs  %s\n", time.Since(d.begun).Seconds(), fmt.Sprintf(format, args...))
+	w := d.app.out
+	if d.app.json {
+		w = d.app.err
 	}
+	fmt.Fprintf(w, "%5.1fs  %s\n", time.Since(d.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // command runs a talka command on a node's directory, as its user would.
@@ -224,24 +232,22 @@ func (d *demo) trouble(ctx context.Context, id workunits.JobID) error {
 	d.story = newNarrator(d)
 	go d.story.follow(follow, watch, id)
 	victim := d.volunteers[demoVictimAt]
+	when := "between two units" // if they are too short to be seen
 	err := poll(ctx, func() (bool, error) {
-		info, err := watch.client.Job(ctx, id)
-		if err != nil || info.Units.Accepted == 0 {
-			return false, err
+		st, err1 := victim.client.Status(ctx)
+		info, err2 := watch.client.Job(ctx, id)
+		if st.RunningUnits > 0 {
+			when = "in the middle of a unit"
 		}
-		st, err := victim.client.Status(ctx)
-		return st.RunningUnits > 0, err
+		return st.RunningUnits > 0 || info.Units.Accepted >= d.units/3, errors.Join(err1, err2)
 	})
 	if err != nil {
 		return err
 	}
 	victim.kill()
-	d.say("%s is killed in the middle of a unit", victim.name)
-	err = poll(ctx, func() (bool, error) {
-		info, err := watch.client.Job(ctx, id)
-		return info.Units.Accepted >= d.units/6, err
-	})
-	if err != nil {
+	d.say("%s is killed %s", victim.name, when)
+	back := time.Now().Add(demoAway)
+	if err := poll(ctx, func() (bool, error) { return time.Now().After(back), nil }); err != nil {
 		return err
 	}
 	if err := d.restart(ctx, victim); err != nil {
@@ -368,6 +374,15 @@ func (d *demo) countLies(accepted map[string]bool) (told, believed int, err erro
 		}
 	}
 	return told, believed, nil
+}
+
+// tellLogs prints the ends of the nodes' logs, for whoever asks why it failed.
+func (d *demo) tellLogs() {
+	for _, n := range append([]*demoNode{d.publisher}, d.volunteers...) {
+		if n != nil {
+			fmt.Fprintf(d.app.err, "log of %s:\n%s\n", n.name, tail(filepath.Join(n.dir, "log")))
+		}
+	}
 }
 
 // clean ends every process and removes the directory.

@@ -84,7 +84,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-1000):])
+	return string(b[max(0, len(b)-2000):])
 }
 
 // kill ends the process at once, as a power cut would, and waits for its end.

@@ -27,7 +27,9 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 	if m.Manifest.Admits(from, w.Proof) && m.welcome(from) {
 		m.note(from)
 	}
-	if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
+	if raw := m.forgotten(from, w.Busy); raw != nil && m.welcome(from) && !m.over() {
+		reply.Grant, reply.Again = raw, true
+	} else if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
 		units, custodians = m.choose(from, w)
 		if len(units) == 0 {
 			reply.Reason, reply.Retry = "no unit here wants a copy of yours now", retrySoon

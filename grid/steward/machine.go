@@ -172,6 +172,7 @@ type Machine struct {
 	leases   map[ref]uint64 // ends of outstanding grants
 	lent     map[node]int   // units of those, by volunteer
 	lapsed   map[node]lapse
+	touches  map[node]*touch // of volunteers that hold units of this steward's
 	boxes    map[ref]*workunits.SealedOpening
 	due      map[uint32]uint64 // units with openings due, since when
 	toOpen   map[ref][]workunits.OpenUnit
@@ -244,7 +245,7 @@ func New(c Config) *Machine {
 		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(),
 		heard: map[node]uint64{}, lastHeard: map[node]uint64{}, ranks: map[uint32][]node{}, owed: map[node][]debt{},
 		claims: map[node]claim{}, loose: map[ref]uint64{}, untrue: map[node]bool{}, missed: map[node]bool{}, lent: map[node]int{}, lapsed: map[node]lapse{},
-		doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{},
+		doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{}, touches: map[node]*touch{},
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
@@ -322,6 +323,7 @@ func (m *Machine) handle(in Input) {
 	case Tick:
 		m.tick()
 	case Received:
+		m.met(in.From)
 		m.receive(in.From, in.Msg)
 	case Unreachable:
 		delete(m.heard, in.Peer)
@@ -364,6 +366,9 @@ func (m *Machine) wake(now uint64) {
 	m.recruitAt = now + recruitTime
 	for r := range m.leases {
 		m.leases[r] += now
+	}
+	for _, t := range m.touches {
+		t.heard = now
 	}
 	for i := range m.undrawn {
 		m.undrawn[i].since = now

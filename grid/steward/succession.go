@@ -398,7 +398,7 @@ func (m *Machine) lapse(r ref) {
 	if _, ok := m.leases[r]; !ok {
 		return
 	}
-	if g, ok := m.book.Grant(r); ok && m.now >= m.leases[r] {
+	if g, ok := m.book.Grant(r); ok && (m.now >= m.leases[r] || m.gone(r)) {
 		l := m.lapsed[g.To]
 		l.times++
 		l.until = m.now + g.Lease<<min(l.times-1, 6)
@@ -410,6 +410,9 @@ func (m *Machine) lapse(r ref) {
 // lend and endLease keep count of the units that volunteers hold.
 func (m *Machine) lend(r ref, g workunits.Grant) {
 	m.leases[r] = m.now + g.Lease
+	if r.Author == m.self && g.To != m.self {
+		m.hold(r, g.To)
+	}
 	m.lent[g.To] += len(g.Units)
 }
 
@@ -431,6 +434,7 @@ func (m *Machine) endLease(r ref) {
 	}
 	delete(m.leases, r)
 	if g, ok := m.book.Grant(r); ok {
+		m.release(r, g.To)
 		if m.lent[g.To] -= len(g.Units); m.lent[g.To] <= 0 {
 			delete(m.lent, g.To)
 		}

@@ -15,6 +15,7 @@ func (m *Machine) tick() {
 	m.askAround()
 	m.overdue()
 	m.absentees()
+	m.knock()
 	m.expire()
 	m.giveUp()
 	m.sweep()
@@ -115,13 +116,14 @@ func (m *Machine) recent() (heads []workunits.LogHead) {
 	return heads
 }
 
-// expire ends leases: the grantor's own, and those of a grantor that is silent or
-// lets them go on for too long.
+// expire ends leases: the grantor's own, also of volunteers that are gone, and
+// those of a grantor that is silent or lets them go on for too long.
 func (m *Machine) expire() {
 	over := map[ref]bool{}
 	for r, end := range m.leases {
 		others := m.isActive() && (!m.awake(r.Author) || m.now >= end+overdueLease)
-		if m.now >= end && (r.Author == m.self || others) && !m.book.ExpiredBy(r, m.self) {
+		ended := m.now >= end && (r.Author == m.self || others) || m.gone(r)
+		if ended && !m.book.ExpiredBy(r, m.self) {
 			over[r] = true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
 )
 
 // ask requests units where there is room for them: one job at a time, one
@@ -37,9 +38,21 @@ func (m *Machine) ask() {
 		m.last = j.Job
 		j.asked, j.askedAt = list[j.turn%len(list)], m.now
 		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Arch,
-			Canon: m.Canon, Memory: m.policy.Memory, Proof: j.Identity.Proof})
+			Canon: m.Canon, Memory: m.policy.Memory, Proof: j.Identity.Proof, Busy: j.busy(j.asked)})
 		return
 	}
+}
+
+// busy lists the grants of a steward that are in hand. Of the others that run it
+// sends one again: a reply was lost, or this node began anew.
+func (j *job) busy(of node) (seqs []uint64) {
+	for _, g := range j.batches() {
+		if g.steward == of && len(seqs) < wire.MaxBusy {
+			seqs = append(seqs, g.Seq)
+		}
+	}
+	slices.Sort(seqs)
+	return seqs
 }
 
 // room is how many units slots execute in a time.
@@ -102,11 +115,42 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	}
 	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
 		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
+	if w.Again {
+		j.next = m.now + againTime
+		if b.queue = j.left(b); len(b.queue) == 0 {
+			return
+		}
+	}
 	j.grants[b.ref] = b
 	j.seen = append(j.seen, grantSeen{b.ref, w.Grant})
 	if len(j.seen) > maxSeen {
 		j.seen = slices.Delete(j.seen, 0, maxSeen/2)
 	}
+}
+
+// againTime is until the next request after a grant that came again, in
+// milliseconds: what this node said of it may be under way to the steward.
+const againTime = 1_000
+
+// left are the units of a grant that came again on which this node has neither
+// worked in this life nor committed before.
+func (j *job) left(b *batch) []uint32 {
+	if slices.ContainsFunc(j.seen, func(s grantSeen) bool { return s.ref == b.ref }) {
+		return nil
+	}
+	done := map[uint32]bool{}
+	l := j.Author.Ledger()
+	l.Walk([]workunits.LogHead{l.Head(j.Author.ID)}, func(e ledger.Entry) {
+		if c, ok := e.Body.(workunits.Commit); ok && c.Grant == b.ref {
+			for _, u := range c.Units {
+				done[u] = true
+			}
+			for _, v := range c.Void {
+				done[v.Unit] = true
+			}
+		}
+	})
+	return slices.DeleteFunc(b.queue, func(u uint32) bool { return done[u] })
 }
 
 // retryAfter is how long to wait after the last of some refusals in a row that

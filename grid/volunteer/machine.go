@@ -7,8 +7,8 @@
 // the custodians that each grant names, and commits.
 //
 // Order of effects: Segments and Blocks must be durable before any of Send
-// leaves. A grant is nothing to be kept: after a crash its lease ends and others
-// execute its units; commits live in this node's log and are offered again.
+// leaves. A grant is nothing to be kept: after a crash its steward sends it again;
+// commits live in this node's log and are offered again.
 //
 // A Machine belongs to one goroutine. Times are milliseconds since 1970.
 package volunteer
@@ -320,7 +320,7 @@ func (m *Machine) pull(j *job, from node, p wire.Pull) {
 			raw = append(raw, g.raw)
 		}
 	}
-	if len(raw) > 0 {
+	if len(raw) > 0 || p.Ask {
 		m.send(from, wire.Push{Job: j.Job, Segments: raw[:min(len(raw), wire.MaxSegments)]})
 	}
 }

@@ -33,12 +33,13 @@ func genMessage() *rapid.Generator[Message] {
 				Job: job, Units: rapid.Uint32Range(0, workunits.MaxBatch).Draw(t, "units"), Canon: rapid.Bool().Draw(t, "canon"),
 				Arch: rapid.StringN(0, -1, workunits.MaxWordLen).Draw(t, "arch"), Memory: rapid.Uint64().Draw(t, "memory"),
 				Held: rapid.SliceOfN(genLink(), 0, 5).Draw(t, "held"), Proof: genRaw(workunits.MaxProof).Draw(t, "proof"),
+				Busy: rapid.SliceOfN(rapid.Uint64(), 0, 5).Draw(t, "busy"),
 			}
 		case TypeWorkReply:
 			return WorkReply{
 				Job: job, Grant: genRaw(500).Draw(t, "grant"), Hints: rapid.SliceOfN(genNode(), 0, 5).Draw(t, "hints"),
 				Reason: reason.Draw(t, "reason"), Retry: rapid.Uint64().Draw(t, "retry"), Credit: rapid.Uint32().Draw(t, "credit"),
-				Ended: rapid.Bool().Draw(t, "ended"),
+				Ended: rapid.Bool().Draw(t, "ended"), Again: rapid.Bool().Draw(t, "again"),
 			}
 		case TypePush:
 			return Push{Job: job, Segments: raw.Draw(t, "segments"), Blocks: raw.Draw(t, "blocks")}

@@ -23,6 +23,7 @@ const (
 	MaxSegments = 256
 	MaxBlocks   = 1024
 	MaxHeld     = 256
+	MaxBusy     = 1024
 	MaxVector   = 1 << 14
 	MaxReason   = 256
 )
@@ -52,12 +53,13 @@ type Message interface {
 // WorkRequest asks a steward for units of a job.
 type WorkRequest struct {
 	Job    workunits.JobID  `cbor:"job"`
-	Units  uint32           `cbor:"units"`         // how many at most
-	Arch   string           `cbor:"arch"`          // as in the volunteer's identity
-	Canon  bool             `cbor:"canon"`         // can make NaNs canonical
-	Memory uint64           `cbor:"memory"`        // bytes a unit may use
-	Held   []workunits.Link `cbor:"held"`          // programs and large inputs that are here already
-	Proof  []byte           `cbor:"pow,omitempty"` // as in the volunteer's identity
+	Units  uint32           `cbor:"units"`          // how many at most
+	Arch   string           `cbor:"arch"`           // as in the volunteer's identity
+	Canon  bool             `cbor:"canon"`          // can make NaNs canonical
+	Memory uint64           `cbor:"memory"`         // bytes a unit may use
+	Held   []workunits.Link `cbor:"held"`           // programs and large inputs that are here already
+	Proof  []byte           `cbor:"pow,omitempty"`  // as in the volunteer's identity
+	Busy   []uint64         `cbor:"busy,omitempty"` // places in the steward's log of its grants in hand, ascending
 }
 
 // WorkReply answers a WorkRequest: a segment with one grant, or the reason why
@@ -69,8 +71,9 @@ type WorkReply struct {
 	Hints  []workunits.NodeID `cbor:"hints"` // who has the program and the inputs
 	Reason string             `cbor:"reason"`
 	Retry  uint64             `cbor:"retry"`
-	Credit uint32             `cbor:"credit"` // the asker's copies in accepted units
-	Ended  bool               `cbor:"ended"`  // the job wants nothing more
+	Credit uint32             `cbor:"credit"`          // the asker's copies in accepted units
+	Ended  bool               `cbor:"ended"`           // the job wants nothing more
+	Again  bool               `cbor:"again,omitempty"` // the grant is an old one, which was not among those in hand
 }
 
 // Outgoing is a message for a peer.
@@ -202,7 +205,8 @@ func decodeBody(f frame) (Message, error) {
 
 func (m WorkRequest) check() error {
 	return errors.Join(within("units", int(m.Units), workunits.MaxBatch), within("architecture", len(m.Arch), workunits.MaxWordLen),
-		within("held", len(m.Held), MaxHeld), within("proof of work", len(m.Proof), workunits.MaxProof))
+		within("held", len(m.Held), MaxHeld), within("proof of work", len(m.Proof), workunits.MaxProof),
+		within("busy", len(m.Busy), MaxBusy))
 }
 
 func (m WorkReply) check() error {

@@ -238,6 +238,7 @@ func TestLimits(t *testing.T) {
 		"most units":       {WorkRequest{}, WorkRequest{Units: 1<<32 - 1}},
 		"architecture":     {WorkRequest{Arch: reason(workunits.MaxWordLen)}, WorkRequest{Arch: reason(workunits.MaxWordLen + 1)}},
 		"proof":            {WorkRequest{Proof: make([]byte, workunits.MaxProof)}, WorkRequest{Proof: make([]byte, workunits.MaxProof+1)}},
+		"busy":             {WorkRequest{Busy: make([]uint64, MaxBusy)}, WorkRequest{Busy: make([]uint64, MaxBusy+1)}},
 		"held":             {WorkRequest{Held: held(MaxHeld)}, WorkRequest{Held: held(MaxHeld + 1)}},
 		"grant":            {WorkReply{Grant: make([]byte, workunits.MaxSegment)}, WorkReply{Grant: make([]byte, workunits.MaxSegment+1)}},
 		"hints":            {WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards)}, WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards+1)}},
