@@ -15,8 +15,14 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
-	os.Exit(a.run(ctx, os.Args[1:]))
+	os.Exit(a.run(untilSignal(), os.Args[1:]))
+}
+
+// untilSignal is the context that the first signal ends; a second one ends the
+// process at once.
+func untilSignal() context.Context {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,18 +15,22 @@ import (
 //
 //	--test-crash=N   it ends at once before its N-th effect, as by a power cut
 //	--test-lie=SEED  its copies are wrong on units that the seed draws
+//	--test-crook=WAY it is a lying steward
 const spoiled = "talka-spoiled"
 
 func spoiledMain() {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
 	var args []string
 	var crash, seed uint64
+	var way string
 	for _, arg := range os.Args[1:] {
 		switch {
 		case strings.HasPrefix(arg, "--test-crash="):
 			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-crash="), &crash)
 		case strings.HasPrefix(arg, "--test-lie="):
 			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-lie="), &seed)
+		case strings.HasPrefix(arg, "--test-crook="):
+			way = strings.TrimPrefix(arg, "--test-crook=")
 		default:
 			args = append(args, arg)
 		}
@@ -35,6 +38,9 @@ func spoiledMain() {
 	a.change = func(c *grid.Config) {
 		if seed > 0 {
 			c.Exec = liar{c.Exec, seed, filepath.Join(c.Dir, "lies")}
+		}
+		if way != "" {
+			c.Net = newCrook(c, way)
 		}
 		if crash > 0 {
 			c.Effect = func() {
@@ -45,5 +51,5 @@ func spoiledMain() {
 			}
 		}
 	}
-	os.Exit(a.run(context.Background(), args))
+	os.Exit(a.run(untilSignal(), args))
 }

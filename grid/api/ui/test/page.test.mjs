@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
 import { after, before, test } from 'node:test'
 import path from 'node:path'
 import { axe, browse, Grid, shot, tab } from './grid.mjs'
@@ -179,6 +180,10 @@ test('copies that differ are seen, and who was wrong', async () => {
 
 test('a hidden page asks for nothing', async () => {
   const page = await tab(browser)
+  const open = new Set()
+  page.on('request', (r) => open.add(r))
+  const closed = new EventEmitter()
+  for (const end of ['requestfinished', 'requestfailed']) page.on(end, (r) => open.delete(r) && closed.emit('one'))
   await page.clock.install()
   await page.goto(await publisher.link())
   await page.getByRole('status').filter({ hasText: /^Live$/ }).waitFor()
@@ -189,6 +194,7 @@ test('a hidden page asks for nothing', async () => {
     }, hidden)
   let asked = 0
   await hide(true)
+  while (open.size > 0) await once(closed, 'one') // what was under way
   page.on('request', () => asked++)
   await page.clock.runFor(60_000)
   assert.equal(asked, 0)
