@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/talka-grid/talka/grid"
@@ -18,23 +21,37 @@ const (
 	crookForks = "forks" // tells one of them another history
 )
 
+// crookLog is what its log says when it lies first.
+const crookLog = "this steward lies:"
+
 // crook is the network of a steward that lies: what its machine says is changed
-// on the way out. Its fellow stewards are those whose logs it asks for.
+// on the way out.
 type crook struct {
 	grid.Network
 	name string // of the network
 	key  ed25519.PrivateKey
 	way  string
-
-	mu      sync.Mutex
+	// The stewards to which it lies.
 	fellows []workunits.NodeID
-	own     map[workunits.JobID]*ledger.Ledger // the beginning of its logs
-	lied    map[workunits.JobID]bool
+
+	mu   sync.Mutex
+	own  map[workunits.JobID]*ledger.Ledger // the beginning of its logs
+	lied map[workunits.JobID]bool
 }
 
-func newCrook(c *grid.Config, way string) *crook {
+// newCrook makes a crook from WAY:NODE,NODE.
+func newCrook(c *grid.Config, text string) *crook {
+	way, list, _ := strings.Cut(text, ":")
+	var fellows []workunits.NodeID
+	for id := range strings.SplitSeq(list, ",") {
+		n, err := workunits.ParseNodeID(id)
+		if err != nil {
+			panic(err) // a mistake in a test
+		}
+		fellows = append(fellows, n)
+	}
 	return &crook{
-		Network: c.Net, name: c.Network, key: c.Key, way: way,
+		Network: c.Net, name: c.Network, key: c.Key, way: way, fellows: fellows,
 		own: map[workunits.JobID]*ledger.Ledger{}, lied: map[workunits.JobID]bool{},
 	}
 }
@@ -45,42 +62,49 @@ func (c *crook) Send(ctx context.Context, to workunits.NodeID, frame []byte) err
 		return err
 	}
 	c.mu.Lock()
-	frame = c.change(to, m, frame)
+	told, lie := c.change(to, m, frame)
 	c.mu.Unlock()
-	if frame == nil {
-		return nil
+	if told != nil {
+		err = c.Network.Send(ctx, to, told)
 	}
-	return c.Network.Send(ctx, to, frame)
+	if lie && err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.lied[m.JobID()] {
+			c.lied[m.JobID()] = true
+			fmt.Fprintln(os.Stderr, crookLog, c.way)
+		}
+	}
+	return err
 }
 
-// change is what it sends in place of a message; nil is nothing.
-func (c *crook) change(to workunits.NodeID, m wire.Message, frame []byte) []byte {
-	if pull, ok := m.(wire.Pull); ok && !pull.Part && !slices.Contains(c.fellows, to) {
-		c.fellows = append(c.fellows, to)
-	}
+// change is what it sends in place of a message, nil for nothing, and whether that
+// is a lie.
+func (c *crook) change(to workunits.NodeID, m wire.Message, frame []byte) (told []byte, lie bool) {
 	push, ok := m.(wire.Push)
+	other := c.fork(push)
 	if !ok || !slices.Contains(c.fellows, to) {
-		return frame
+		return frame, false
 	}
 	switch c.way {
 	case crookOmits:
-		push.Segments = slices.DeleteFunc(slices.Clone(push.Segments), c.isOwn)
-		if len(push.Segments)+len(push.Blocks) == 0 {
-			return nil
+		others := slices.DeleteFunc(slices.Clone(push.Segments), c.isOwn)
+		lie = len(others) < len(push.Segments)
+		if push.Segments = others; len(push.Segments)+len(push.Blocks) == 0 {
+			return nil, lie
 		}
-		return wire.Encode(push)
+		return wire.Encode(push), lie
 	case crookForks:
-		if other := c.fork(push); other != nil && to == c.fellows[0] && !c.lied[push.Job] {
-			c.lied[push.Job] = true
-			return wire.Encode(wire.Push{Job: push.Job, Segments: [][]byte{other}})
+		if other != nil && !c.lied[push.Job] {
+			return wire.Encode(wire.Push{Job: push.Job, Segments: [][]byte{other}}), true
 		}
 	}
-	return frame
+	return frame, false
 }
 
 // fork is a statement in the place of one in the push; nil while the log is short.
 func (c *crook) fork(push wire.Push) []byte {
-	const after = 2 // segments that all are told of
+	const after = 8 // segments that all are told of; by then they are stewards, too
 	l := c.own[push.Job]
 	if l == nil {
 		l = ledger.New(c.name, push.Job)

@@ -3,7 +3,11 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,13 +42,12 @@ func TestLyingSteward(t *testing.T) {
 				}
 				return n
 			}
-			c := spoil("c", append(flags, "--test-crook="+way)...)
+			c := spoil("c", append(flags, fmt.Sprintf("--test-crook=%s:%s,%s", way, a.status.PeerID, b.status.PeerID))...)
 			flags = append(flags, "--steward=false")
 			v, w, x := g.up("v", flags...), g.up("w", flags...), g.up("x", flags...)
 			l := spoil("l", append(flags, "--test-lie=1")...)
 			g.meet(p, a, b, c, v, w, x, l)
 			id := g.submit(p, "atoms", g.ljJob(units, 4, "audit"))
-			g.until("a unit is accepted", func() bool { return g.job(p, id).Units.Accepted > 0 })
 			p.kill()
 			g.until("most units are accepted without the publisher", func() bool { return g.job(a, id).Units.Accepted > units/2 })
 			g.start(p)
@@ -56,6 +59,9 @@ func TestLyingSteward(t *testing.T) {
 				t.Errorf("the job came to %+v", info)
 			}
 			t.Logf("%.2f copies a unit, faults %+v", info.CopiesPerAccepted, info.Faults)
+			if log, err := os.ReadFile(filepath.Join(c.dir, "log")); err != nil || !strings.Contains(string(log), crookLog) {
+				t.Errorf("the steward told no lie: the test shows nothing; %v", err)
+			}
 			shown := want == ""
 			for _, f := range info.Faults {
 				shown = shown || f.Node == c.status.PeerID && f.Name == want

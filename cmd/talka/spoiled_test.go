@@ -15,14 +15,15 @@ import (
 //
 //	--test-crash=N   it ends at once before its N-th effect, as by a power cut
 //	--test-lie=SEED  its copies are wrong on units that the seed draws
-//	--test-crook=WAY it is a lying steward
+//	--test-crook=WAY:NODE,NODE
+//	                 it is a steward that lies to these
 const spoiled = "talka-spoiled"
 
 func spoiledMain() {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
 	var args []string
 	var crash, seed uint64
-	var way string
+	var lies string
 	for _, arg := range os.Args[1:] {
 		switch {
 		case strings.HasPrefix(arg, "--test-crash="):
@@ -30,7 +31,7 @@ func spoiledMain() {
 		case strings.HasPrefix(arg, "--test-lie="):
 			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-lie="), &seed)
 		case strings.HasPrefix(arg, "--test-crook="):
-			way = strings.TrimPrefix(arg, "--test-crook=")
+			lies = strings.TrimPrefix(arg, "--test-crook=")
 		default:
 			args = append(args, arg)
 		}
@@ -39,8 +40,8 @@ func spoiledMain() {
 		if seed > 0 {
 			c.Exec = liar{c.Exec, seed, filepath.Join(c.Dir, "lies")}
 		}
-		if way != "" {
-			c.Net = newCrook(c, way)
+		if lies != "" {
+			c.Net = newCrook(c, lies)
 		}
 		if crash > 0 {
 			c.Effect = func() {
