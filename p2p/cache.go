@@ -19,6 +19,7 @@ const (
 	maxCached  = 64                                                // peers
 	maxCacheKB = maxCached * (maxAddrs*(maxAddrLen+16) + 256) >> 9 // generous, in KiB
 	cacheEvery = time.Minute
+	cacheSoon  = 100 * time.Millisecond
 )
 
 // peerCache remembers the peers that were connected last, in a file that is
@@ -153,14 +154,23 @@ func (c *peerCache) write() error {
 	return os.Rename(f.Name(), c.path)
 }
 
-// keepCache notes who is connected, soon after a change at the beginning, every
-// minute later, and at the end.
+// keepCache notes who is connected: at once after the first ones have come, as a
+// crash may be near, ever later after the next ones, every minute, and at the end.
 func (h *Host) keepCache() {
-	wait := time.Second
+	wait, soon := cacheSoon, false
+	due := time.NewTimer(cacheEvery)
+	defer due.Stop()
 	for {
 		select {
-		case <-time.After(wait):
-			wait = min(2*wait, cacheEvery)
+		case <-h.newcomer:
+			if !soon {
+				soon = true
+				due.Reset(wait)
+				wait = min(2*wait, cacheEvery)
+			}
+		case <-due.C:
+			soon = false
+			due.Reset(cacheEvery)
 			h.noteCache()
 		case <-h.ctx.Done():
 			h.noteCache()

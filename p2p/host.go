@@ -66,6 +66,7 @@ type Host struct {
 	links      links
 	inbound    inbound
 	cache      *peerCache
+	newcomer   chan struct{} // has one when a member came since the cache was noted
 	keys       provided
 	manager    manager
 	local      lanPeers
@@ -102,7 +103,7 @@ func New(cfg Config) (*Host, error) {
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, self: workunits.NodeIDOf(cfg.Key), lan: onlyLoopback(listen),
 		started: make(chan struct{}), known: make(chan struct{}), pulls: make(chan peer.ID, 64), probing: map[string]struct{}{},
-		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(),
+		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(), newcomer: make(chan struct{}, 1),
 	}
 	h.introduced.asked = map[peer.ID]time.Time{}
 	h.local.woke = h.manager.wake

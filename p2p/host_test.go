@@ -469,6 +469,13 @@ func TestCacheOutlivesTheSeed(t *testing.T) {
 	first := newHost(t, "a", Config{Peers: []Peer{seed.peer()}, CachePath: path}, nil)
 	stop := run(t, first)
 	awaitPeers(t, first, 2)
+	eventually(t, func(context.Context) error { // and before the end, as a crash may be near
+		c, err := readCache(path, first.cfg.Network)
+		if err == nil && len(c.peers()) < 2 {
+			err = errors.New("the cache is not written")
+		}
+		return err
+	})
 	stop()
 	stopSeed()
 	again := start(t, "a", Config{CachePath: path}, nil)

@@ -59,6 +59,10 @@ func (h *Host) met(p peer.ID, conn network.Conn) {
 	if conn == nil {
 		return
 	}
+	select {
+	case h.newcomer <- struct{}{}:
+	default:
+	}
 	h.probe(conn)
 	h.assume(conn)
 	if conn.Stat().Direction == network.DirOutbound {
