@@ -96,14 +96,15 @@ func (c *crook) change(to workunits.NodeID, m wire.Message, frame []byte) (told 
 		return wire.Encode(push), lie
 	case crookForks:
 		if other != nil && !c.lied[push.Job] {
-			return wire.Encode(wire.Push{Job: push.Job, Segments: [][]byte{other}}), true
+			return wire.Encode(wire.Push{Job: push.Job, Segments: other}), true
 		}
 	}
 	return frame, false
 }
 
-// fork is a statement in the place of one in the push; nil while the log is short.
-func (c *crook) fork(push wire.Push) []byte {
+// fork is the beginning of its log and then another statement than all are told;
+// nil while the log is short.
+func (c *crook) fork(push wire.Push) [][]byte {
 	const after = 8 // segments that all are told of; by then they are stewards, too
 	l := c.own[push.Job]
 	if l == nil {
@@ -124,7 +125,7 @@ func (c *crook) fork(push wire.Push) []byte {
 		_, _ = other.Load(raw)
 	}
 	raw, _ := ledger.NewAuthor(c.key, other).Say(workunits.Cancel{Reason: "another history"})
-	return raw
+	return append(l.Segments(), raw)
 }
 
 func (c *crook) isOwn(raw []byte) bool {
