@@ -263,7 +263,8 @@ func (g goProgram) Run(_ context.Context, t sandbox.Task, _ func(int)) (sandbox.
 func (goProgram) Pause()  {}
 func (goProgram) Resume() {}
 
-func (goProgram) SetPercent(int) {}
+func (goProgram) Compiling() []sandbox.Compiling { return nil }
+func (goProgram) SetPercent(int)                 {}
 
 // cluster is a number of nodes on one memNet.
 type cluster struct {

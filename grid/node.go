@@ -83,6 +83,7 @@ type Executor interface {
 	Pause()
 	Resume()
 	SetPercent(percent int) // of its time that each copy may work; 0: all
+	Compiling() []sandbox.Compiling
 }
 
 // Sensors tell what is known of the machine; *sensors.Machine is one. Read is

@@ -226,7 +226,8 @@ func (treeProgram) Run(ctx context.Context, t sandbox.Task, f func(int)) (sandbo
 func (treeProgram) Pause()  {}
 func (treeProgram) Resume() {}
 
-func (treeProgram) SetPercent(int) {}
+func (treeProgram) Compiling() []sandbox.Compiling { return nil }
+func (treeProgram) SetPercent(int)                 {}
 
 // TestSecondStage runs one on nodes that share no data: its volunteers fetch the
 // results of all units, and all see the same tree.

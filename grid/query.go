@@ -46,6 +46,15 @@ func (n *Node) running() (units int) {
 	return units
 }
 
+// compiling is a sentence about what units wait for at first, or nothing.
+func (n *Node) compiling() string {
+	list := n.cfg.Exec.Compiling()
+	if len(list) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" Compiles a program of %.1f MB for this machine, once; %v so far.", float64(list[0].Bytes)/1e6, list[0].Wall.Round(time.Second))
+}
+
 func (n *Node) why() (State, string) {
 	views, running := n.volunteer.View(), n.running()
 	switch {
@@ -54,9 +63,9 @@ func (n *Node) why() (State, string) {
 	case n.rules.Finish:
 		return StateRunning, n.rules.Sentence()
 	case running > 0 && n.rules.InUse:
-		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs, with the limits of a machine in use.", running, len(views))
+		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs, with the limits of a machine in use.%s", running, len(views), n.compiling())
 	case running > 0:
-		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.", running, len(views))
+		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.%s", running, len(views), n.compiling())
 	case len(n.trusted) == 0:
 		return StateIdle, "No work: no project is trusted. Trust one with `talka project trust`."
 	case n.cfg.Work > 0 && n.proof == nil:

@@ -49,8 +49,10 @@ func (g *gate) Run(ctx context.Context, t sandbox.Task, started func(int)) (sand
 	}
 	return g.goProgram.Run(ctx, t, started)
 }
-func (g *gate) Pause()  { g.told <- "pause" }
-func (g *gate) Resume() { g.told <- "resume" }
+func (g *gate) Pause()                       { g.told <- "pause" }
+func (g *gate) Resume()                      { g.told <- "resume" }
+func (*gate) Compiling() []sandbox.Compiling { return nil }
+
 func (g *gate) SetPercent(p int) {
 	g.told <- fmt.Sprint("percent ", p)
 }

@@ -30,14 +30,16 @@ func ChildMain(stdin io.Reader, stdout io.Writer) int {
 	go readOrders(in, orders)
 	p, answer, err := load(order)
 	if err != nil {
-		answer = loadAnswer{Error: clip(err.Error())}
+		answer.Error = clip(err.Error())
 	}
 	if walls != nil {
 		answer.Walls = clip(walls.Error())
 	}
-	answer.Note = clip(answer.Note)
 	if writeFrame(stdout, answer) != nil || err != nil {
 		return 1
+	}
+	if order.Stage != "" {
+		return 0
 	}
 	for o := range orders {
 		if err := writeFrame(stdout, o.run(p)); err != nil {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -9,11 +10,60 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
 )
+
+// loading is held while a test looks for a compiled module or makes it.
+var loading sync.Mutex
+
+// loadHere makes a program ready in the process of the test itself. Its module
+// is kept in the cache of the tests.
+func loadHere(t testing.TB, o loadOrder) program {
+	t.Helper()
+	loading.Lock()
+	defer loading.Unlock()
+	p, err := loadCached(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func loadCached(o loadOrder) (program, error) {
+	o.Version = protocolVersion
+	modules, err := openModules(cache, 0)
+	if err != nil {
+		return nil, err
+	}
+	code, err := os.ReadFile(o.Program)
+	if err != nil {
+		return nil, err
+	}
+	name := moduleName(o.Engine, key{workunits.Sum(code), o.Canonical, 0})
+	m, err := modules.get(name)
+	if errors.Is(err, errNoModule) {
+		compile := o
+		compile.Memory = maxMemory
+		if compile.Stage, err = os.MkdirTemp(cache, stageName); err != nil {
+			return nil, err
+		}
+		var answer loadAnswer
+		if _, answer, err = load(compile); err == nil {
+			m = module{modules.path(name), answer.MinPages}
+			err = modules.put(compile.Stage, name, m.minPages)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.Module, o.MinPages = m.dir, m.minPages
+	p, _, err := load(o)
+	return p, err
+}
 
 // ran is what a program did in this process.
 type ran struct {
@@ -25,21 +75,10 @@ type ran struct {
 // an emulated processor cannot start children. What o and c leave open, it fills in.
 func runHere(t *testing.T, o loadOrder, c wasi.Config, before func(*wasi.Process)) ran {
 	t.Helper()
-	code, err := os.ReadFile(o.Program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	o.Version, o.ID, o.Cache = protocolVersion, workunits.Sum(code), cache
 	if o.Memory == 0 {
 		o.Memory = 64 << 20
 	}
-	p, _, err := load(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := loadHere(t, o)
 	dir := t.TempDir()
 	folder := func(name string) string {
 		name = filepath.Join(dir, name)

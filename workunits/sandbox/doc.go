@@ -12,8 +12,8 @@
 //
 // # Children
 //
-// A child is the same binary started again with Config.Command. It compiles or
-// loads one program, answers with a ready frame, and then runs tasks, one at a
+// A child is the same binary started again with Config.Command. It loads one
+// compiled program, answers with a ready frame, and then runs tasks, one at a
 // time, each in a fresh instance. Frames go over its standard input and output:
 // a length of 4 bytes, big endian, and a canonical record. The parent treats
 // what a child sends as hostile. It stops (SIGSTOP), continues and kills
@@ -22,6 +22,16 @@
 //
 // A child ends with its standard input, and on Linux by a signal when its
 // parent dies.
+//
+// # Compiled modules
+//
+// A program is compiled once for a machine, by a child that does nothing else and
+// can write nowhere but into an empty folder of its own. When it has ended the
+// parent seals what it wrote with a MAC and moves it into the cache, which children
+// only read and which forgets the modules used longest ago. Before a child loads a
+// module the parent checks its seal: one that is damaged, or of another engine or
+// processor, is compiled again. Where there is no room for a module the child that
+// runs the program compiles it for itself. [Pool.Compiling] tells what is going on.
 //
 // # Walls
 //

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
@@ -15,7 +17,7 @@ const (
 )
 
 // Engines lists what this build can run programs with, the default first.
-func Engines() []string { return engineNames() }
+func Engines() []string { return slices.Clone(engineNames) }
 
 // program is a module ready to run in this process.
 type program interface {
@@ -52,26 +54,57 @@ func (t tooBig) run(*wasi.Process) ending {
 	return ending{trap: trapStartsTooBig, memory: 0}
 }
 
-// load makes the program of an order ready to run.
-func load(o loadOrder) (program, loadAnswer, error) {
-	if o.Version != protocolVersion {
-		return nil, loadAnswer{}, fmt.Errorf("protocol version %d, this binary speaks %d: restart the node", o.Version, protocolVersion)
-	}
-	switch o.Engine {
-	case Wazero:
-		return loadWazero(o)
-	case Wasmtime:
-		return loadWasmtime(o)
-	}
-	return nil, loadAnswer{}, fmt.Errorf("unknown engine %q", o.Engine)
+// engine makes programs ready to run.
+type engine struct {
+	version string // names the compiler
+	// load takes the compiled module in the folder o.Module. errRefused is
+	// wrapped by errors about that alone.
+	load func(o loadOrder) (program, error)
+	// compile compiles code for this process, and into the folder o.Stage if
+	// there is one. unkept says why that folder holds no module all the same.
+	compile func(o loadOrder, code []byte) (p program, unkept, err error)
 }
 
-// readProgram reads and checks the module of an order.
-func readProgram(o loadOrder) ([]byte, moduleInfo, error) {
-	code, err := os.ReadFile(o.Program)
+var errRefused = errors.New("the engine refuses the compiled module")
+
+// load makes the program of an order ready to run.
+func load(o loadOrder) (p program, answer loadAnswer, err error) {
+	e, known := engines[o.Engine]
+	switch {
+	case o.Version != protocolVersion:
+		return nil, answer, fmt.Errorf("protocol version %d, this binary speaks %d: restart the node", o.Version, protocolVersion)
+	case !known:
+		return nil, answer, fmt.Errorf("unknown engine %q", o.Engine)
+	}
+	var code []byte
+	if answer.MinPages = o.MinPages; o.Module == "" {
+		if code, answer.MinPages, err = readProgram(o.Program); err != nil {
+			return nil, answer, err
+		}
+	}
+	if size := uint64(answer.MinPages) * pageSize; size > o.Memory {
+		return tooBig{size}, answer, nil
+	}
+	if o.Module != "" {
+		p, err = e.load(o)
+		answer.Refused = errors.Is(err, errRefused)
+		return p, answer, err
+	}
+	p, unkept, err := e.compile(o, code)
+	if unkept != nil {
+		answer.Note = clip(unkept.Error())
+	}
 	if err != nil {
-		return nil, moduleInfo{}, err
+		err = fmt.Errorf("compile: %w", err)
+	}
+	return p, answer, err
+}
+
+// readProgram reads and checks a program.
+func readProgram(name string) (code []byte, minPages uint32, err error) {
+	if code, err = os.ReadFile(name); err != nil {
+		return nil, 0, err
 	}
 	info, err := parseModule(code)
-	return code, info, err
+	return code, info.minPages, err
 }

@@ -2,12 +2,9 @@
 
 package sandbox
 
-import "errors"
-
-func engineNames() []string { return []string{Wazero} }
+var (
+	engineNames = []string{Wazero}
+	engines     = map[string]engine{Wazero: wazeroEngine}
+)
 
 func validate(code []byte) error { return validateWazero(code) }
-
-func loadWasmtime(loadOrder) (program, loadAnswer, error) {
-	return nil, loadAnswer{}, errors.New("this build has no wasmtime")
-}

@@ -5,6 +5,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
@@ -12,11 +14,13 @@ import (
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
 )
 
-func engineNames() []string { return []string{Wasmtime, Wazero} }
-
-// wasmtimeVersion names the compiler in the cache. A compiled module of another
-// version is refused by wasmtime itself.
-const wasmtimeVersion = "wasmtime-44.0.0"
+var (
+	engineNames = []string{Wasmtime, Wazero}
+	engines     = map[string]engine{
+		Wasmtime: {"wasmtime-44.0.0", loadWasmtime, compileWasmtime},
+		Wazero:   wazeroEngine,
+	}
+)
 
 // wasmStack is how much of its thread's stack a program may use, in bytes.
 const wasmStack = 1 << 20
@@ -63,37 +67,32 @@ type wasmtimeProgram struct {
 	result [1]wasmtime.Val
 }
 
-func loadWasmtime(o loadOrder) (program, loadAnswer, error) {
-	var answer loadAnswer
+// wasmtimeFile is the compiled module in its folder.
+const wasmtimeFile = "module"
+
+func loadWasmtime(o loadOrder) (program, error) {
 	w := &wasmtimeProgram{engine: newEngine(o.Canonical), limit: o.Memory}
-	store := compiledStore{dir: o.Cache, name: compiledName(o, wasmtimeVersion)}
-	info, compiled, err := store.get()
-	if err == nil {
-		w.module, err = wasmtime.NewModuleDeserialize(w.engine, compiled)
+	var err error
+	// The file is mapped: all children share its memory.
+	if w.module, err = wasmtime.NewModuleDeserializeFile(w.engine, filepath.Join(o.Module, wasmtimeFile)); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
-	if answer.Cached = err == nil; !answer.Cached {
-		if !errors.Is(err, errNotCompiled) {
-			answer.Note = err.Error()
-		}
-		var code []byte
-		if code, info, err = readProgram(o); err != nil {
-			return nil, answer, err
-		}
-		if w.module, err = wasmtime.NewModule(w.engine, code); err != nil {
-			return nil, answer, fmt.Errorf("compile: %w", err)
-		}
+	return w, w.link()
+}
+
+func compileWasmtime(o loadOrder, code []byte) (p program, unkept, err error) {
+	w := &wasmtimeProgram{engine: newEngine(o.Canonical), limit: o.Memory}
+	if w.module, err = wasmtime.NewModule(w.engine, code); err != nil {
+		return nil, nil, err
+	}
+	if o.Stage != "" {
 		compiled, err := w.module.Serialize()
 		if err == nil {
-			err = store.put(info, compiled)
+			err = os.WriteFile(filepath.Join(o.Stage, wasmtimeFile), compiled, 0o600)
 		}
-		if err != nil {
-			answer.Note = err.Error()
-		}
+		unkept = err
 	}
-	if size := uint64(info.minPages) * pageSize; size > o.Memory {
-		return tooBig{size}, answer, nil
-	}
-	return w, answer, w.link()
+	return w, unkept, w.link()
 }
 
 // link defines the host's functions, once for all runs.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
@@ -27,46 +26,52 @@ type wazeroProgram struct {
 	host    *wasi.Process   // of the current run
 }
 
-func loadWazero(o loadOrder) (program, loadAnswer, error) {
-	var answer loadAnswer
-	code, info, err := readProgram(o)
-	if err != nil {
-		return nil, answer, err
-	}
-	if size := uint64(info.minPages) * pageSize; size > o.Memory {
-		return tooBig{size}, answer, nil
-	}
-	// One folder a program, so that it can be told whether it was there.
-	dir := filepath.Join(o.Cache, Wazero, o.ID.String())
-	answer.Cached = filesBelow(dir) > 0
-	w, err := compileWazero(code, o.Memory, dir)
-	if err != nil && answer.Cached {
-		// wazero refuses what is damaged, but does not compile it again.
-		answer.Cached, answer.Note = false, err.Error()
-		if err = os.RemoveAll(dir); err == nil {
-			w, err = compileWazero(code, o.Memory, dir)
-		}
-	}
-	if err != nil {
-		return nil, answer, fmt.Errorf("compile: %w", err)
-	}
-	return w, answer, w.link()
-}
+var wazeroEngine = engine{"wazero-1.12.0", loadWazero, compileWazero}
 
-func compileWazero(code []byte, memory uint64, dir string) (*wazeroProgram, error) {
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
+func loadWazero(o loadOrder) (program, error) {
+	code, err := os.ReadFile(o.Program)
 	if err != nil {
 		return nil, err
 	}
+	// Where the module is missing wazero compiles, and cannot write it there.
+	w, err := newWazero(code, o.Memory, o.Module)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return w, w.link()
+}
+
+func compileWazero(o loadOrder, code []byte) (p program, unkept, err error) {
+	w, err := newWazero(code, o.Memory, o.Stage)
+	if err != nil && o.Stage != "" {
+		// It does not tell a module that it cannot write from one that it cannot compile.
+		unkept = err
+		w, err = newWazero(code, o.Memory, "")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return w, unkept, w.link()
+}
+
+// newWazero compiles a module, or takes it from a folder of compiled ones.
+func newWazero(code []byte, memory uint64, dir string) (*wazeroProgram, error) {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(wazeroFeatures).
 		WithMemoryLimitPages(uint32(memory / pageSize)).
-		WithDebugInfoEnabled(false).
-		WithCompilationCache(cache)
+		WithDebugInfoEnabled(false)
+	if dir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		config = config.WithCompilationCache(cache)
+	}
 	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(newLinearMemory))
 	w := &wazeroProgram{runtime: wazero.NewRuntimeWithConfig(ctx, config), ctx: ctx}
+	var err error
 	if w.module, err = w.runtime.CompileModule(ctx, code); err != nil {
-		return nil, errors.Join(err, w.runtime.Close(ctx), cache.Close(ctx))
+		return nil, errors.Join(err, w.runtime.Close(ctx))
 	}
 	return w, nil
 }
@@ -150,15 +155,4 @@ func validateWazero(code []byte) error {
 	runtime := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(wazeroFeatures))
 	_, err := runtime.CompileModule(ctx, code)
 	return errors.Join(err, runtime.Close(ctx))
-}
-
-func filesBelow(dir string) (n int) {
-	// What cannot be read is not there.
-	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			n++
-		}
-		return nil
-	})
-	return n
 }

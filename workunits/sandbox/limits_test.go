@@ -256,12 +256,7 @@ func TestFullDiskIsVoid(t *testing.T) {
 		if err := errors.Join(os.Remove(stdout), os.Symlink("/dev/full", stdout)); err != nil {
 			t.Fatal(err)
 		}
-		p, _, err := load(loadOrder{
-			Version: protocolVersion, Engine: engine, Program: guest(t), ID: first.ProgramID, Cache: cache, Memory: 64 << 20,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := loadHere(t, loadOrder{Engine: engine, Program: guest(t), Memory: 64 << 20})
 		if a := order.run(p); a.Void != workunits.VoidDisk || a.check() != nil {
 			t.Errorf("%s: %+v", engine, a)
 		}

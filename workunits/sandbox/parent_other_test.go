@@ -6,4 +6,4 @@ import "errors"
 
 func parentMain(string, string, bool) error { return errors.ErrUnsupported }
 
-func planted(bool, string, string) int { return 2 }
+func planted(bool, bool, string, string) int { return 2 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,6 +19,7 @@ import (
 // Config is how a Pool works.
 type Config struct {
 	CacheDir string        // of compiled modules; made if missing; may be removed when no pool uses it
+	Cache    uint64        // bytes of compiled modules kept, but for the one in use; 0: DefaultCacheSize
 	Reads    []string      // folders of programs and inputs, and
 	Writes   []string      // of runs and checkpoints (made if missing): children reach no others on Linux; none of both: children reach what this process does
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
@@ -46,25 +46,25 @@ func (c Config) Validate() error {
 
 // Pool runs tasks in child processes.
 type Pool struct {
-	cfg    Config
-	log    *slog.Logger
-	ctx    context.Context // ends when the pool is closed
-	cancel context.CancelFunc
-	slots  chan struct{}
-	spawn  chan func() // run on the thread that starts children
-	wg     sync.WaitGroup
+	cfg     Config
+	log     *slog.Logger
+	ctx     context.Context // ends when the pool is closed
+	cancel  context.CancelFunc
+	slots   chan struct{}
+	spawn   chan func() // run on the thread that starts children
+	modules *moduleCache
+	wg      sync.WaitGroup
 
 	launched chan struct{} // holds one when a child was started or the percentage changed
 	percent  atomic.Int32
 
 	mu      sync.Mutex
 	closed  bool
-	paused  bool                  // by the owner
-	resting bool                  // between turns of work
-	workers map[*worker]struct{}  // alive
-	idle    []*worker             // the longest idle first
-	starts  int                   // children that are no workers yet
-	loading map[key]chan struct{} // closed when the first child of a program is ready or gone
+	paused  bool                 // by the owner
+	resting bool                 // between turns of work
+	workers map[*worker]struct{} // alive
+	idle    []*worker            // the longest idle first
+	starts  int                  // children being made ready
 }
 
 // New makes a pool. It starts no child yet.
@@ -93,15 +93,19 @@ func New(cfg Config) (*Pool, error) {
 	if cfg.CacheDir, err = filepath.Abs(cfg.CacheDir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.CacheDir, 0o700); err != nil {
+	modules, err := openModules(cfg.CacheDir, cfg.Cache)
+	if err != nil {
 		return nil, err
 	}
 	p := &Pool{
-		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()), launched: make(chan struct{}, 1),
-		workers: map[*worker]struct{}{}, loading: map[key]chan struct{}{},
+		modules: modules,
+		cfg:     cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()), launched: make(chan struct{}, 1),
+		workers: map[*worker]struct{}{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.wg.Go(p.startThread)
+	p.wg.Go(func() {
+		p.startThread(p.spawn, p.ctx.Done(), append([]string{modules.modules()}, cfg.Reads...), cfg.Writes)
+	})
 	p.percent.Store(int32(cfg.Percent))
 	p.wg.Go(p.keepDuty)
 	return p, nil
@@ -257,51 +261,61 @@ func (p *Pool) guard(t Task) guard {
 // there are as many as slots.
 func (p *Pool) take(ctx context.Context, t Task) (*worker, error) {
 	k := key{t.ProgramID, t.Canonical, t.Limits.Memory}
-	for {
-		p.mu.Lock()
-		for i := len(p.idle) - 1; i >= 0; i-- {
-			if w := p.idle[i]; w.key == k {
-				p.idle = slices.Delete(p.idle, i, i+1)
-				w.idle.Stop()
-				p.mu.Unlock()
-				return w, nil
-			}
-		}
-		first, busy := p.loading[k]
-		if !busy {
-			first = make(chan struct{})
-			p.loading[k] = first
-			for len(p.workers)+p.starts >= p.cfg.Slots && len(p.idle) > 0 {
-				p.closeIdle(p.idle[0])
-			}
-			p.starts++
+	p.mu.Lock()
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if w := p.idle[i]; w.key == k {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			w.idle.Stop()
 			p.mu.Unlock()
-			w, err := p.launch(ctx, k, t.Program)
-			p.mu.Lock()
-			delete(p.loading, k)
-			p.mu.Unlock()
-			close(first)
-			return w, err
-		}
-		p.mu.Unlock()
-		// Its compiled module will be in the cache.
-		select {
-		case <-first:
-		case <-ctx.Done():
-			return nil, &Void{Reason: workunits.VoidCancelled, Cause: context.Cause(ctx)}
+			return w, nil
 		}
 	}
+	for len(p.workers)+p.starts >= p.cfg.Slots && len(p.idle) > 0 {
+		p.closeIdle(p.idle[0])
+	}
+	p.starts++
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.starts--
+		p.mu.Unlock()
+	}()
+	w, refused, err := p.launch(ctx, k, t.Program)
+	if refused {
+		w, _, err = p.launch(ctx, k, t.Program)
+	}
+	return w, err
 }
 
-// launch starts a child and waits until it has loaded its program.
-func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, error) {
-	w, stdout, err := p.start(k)
-	p.mu.Lock()
-	p.starts--
+// launch starts a child and waits until it has loaded its program. refused says
+// that its engine did not take the compiled module, which is removed.
+func (p *Pool) launch(ctx context.Context, k key, program string) (w *worker, refused bool, err error) {
+	m, err := p.compiled(ctx, k, program)
 	if err != nil {
-		p.mu.Unlock()
-		return nil, err
+		return nil, false, err
 	}
+	w, answer, err := p.bear(ctx, p.spawn, loadOrder{
+		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, Canonical: k.canonical, Memory: k.memory,
+		Module: m.dir, MinPages: m.minPages,
+	}, k)
+	if answer.Refused && m.dir != "" {
+		p.log.Warn("the engine refuses a compiled module", "program", k.id, "error", answer.Error)
+		if rerr := p.modules.remove(moduleName(p.cfg.Engine, k)); rerr != nil {
+			p.log.Warn("a compiled module stays behind", "error", rerr)
+			return nil, false, err
+		}
+		return nil, true, err
+	}
+	return w, false, err
+}
+
+// bear starts a child and waits until it has performed its first order.
+func (p *Pool) bear(ctx context.Context, spawn chan<- func(), o loadOrder, k key) (*worker, loadAnswer, error) {
+	w, stdout, err := p.start(spawn, k)
+	if err != nil {
+		return nil, loadAnswer{}, err
+	}
+	p.mu.Lock()
 	p.workers[w] = struct{}{}
 	if p.paused || p.resting {
 		err = w.pause(true)
@@ -319,23 +333,16 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (*worker, erro
 			delete(p.workers, w)
 		})
 	})
-	answer, err := w.load(ctx, loadOrder{
-		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, ID: k.id,
-		Cache: p.cfg.CacheDir, Canonical: k.canonical, Memory: k.memory,
-	})
-	if answer.Note != "" {
-		p.log.Warn("cache of compiled modules", "program", k.id, "error", answer.Note)
-	}
+	answer, err := w.load(ctx, o)
 	if answer.Walls != "" {
 		p.log.Warn("a wall around a child is missing", "error", answer.Walls)
 	}
 	if err != nil {
 		p.drop(w)
-		return nil, err
+		return nil, answer, err
 	}
-	p.log.Debug("child is ready", "pid", w.cmd.Process.Pid, "program", k.id, "engine", p.cfg.Engine,
-		"cached", answer.Cached, "took", w.elapsed())
-	return w, nil
+	p.log.Debug("child is ready", "pid", w.cmd.Process.Pid, "program", k.id, "engine", p.cfg.Engine, "took", w.elapsed())
+	return w, answer, nil
 }
 
 // put makes a child idle.

@@ -5,7 +5,6 @@ package sandbox
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/talka-grid/talka/workunits"
@@ -104,68 +102,6 @@ func TestManyAtOnce(t *testing.T) {
 		wg.Wait()
 		if n := len(p.workers); n > 3 {
 			t.Errorf("%d children beside 3 slots", n)
-		}
-	})
-}
-
-// files lists a folder with what changes when a file is written again.
-func files(t *testing.T, dir string) map[string]time.Time {
-	t.Helper()
-	found := map[string]time.Time{}
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			found[name] = info.ModTime()
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
-
-func TestCompiledModulesAreKept(t *testing.T) {
-	eachEngine(t, func(t *testing.T, p *Pool) {
-		dir, engine := t.TempDir(), p.Engine()
-		program := grower.file(t)
-		cached := func() bool {
-			code, err := os.ReadFile(program)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// As a child does it.
-			_, answer, err := load(loadOrder{Version: protocolVersion, Engine: engine, Program: program, ID: workunits.Sum(code), Cache: dir, Memory: 1 << 20})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return answer.Cached
-		}
-		if cached() {
-			t.Fatal("an empty cache had it")
-		}
-		before := files(t, dir)
-		if len(before) != 1 || !cached() {
-			t.Fatalf("not kept: %v", before)
-		}
-		if diff := cmp.Diff(before, files(t, dir)); diff != "" {
-			t.Errorf("written again: %s", diff)
-		}
-
-		// A damaged file is compiled again, and the answer stays right.
-		for name := range before {
-			b := []byte(read(t, name))
-			b[len(b)/2] ^= 0x40
-			write(t, name, string(b))
-		}
-		p = newPool(t, Config{Engine: engine, CacheDir: dir})
-		task := task(t, program)
-		task.Limits.Memory = 1 << 20
-		if r := run(t, p, task); r.Code != 16 {
-			t.Errorf("code %d from a damaged module", r.Code)
 		}
 	})
 }
@@ -355,12 +291,79 @@ func TestWalls(t *testing.T) {
 }
 
 // own says whether an open file of a child is its own: a pipe to the parent,
-// what Go's runtime opens, memory, or of the run.
+// what Go's runtime opens, memory, its compiled module, or of the run.
 func own(name string) bool {
 	for _, prefix := range []string{"pipe:", "anon_inode:", "/memfd:", "/sys/fs/cgroup/"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
-	return strings.Contains(name, "/run")
+	return strings.Contains(name, "/run") || strings.Contains(name, "/"+modulesDir+"/")
+}
+
+// TestFullDiskKeepsNoModule compiles onto a real disk without room.
+func TestFullDiskKeepsNoModule(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skip("no disk of its own: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	program := filepath.Join("..", "apps", "kernels", "sha256.wasm")
+	for _, engine := range Engines() {
+		p := cachePool(t, engine, dir, 0)
+		for range 2 {
+			if r := run(t, p, task(t, program, "1")); r.Code != 0 {
+				t.Errorf("%s: %+v", engine, r)
+			}
+			fresh(p)
+		}
+		if left := files(t, dir); len(left) != 1 { // the key
+			t.Errorf("%s left %d files", engine, len(left))
+		}
+	}
+}
+
+// TestCompilingIsTold: the program is a pipe, from which the child that compiles
+// it reads when the test wants it to.
+func TestCompilingIsTold(t *testing.T) {
+	t.Parallel()
+	if Engines()[0] != Wasmtime {
+		t.Skip("wazero reads the program again for each child")
+	}
+	p := cachePool(t, Wasmtime, t.TempDir(), 0)
+	task := small(t, 3)
+	code := read(t, task.Program)
+	task.Program = filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(task.Program, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan uint32)
+	go func() {
+		r, err := p.Run(t.Context(), task, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- r.Code
+	}()
+	pipe, err := os.OpenFile(task.Program, os.O_WRONLY, 0) // once the child reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := p.Compiling(); len(list) != 1 || list[0].Program != task.ProgramID || list[0].Wall <= 0 {
+		t.Errorf("compiling %+v", list)
+	}
+	if _, err := pipe.WriteString(code); err != nil {
+		t.Error(err)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := <-ended; got != 3 || len(p.Compiling()) != 0 {
+		t.Errorf("code %d, compiling %v", got, p.Compiling())
+	}
 }

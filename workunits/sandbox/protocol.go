@@ -11,7 +11,7 @@ import (
 
 // protocolVersion changes with every message below. Parent and child are the
 // same binary unless it was replaced while the node runs.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // Limits of frames in bytes.
 const (
@@ -21,21 +21,23 @@ const (
 
 // loadOrder is the first frame to a child.
 type loadOrder struct {
-	Version   uint64           `cbor:"version"`
-	Engine    string           `cbor:"engine"`
-	Program   string           `cbor:"program"`
-	ID        workunits.Digest `cbor:"id"`
-	Cache     string           `cbor:"cache"`
-	Canonical bool             `cbor:"canonical"`
-	Memory    uint64           `cbor:"memory"`
+	Version   uint64 `cbor:"version"`
+	Engine    string `cbor:"engine"`
+	Program   string `cbor:"program"`
+	Canonical bool   `cbor:"canonical"`
+	Memory    uint64 `cbor:"memory"`
+	Module    string `cbor:"module"`   // folder with the compiled module; empty: compile
+	MinPages  uint32 `cbor:"minpages"` // of the compiled module, as answered when it was compiled
+	Stage     string `cbor:"stage"`    // empty folder to compile into: the child does that alone
 }
 
 // loadAnswer is the first frame from a child. It is of no use if Error is set.
 type loadAnswer struct {
-	Error  string `cbor:"error"`
-	Cached bool   `cbor:"cached"` // the compiled module came from the disk
-	Note   string `cbor:"note"`   // what went wrong with the cache, for the log
-	Walls  string `cbor:"walls"`  // which walls the child could not build, for the log
+	Error    string `cbor:"error"`
+	Refused  bool   `cbor:"refused"`  // the error is about the compiled module, not the program
+	MinPages uint32 `cbor:"minpages"` // of the program's memory
+	Note     string `cbor:"note"`     // why Stage holds no module all the same
+	Walls    string `cbor:"walls"`    // which walls the child could not build, for the log
 }
 
 // runOrder starts a task.

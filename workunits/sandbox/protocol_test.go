@@ -43,7 +43,7 @@ func TestFrames(t *testing.T) {
 
 func FuzzAnswer(f *testing.F) {
 	for _, v := range []any{
-		loadAnswer{Cached: true, Note: "n"},
+		loadAnswer{MinPages: 3, Note: "n"},
 		runAnswer{Kind: workunits.Trapped, Trap: trapMemory},
 		runAnswer{Void: workunits.VoidStack},
 	} {

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(ChildMain(os.Stdin, os.Stdout))
 	}
-	if len(os.Args) == 5 && os.Args[1] == "sandbox-planted" {
-		os.Exit(planted(os.Args[2] == "true", os.Args[3], os.Args[4]))
+	if len(os.Args) == 6 && os.Args[1] == "sandbox-planted" {
+		os.Exit(planted(os.Args[2] == "true", os.Args[3] == "true", os.Args[4], os.Args[5]))
 	}
 	if len(os.Args) == 5 && os.Args[1] == "sandbox-parent" {
 		fmt.Fprintln(os.Stderr, parentMain(os.Args[2], os.Args[3], os.Args[4] == "paused"))
@@ -69,16 +69,8 @@ var buildGuest = sync.OnceValues(func() (string, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the guest: %w\n%s", err, out)
 	}
-	code, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return "", err
-	}
 	for _, engine := range Engines() {
-		order := loadOrder{Version: protocolVersion, Engine: engine, Program: name, ID: workunits.Sum(code), Cache: cache, Memory: 64 << 20}
-		if _, _, err := load(order); err != nil {
+		if _, err := loadCached(loadOrder{Engine: engine, Program: name, Memory: 64 << 20}); err != nil {
 			return "", err
 		}
 	}

@@ -13,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startThread starts all children of the pool from one thread, for two
-// reasons. A child is told of its parent's death when the thread that started
-// it ends. And what the thread gives up first, children never had: the thread
-// belongs to nothing else and ends with the pool, so that nothing is lost.
-func (p *Pool) startThread() {
+// startThread starts children from one thread until the end, for two reasons. A
+// child is told of its parent's death when the thread that started it ends. And
+// what the thread gives up first, children never had: the thread belongs to
+// nothing else, so that nothing is lost. reads and writes are the only files
+// that the children reach; none of both: all.
+func (p *Pool) startThread(spawn <-chan func(), end <-chan struct{}, reads, writes []string) {
 	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 	if unix.Gettid() == os.Getpid() {
 		// The main thread cannot end. While it waits here, another is taken.
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			p.startThread()
+			p.startThread(spawn, end, reads, writes)
 		}()
 		<-ended
 		runtime.UnlockOSThread()
@@ -45,9 +46,9 @@ func (p *Pool) startThread() {
 	}
 	// Put up with the first child: only then the folders are sure to be there.
 	var once sync.Once
-	p.startLoop(func() {
+	startLoop(spawn, end, func() {
 		once.Do(func() {
-			if err := errors.Join(keepInherited(), p.wallOffFiles()); err != nil {
+			if err := errors.Join(keepInherited(), p.wallOffFiles(reads, writes)); err != nil {
 				p.log.Warn("children can reach files that are not theirs", "error", err)
 			}
 		})

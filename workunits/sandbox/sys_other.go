@@ -4,8 +4,10 @@ package sandbox
 
 import "time"
 
-// startThread starts all children of the pool.
-func (p *Pool) startThread() { p.startLoop(func() {}) }
+// startThread starts children until the end.
+func (p *Pool) startThread(spawn <-chan func(), end <-chan struct{}, _, _ []string) {
+	startLoop(spawn, end, func() {})
+}
 
 func (p *Pool) stepBehind(*worker) {}
 

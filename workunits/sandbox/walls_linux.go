@@ -53,9 +53,9 @@ const (
 )
 
 // wallOffFiles leaves the calling thread, and the children that it starts, no
-// files but their own program, what they were configured to reach, and what is
-// open already.
-func (p *Pool) wallOffFiles() (err error) {
+// files but their own binary, those to read and to write, and what is open
+// already.
+func (p *Pool) wallOffFiles(reads, writes []string) (err error) {
 	if len(p.cfg.Reads) == 0 && len(p.cfg.Writes) == 0 {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (p *Pool) wallOffFiles() (err error) {
 	}
 	rules := landlock{fd: int(fd), handled: attr.Handled_access_fs}
 	defer func() { err = errors.Join(err, unix.Close(rules.fd)) }()
-	if err := p.landlockRules(rules); err != nil {
+	if err := p.landlockRules(rules, reads, writes); err != nil {
 		return err
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
@@ -88,7 +88,7 @@ func (p *Pool) wallOffFiles() (err error) {
 	return nil
 }
 
-func (p *Pool) landlockRules(rules landlock) error {
+func (p *Pool) landlockRules(rules landlock, reads, writes []string) error {
 	// A child of the same binary maps what this process has mapped.
 	mapped, err := mappedFiles()
 	if err != nil {
@@ -103,16 +103,17 @@ func (p *Pool) landlockRules(rules landlock) error {
 			return err
 		}
 	}
-	// Folders to read may lie around those to write to, which are made here.
-	for _, path := range append([]string{p.cfg.CacheDir}, p.cfg.Writes...) {
+	for _, path := range p.cfg.Writes { // those to read may lie around them
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return err
 		}
+	}
+	for _, path := range writes {
 		if err := rules.add(path, dirWrite); err != nil {
 			return err
 		}
 	}
-	for _, path := range p.cfg.Reads {
+	for _, path := range reads {
 		if err := rules.add(path, dirRead); err != nil {
 			return err
 		}

@@ -51,6 +51,13 @@ var escapes = []escape{
 	{"move an input", true, func(dir, _ string) error {
 		return os.Rename(filepath.Join(dir, "inputs", "other"), filepath.Join(dir, "runs", "other"))
 	}},
+	{"add a compiled module", true, func(dir, _ string) error {
+		return os.WriteFile(filepath.Join(dir, "cache", modulesDir, "new"), nil, 0o600)
+	}},
+	{"read the key of the compiled modules", true, func(dir, _ string) error {
+		_, err := os.ReadFile(filepath.Join(dir, "cache", keyName))
+		return err
+	}},
 	{"follow a link to the key", true, func(dir, _ string) error { _, err := os.ReadFile(filepath.Join(dir, "runs", "link")); return err }},
 	{"read the parent's environment", true, func(string, string) error {
 		_, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", os.Getppid()))
@@ -126,11 +133,15 @@ func dial(network, address string) error {
 	return err
 }
 
-// planted is a child that was taken over, behind walls or not. It answers with
-// what it could do.
-func planted(walled bool, dir, address string) int {
+// planted is a child that was taken over: the one that compiles or the one that
+// runs, behind walls or not. It answers with what it could do.
+func planted(walled, compiling bool, dir, address string) int {
 	in := bufio.NewReader(os.Stdin)
 	order, err := readFrame[loadOrder](in, maxOrder)
+	if err == nil && order.Stage != "" && !compiling {
+		_ = writeFrame(os.Stdout, loadAnswer{Note: "not yet"})
+		return 0
+	}
 	if err == nil && walled {
 		err = childWalls(order.Memory)
 	}
@@ -149,7 +160,7 @@ func planted(walled bool, dir, address string) int {
 }
 
 // plant runs a planted child of a pool, and answers what it could do.
-func plant(t *testing.T, walled bool) []string {
+func plant(t *testing.T, walled, compiling bool) []string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "key"), "secret")
@@ -175,7 +186,7 @@ func plant(t *testing.T, walled bool) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{CacheDir: filepath.Join(dir, "cache"), Command: []string{self, "sandbox-planted", fmt.Sprint(walled), ".", tcp.Addr().String()}, Slots: 1}
+	c := Config{CacheDir: filepath.Join(dir, "cache"), Command: []string{self, "sandbox-planted", fmt.Sprint(walled), fmt.Sprint(compiling), ".", tcp.Addr().String()}, Slots: 1}
 	if walled {
 		c.Reads, c.Writes = []string{filepath.Join(dir, "inputs")}, []string{filepath.Join(dir, "runs")}
 	}
@@ -201,10 +212,12 @@ func TestEscapes(t *testing.T) {
 			t.Skipf("children can %s here: %s", w.Name, w.Remedy)
 		}
 	}
-	if through := plant(t, true); len(through) > 0 {
-		t.Errorf("through the walls: %q", through)
+	for _, compiling := range []bool{true, false} {
+		if through := plant(t, true, compiling); len(through) > 0 {
+			t.Errorf("compiling %v, through the walls: %q", compiling, through)
+		}
 	}
-	through := plant(t, false)
+	through := plant(t, false, false)
 	for _, e := range escapes {
 		if e.free && !slices.Contains(through, e.name) {
 			t.Errorf("without walls, too, a child cannot %s", e.name)

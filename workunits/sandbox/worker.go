@@ -227,7 +227,7 @@ func (t *tail) String() string {
 }
 
 // start starts a child; the caller runs serve.
-func (p *Pool) start(k key) (*worker, io.Reader, error) {
+func (p *Pool) start(spawn chan<- func(), k key) (*worker, io.Reader, error) {
 	w := &worker{key: k, bodies: make(chan []byte, 1), dead: make(chan struct{}), tail: &tail{}}
 	w.cmd = exec.CommandContext(p.ctx, p.cfg.Command[0], p.cfg.Command[1:]...)
 	w.cmd.Env = []string{} // nil would hand down the node's
@@ -244,7 +244,7 @@ func (p *Pool) start(k key) (*worker, io.Reader, error) {
 	}
 	started := make(chan error, 1)
 	select {
-	case p.spawn <- func() { started <- w.cmd.Start() }:
+	case spawn <- func() { started <- w.cmd.Start() }:
 	case <-p.ctx.Done():
 		return nil, nil, ErrClosed
 	}
@@ -264,14 +264,14 @@ func ownCommand() ([]string, error) {
 	return []string{self, "sandbox-child"}, nil
 }
 
-// startLoop starts children until the pool is closed, and prepares for each.
-func (p *Pool) startLoop(prepare func()) {
+// startLoop starts children until the end, and prepares for each.
+func startLoop(spawn <-chan func(), end <-chan struct{}, prepare func()) {
 	for {
 		select {
-		case start := <-p.spawn:
+		case start := <-spawn:
 			prepare()
 			start()
-		case <-p.ctx.Done():
+		case <-end:
 			return
 		}
 	}
