@@ -118,13 +118,14 @@ page-test: build ## The page in a real browser, with real nodes (node, npm, chro
 race: ## Tests of all packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
+# What is merely interesting is not made smaller, which would take all the time.
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (10s)
 	@found=0; \
 	for dir in $(call tests_with,^func Fuzz); do \
 		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$dir/*_test.go | sort -u); do \
 			found=$$((found + 1)); echo "== $$dir $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir; \
 		done; \
 	done; \
 	if [ $$found = 0 ]; then echo 'make fuzz: there is no fuzz target' >&2; exit 1; fi; \

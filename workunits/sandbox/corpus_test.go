@@ -78,7 +78,11 @@ func runHere(t *testing.T, o loadOrder, c wasi.Config, before func(*wasi.Process
 	if o.Memory == 0 {
 		o.Memory = 64 << 20
 	}
-	p := loadHere(t, o)
+	return runLoaded(t, loadHere(t, o), c, before)
+}
+
+func runLoaded(t *testing.T, p program, c wasi.Config, before func(*wasi.Process)) ran {
+	t.Helper()
 	dir := t.TempDir()
 	folder := func(name string) string {
 		name = filepath.Join(dir, name)

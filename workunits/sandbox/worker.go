@@ -42,12 +42,16 @@ type worker struct {
 // buried before anybody waiting for the death goes on.
 func (w *worker) serve(stdout io.Reader, buried func()) {
 	in := bufio.NewReader(stdout)
-	for {
+	for polite := true; polite; {
 		body, err := readBody(in, maxAnswer)
 		if err != nil {
 			break
 		}
-		w.bodies <- body
+		select {
+		case w.bodies <- body:
+		default:
+			polite = false // it answers before it was asked
+		}
 	}
 	close(w.bodies)
 	// A process that went silent is of no use even if it lives.
