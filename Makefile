@@ -58,7 +58,7 @@ cross: ## bin/talka compiles for macOS and Windows, too
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/talka
 
 .PHONY: apps
-apps: ## Rebuild the committed .wasm files of the C programs (clang, lld, wasi-libc)
+apps: ## Rebuild the committed .wasm files of the C and Rust programs (clang, lld, wasi-libc, rustc)
 	bash workunits/apps/build.sh
 
 # Node, npm and the exact versions of package-lock.json; grid/api/ui/dist is committed.
@@ -218,9 +218,9 @@ generated: ## go generate changes nothing
 
 .PHONY: apps-unchanged
 apps-unchanged: ## The committed .wasm files are what their source gives
-	@if ! { command -v $(CLANG) && command -v wasm-ld-$(CLANG:clang-%=%); } >/dev/null; then \
-		if [ -n "$${CI:-}" ]; then echo 'apps-unchanged: needs $(CLANG), lld and wasi-libc' >&2; exit 1; fi; \
-		echo 'apps-unchanged: not checked, for want of $(CLANG) and lld'; exit 0; \
+	@if ! { command -v $(CLANG) && command -v wasm-ld-$(CLANG:clang-%=%) && test -d /usr/lib/rustlib/wasm32-wasi; } >/dev/null; then \
+		if [ -n "$${CI:-}" ]; then echo 'apps-unchanged: needs $(CLANG), lld, wasi-libc, rustc and libstd-rust-dev-wasm32' >&2; exit 1; fi; \
+		echo 'apps-unchanged: not checked, for want of $(CLANG), lld or rustc'; exit 0; \
 	fi; \
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	bash workunits/apps/build.sh "$$out" >/dev/null; \

@@ -1,15 +1,16 @@
 // Package apps holds Talka's example programs: Lennard-Jones clusters (lj) with
-// their second stage (best), an index of words in text files (search), and three kernels that compare the
-// sandbox with native code (kernels).
+// their second stage (best), an index of words in text files (search), kernels
+// that compare the sandbox with native code (kernels), and programs in C and Rust
+// that do what could differ between machines (probe).
 //
 // All are WASI preview 1 commands whose output depends on their arguments and
-// inputs alone. The C programs are embedded here as build.sh made them, byte for
+// inputs alone. The C and Rust programs are committed as build.sh made them, byte for
 // byte (see SHA256SUMS). Search is Go and takes megabytes, so it is not
 // committed: `make build` puts it at bin/apps/search.wasm.
 package apps
 
 import (
-	_ "embed"
+	"embed"
 )
 
 // PythonCID is the interpreter that job files mean by "python": CPython 3.12.0 with its
@@ -25,20 +26,8 @@ var (
 	//go:embed best/best.wasm
 	best string
 
-	//go:embed kernels/matmul.wasm
-	matmul string
-	//go:embed kernels/matmul.c
-	matmulSource string
-
-	//go:embed kernels/nbody.wasm
-	nbody string
-	//go:embed kernels/nbody.c
-	nbodySource string
-
-	//go:embed kernels/sha256.wasm
-	sha256 string
-	//go:embed kernels/sha256.c
-	sha256Source string
+	//go:embed kernels
+	kernels embed.FS
 )
 
 // LJ is the program that looks for the global minimum of a Lennard-Jones
@@ -82,11 +71,20 @@ type Kernel struct {
 	Source []byte // one C file, which may need -lm
 }
 
-// Kernels are multiplication of matrices, motion under gravity and SHA-256.
-func Kernels() []Kernel {
-	return []Kernel{
-		{"matmul", []byte(matmul), []byte(matmulSource)},
-		{"nbody", []byte(nbody), []byte(nbodySource)},
-		{"sha256", []byte(sha256), []byte(sha256Source)},
+// Kernels are local alignment of sequences, multiplication of matrices, motion under
+// gravity, a Monte Carlo estimate of pi, SHA-256, a sieve of primes, sorting, and
+// counting the words of a text.
+func Kernels() (list []Kernel) {
+	for _, name := range []string{"align", "matmul", "nbody", "pi", "sha256", "sieve", "sort", "words"} {
+		list = append(list, Kernel{name, kernel(name + ".wasm"), kernel(name + ".c")})
 	}
+	return list
+}
+
+func kernel(file string) []byte {
+	b, err := kernels.ReadFile("kernels/" + file)
+	if err != nil {
+		panic(err) // they are in this binary
+	}
+	return b
 }

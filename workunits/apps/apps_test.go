@@ -74,6 +74,13 @@ func TestDigests(t *testing.T) {
 	for _, k := range Kernels() {
 		got += fmt.Sprintf("%x  kernels/%s.wasm\n", cryptosha256.Sum256(k.Wasm), k.Name)
 	}
+	for _, name := range []string{"probe/c.wasm", "probe/rust.wasm"} {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += fmt.Sprintf("%x  %s\n", cryptosha256.Sum256(code), name)
+	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("embedded programs are not those of SHA256SUMS; run make apps (-want +got)\n%s", diff)
 	}
@@ -86,8 +93,10 @@ func TestRebuild(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(version), "Debian clang version 14.0.6") {
 		t.Skip("the committed bytes are made by Debian's clang 14.0.6, which is not here")
 	}
-	if _, err := os.Stat("/usr/include/wasm32-wasi"); err != nil {
-		t.Skip("wasi-libc is not here")
+	for what, path := range map[string]string{"wasi-libc": "/usr/include/wasm32-wasi", "Debian's rustc": "/usr/bin/rustc", "libstd-rust-dev-wasm32": "/usr/lib/rustlib/wasm32-wasi"} {
+		if _, err := os.Stat(path); err != nil {
+			t.Skip(what, " is not here")
+		}
 	}
 	dir := filepath.Join(t.TempDir(), "another place")
 	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
@@ -264,7 +273,7 @@ func TestLJRefuses(t *testing.T) {
 // TestKernels compares the programs with the same source compiled natively.
 func TestKernels(t *testing.T) {
 	t.Parallel()
-	stdout, _, _ := compile(t, Kernels()[2].Wasm).run(t, nil, "0")
+	stdout, _, _ := compile(t, kernel("sha256.wasm")).run(t, nil, "0")
 	if want := fmt.Sprintf("sha256 %x\n", cryptosha256.Sum256([]byte("abc"))); stdout != want {
 		t.Errorf("digest of abc: %q, want %q", stdout, want)
 	}

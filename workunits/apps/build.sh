@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Rebuilds the committed .wasm files of the C programs, the same bytes on every
-# machine with Debian 12's clang 14, lld 14 and wasi-libc:
+# Rebuilds the committed .wasm files of the C and Rust programs, the same bytes on
+# every machine with Debian 12's clang 14, lld 14, wasi-libc and rustc:
 #
-#   apt-get install clang lld wasi-libc libclang-rt-dev-wasm32
+#   apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 #
 # With a directory as its argument it writes there instead of beside the source.
 # `sha256sum -c SHA256SUMS` in this folder tells whether the bytes are the
@@ -18,6 +18,10 @@ want='Debian clang version 14.0.6'
 
 if ! command -v "$clang" >/dev/null || ! command -v wasm-ld-14 >/dev/null; then
 	echo "build.sh: $clang or wasm-ld-14 is missing; on Debian 12: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32" >&2
+	exit 1
+fi
+if [ "$(/usr/bin/rustc --version)" != 'rustc 1.63.0' ] || [ ! -d /usr/lib/rustlib/wasm32-wasi ]; then
+	echo 'build.sh: rustc 1.63.0 with wasm32-wasi is missing; on Debian 12: apt-get install rustc libstd-rust-dev-wasm32' >&2
 	exit 1
 fi
 have=$("$clang" --version | head -n1)
@@ -49,14 +53,28 @@ build() { # NAME FOLDER [FLAG]...
 	made+=("$folder/$name.wasm")
 }
 
+# Debian's, whatever else is installed. The standard library's own paths are the
+# package's.
+build_rust() { # NAME FOLDER
+	local name=$1 folder=$2
+	mkdir -p "$out/$folder"
+	(cd "$here/$folder" && /usr/bin/rustc --edition=2021 --target=wasm32-wasi -D warnings \
+		-C opt-level=s -C codegen-units=1 -C panic=abort -C link-arg=--strip-all -o "$tmp/$name.wasm" "$name.rs")
+	chmod 644 "$tmp/$name.wasm"
+	mv "$tmp/$name.wasm" "$out/$folder/$name.wasm"
+	made+=("$folder/$name.wasm")
+}
+
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 made=()
 build lj lj
 build best best
-for kernel in matmul nbody sha256; do
+for kernel in align matmul nbody pi sha256 sieve sort words; do
 	build "$kernel" kernels -msimd128
 done
+build c probe -D_GNU_SOURCE -Wno-infinite-recursion -lc-printscan-long-double
+build_rust rust probe
 (cd "$out" && sha256sum "${made[@]}") | tee "$tmp/sums"
 if [ "$out" = "$here" ]; then
 	mv "$tmp/sums" "$here/SHA256SUMS"

@@ -186,7 +186,36 @@ func corpus(t *testing.T) (list []corpusCase) {
 	} {
 		add("c/"+name, filepath.Join("..", "apps", filepath.FromSlash(name)+".wasm"), wasi.Config{Args: args})
 	}
+	probes := map[string][]string{
+		"c":    {"floats", "arguments \xff\xfe ü  b", "folder", "clocks", "chance", "large /huge", "grow", "exit 0", "exit 77", "exit -1", "abort", "divide", "beyond", "deep"},
+		"rust": {"floats", "arguments \xff\xfe ü  b", "folder", "clocks", "chance", "large /huge", "grow", "exit 0", "exit 77", "exit -1", "error", "panic", "thread", "deep"},
+	}
+	inputs = append(inputs, wasi.Input{Path: "huge", Host: huge(t)})
+	for name, calls := range probes {
+		program := filepath.Join("..", "apps", "probe", name+".wasm")
+		for _, args := range calls {
+			list = append(list, corpusCase{name + "/" + strings.ToValidUTF8(args, "?"), program, 8 << 20, wasi.Config{
+				Args: strings.Split(args, " "), Inputs: inputs, Env: []string{"A=ü"}, Seed: [32]byte{7}, OutputLimit: 10 << 20,
+			}})
+		}
+	}
 	return list
+}
+
+// huge is a file of more than 4 GiB, mostly holes.
+func huge(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "huge")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := f.WriteAt([]byte("here"), 1<<32)
+	_, err2 := f.WriteAt([]byte("at the end"), 5<<30)
+	if err := errors.Join(err1, err2, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // goldenLines holds sorted lines "NAME: digest" of runs on one engine against

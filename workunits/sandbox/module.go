@@ -35,8 +35,9 @@ type moduleInfo struct {
 	minPages uint32 // of 64 KiB, of the memory at the start
 }
 
-// parser walks the sections of a module. Only what concerns imports, exports
-// and the memory is looked at; the engine validates the rest.
+// parser walks the sections of a module. Only what concerns imports, exports,
+// the memory and which instructions there are is looked at; the engine validates
+// the rest.
 type parser struct {
 	info    moduleInfo
 	types   []string // "params:results", one letter a value
@@ -98,6 +99,10 @@ func (p *parser) section(id byte, r *reader) error {
 		return p.memorySection(r)
 	case 7:
 		p.exportSection(r)
+	case 10:
+		return p.codeSection(r)
+	case 13:
+		return unsupported(featureExceptions)
 	}
 	return nil
 }
@@ -105,7 +110,7 @@ func (p *parser) section(id byte, r *reader) error {
 func (p *parser) typeSection(r *reader) error {
 	for range r.count() {
 		if form := r.byte(); form != 0x60 && !r.bad {
-			return errors.New("uses types of the garbage collection proposal, which is not supported")
+			return unsupported(featureGC)
 		}
 		params := valueTypes(r.take(r.u32()))
 		results := valueTypes(r.take(r.u32()))
@@ -176,14 +181,14 @@ func importHint(module string) string {
 func (p *parser) memorySection(r *reader) error {
 	for range r.count() {
 		if p.memory {
-			return errors.New("uses multiple memories, which are not supported")
+			return unsupported("multiple memories")
 		}
 		flags := r.byte()
 		if flags&2 != 0 {
-			return errors.New("uses threads (shared memory), which are not supported")
+			return unsupported("threads (shared memory)")
 		}
 		if flags&4 != 0 {
-			return errors.New("uses a 64-bit memory, which is not supported")
+			return unsupported("a 64-bit memory")
 		}
 		p.info.minPages = r.u32()
 		if flags&1 != 0 {
