@@ -18,7 +18,7 @@ import (
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
 //	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [copycat] [late]
 //		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks|compares|lazy]
-//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [noisy] [program] (which compares noisy results) [reduce]
+//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [trusted=v1] [large] [split] [canonical] [noisy] [program] (which compares noisy results) [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
 //	restart NODE [forget=SEGMENTS] [moved]
@@ -190,7 +190,7 @@ func (s *Script) job(a args) error {
 	}
 	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took,
 		Large: a.has("large"), Split: a.has("split"), Noisy: a.has("noisy")}
-	j.Manifest.Limits.Wall = wall
+	j.Manifest.Limits.Wall, j.Manifest.Canonical = wall, a.has("canonical")
 	if j.Noisy {
 		j.Manifest.Policy.Compare = workunits.Comparator{Kind: workunits.CompareNumbers, Rel: 1e-6}
 	}

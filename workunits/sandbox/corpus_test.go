@@ -254,7 +254,14 @@ func TestCorpusNaN(t *testing.T) {
 		t.Skipf("nothing is known of NaNs on %s", runtime.GOARCH)
 	}
 	program := nanSign.file(t)
+	printed := func(engine string, canonical bool) string {
+		c := filepath.Join("..", "apps", "probe", "c.wasm")
+		return runHere(t, loadOrder{Engine: engine, Program: c, Canonical: canonical}, wasi.Config{Args: []string{"nan"}}, nil).stdout
+	}
 	for _, engine := range Engines() {
+		if got, want := printed(engine, false), map[uint32]string{1: "nan\n-nan\n", 0: "nan\nnan\n"}[want]; got != want {
+			t.Errorf("%s on %s prints %q, want %q", engine, runtime.GOARCH, got, want)
+		}
 		if r := runHere(t, loadOrder{Engine: engine, Program: program}, wasi.Config{}, nil); r.Kind != workunits.Exited || r.Code != want {
 			t.Errorf("%s on %s: %+v, want sign %d", engine, runtime.GOARCH, r, want)
 		}
@@ -263,6 +270,9 @@ func TestCorpusNaN(t *testing.T) {
 		r := runHere(t, loadOrder{Engine: Wasmtime, Program: program, Canonical: true}, wasi.Config{}, nil)
 		if r.Kind != workunits.Exited || r.Code != 0 {
 			t.Errorf("canonical on %s: %+v, want sign 0", runtime.GOARCH, r)
+		}
+		if got := printed(Wasmtime, true); got != "nan\nnan\n" {
+			t.Errorf("canonical on %s prints %q", runtime.GOARCH, got)
 		}
 	}
 }
