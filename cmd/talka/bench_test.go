@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/apps"
-	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
 // emptyProgram is a command that does nothing: a memory, and a _start that returns.
@@ -199,67 +196,5 @@ func BenchmarkIdle(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(kib)/1024, "MiB")
-	}
-}
-
-func benchPool(b *testing.B) *sandbox.Pool {
-	exe := os.Getenv("TALKA_TEST_BIN")
-	if exe == "" {
-		b.Skip("TALKA_TEST_BIN names no talka to start: use make bench")
-	}
-	pool, err := sandbox.New(sandbox.Config{CacheDir: b.TempDir(), Slots: 1, Command: []string{exe, "sandbox-child"}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = pool.Close() })
-	return pool
-}
-
-func runOnce(b *testing.B, pool *sandbox.Pool, program []byte, args ...string) sandbox.Report {
-	b.Helper()
-	dir := b.TempDir()
-	path := filepath.Join(dir, "program.wasm")
-	if err := os.WriteFile(path, program, 0o600); err != nil {
-		b.Fatal(err)
-	}
-	r, err := pool.Run(b.Context(), sandbox.Task{Program: path, ProgramID: workunits.Sum(program), Args: args, Dir: filepath.Join(dir, "run"),
-		Limits: sandbox.Limits{Memory: 256 << 20, Output: 1 << 20, Files: 10, Wall: time.Minute}}, nil)
-	if err != nil || r.Code != 0 {
-		b.Fatalf("program ended with %d, %v", r.Code, err)
-	}
-	return r
-}
-
-// BenchmarkKernels measures C programs in the sandbox against the same source
-// compiled for this machine; the best of a few runs each, in turn.
-func BenchmarkKernels(b *testing.B) {
-	pool := benchPool(b)
-	for _, k := range apps.Kernels() {
-		b.Run(k.Name, func(b *testing.B) {
-			dir := b.TempDir()
-			source, native := filepath.Join(dir, "k.c"), filepath.Join(dir, "k")
-			if err := os.WriteFile(source, k.Source, 0o600); err != nil {
-				b.Fatal(err)
-			}
-			if out, err := exec.Command("cc", "-O3", "-ffp-contract=off", "-o", native, source, "-lm").CombinedOutput(); err != nil {
-				b.Fatalf("%v: %s", err, out)
-			}
-			runOnce(b, pool, k.Wasm) // compiles
-			for b.Loop() {
-				inside, outside := time.Hour, time.Hour
-				for range 3 {
-					begun := time.Now()
-					ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-					err := exec.CommandContext(ctx, native).Run()
-					cancel()
-					if err != nil {
-						b.Fatal(err)
-					}
-					outside = min(outside, time.Since(begun))
-					inside = min(inside, runOnce(b, pool, k.Wasm).Wall)
-				}
-				b.ReportMetric(inside.Seconds()/outside.Seconds(), "x-native")
-			}
-		})
 	}
 }

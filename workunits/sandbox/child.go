@@ -19,13 +19,17 @@ import (
 // with the answer. It exits the process itself when its input ends while a
 // program runs.
 func ChildMain(stdin io.Reader, stdout io.Writer) int {
+	return childMain(stdin, stdout, childWalls)
+}
+
+func childMain(stdin io.Reader, stdout io.Writer, build func(memory uint64) error) int {
 	in := bufio.NewReader(stdin)
 	order, err := readFrame[loadOrder](in, maxOrder)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox child is started by a node only:", err)
 		return 2
 	}
-	walls := childWalls(order.Memory)
+	walls := build(order.Memory)
 	orders := make(chan runOrder)
 	go readOrders(in, orders)
 	p, answer, err := load(order)
