@@ -52,18 +52,11 @@ type Copy struct {
 	Unit      uint32
 }
 
-// CommitHash binds the volunteer to a digest without showing it.
+// CommitHash binds the volunteer to a digest without showing it: it is over the
+// array of a domain, network, job, unit, digest, nonce and volunteer.
 func (c Copy) CommitHash(digest Digest, nonce [16]byte) Digest {
-	return Sum(Encode(struct {
-		_                 struct{} `cbor:",toarray"`
-		Domain            string
-		Network           string
-		Job               JobID
-		Unit              uint32
-		Digest            Digest
-		Nonce             [16]byte
-		VolunteerIdentity NodeID
-	}{Domain: "talka/1 commit", Network: c.Network, Job: c.Job, Unit: c.Unit, Digest: digest, Nonce: nonce, VolunteerIdentity: c.Volunteer}))
+	return newTuple(7).text("talka/1 commit").text(c.Network).bytes(c.Job[:]).uint(uint64(c.Unit)).
+		bytes(digest[:]).bytes(nonce[:]).bytes(c.Volunteer[:]).sum()
 }
 
 // ErrSealed is returned for a box that does not open or holds nonsense.

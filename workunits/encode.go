@@ -2,6 +2,7 @@ package workunits
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -61,8 +62,8 @@ func Decode[T any](b []byte, limit int) (v T, err error) {
 	if len(b) > limit {
 		return v, fmt.Errorf("%T of %d bytes, limit %d: %w", v, len(b), limit, ErrTooLarge)
 	}
-	if err := decMode.Unmarshal(b, &v); err != nil {
-		return v, fmt.Errorf("%T: %w: %w", v, ErrEncoding, err)
+	if v, err = decodeOwn[T](b); err != nil {
+		return v, err
 	}
 	again, err := encMode.Marshal(v)
 	if err != nil {
@@ -73,6 +74,48 @@ func Decode[T any](b []byte, limit int) (v T, err error) {
 	}
 	return v, nil
 }
+
+// decodeOwn reads a record that this node has checked before.
+func decodeOwn[T any](b []byte) (v T, err error) {
+	if err := decMode.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("%T: %w: %w", v, ErrEncoding, err)
+	}
+	return v, nil
+}
+
+// tuple is the encoding of an array as Encode would write it, for the hashes that
+// are worked out for every copy.
+type tuple []byte
+
+// Major types of CBOR (RFC 8949, section 3.1).
+const (
+	cborUint  = 0 << 5
+	cborBytes = 2 << 5
+	cborText  = 3 << 5
+	cborArray = 4 << 5
+)
+
+// newTuple begins an array of fewer than 24 items.
+func newTuple(items int) tuple { return append(make(tuple, 0, 512), cborArray|byte(items)) }
+
+func (t tuple) head(major byte, n uint64) tuple {
+	switch {
+	case n < 24:
+		return append(t, major|byte(n))
+	case n < 1<<8:
+		return append(t, major|24, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(t, major|25), uint16(n))
+	case n < 1<<32:
+		return binary.BigEndian.AppendUint32(append(t, major|26), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(t, major|27), n)
+}
+
+func (t tuple) uint(n uint64) tuple  { return t.head(cborUint, n) }
+func (t tuple) bytes(b []byte) tuple { return append(t.head(cborBytes, uint64(len(b))), b...) }
+func (t tuple) text(s string) tuple  { return append(t.head(cborText, uint64(len(s))), s...) }
+func (t tuple) sum() Digest          { return Sum(t) }
 
 // Link is a CID inside a record (dag-cbor tag 42).
 type Link struct{ Cid cid.Cid }

@@ -1,6 +1,7 @@
 package workunits
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base32"
 	"errors"
@@ -78,7 +79,7 @@ func (n *NodeID) UnmarshalText(b []byte) (err error) {
 }
 
 // Compare orders ids by their bytes.
-func (n NodeID) Compare(o NodeID) int { return strings.Compare(string(n[:]), string(o[:])) }
+func (n NodeID) Compare(o NodeID) int { return bytes.Compare(n[:], o[:]) }
 
 // ParseNodeID reads the form that String writes.
 func ParseNodeID(s string) (id NodeID, err error) {

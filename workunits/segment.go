@@ -27,6 +27,8 @@ type Statement struct {
 	_    struct{} `cbor:",toarray"`
 	Kind Kind
 	Body []byte
+
+	decoded Body // by whoever read the segment
 }
 
 // Segment is a signed run of statements of one author's log about one job. The
@@ -121,14 +123,32 @@ func (s Segment) check() error {
 		if len(st.Body) > MaxBody {
 			return fmt.Errorf("statement %d has %d bytes: %w", i, len(st.Body), ErrTooLarge)
 		}
+	}
+	return s.decode(Statement.Decode)
+}
+
+// decode decodes the statements that this version knows, once for whoever asks.
+func (s Segment) decode(one func(Statement) (Body, error)) (err error) {
+	for i := range s.Statements {
+		st := &s.Statements[i]
 		if s.Law > LawVersion || !st.Kind.Known() {
 			continue
 		}
-		if _, err := st.Decode(); err != nil {
+		if st.decoded, err = one(*st); err != nil {
 			return fmt.Errorf("statement %d (%s): %w", i, st.Kind, err)
 		}
 	}
 	return nil
+}
+
+// ReadChecked is ReadSegment for what this node has checked before: it decodes
+// and checks nothing.
+func ReadChecked(b []byte) (Segment, error) {
+	s, err := decodeOwn[Segment](b)
+	if err != nil {
+		return s, err
+	}
+	return s, s.decode(func(st Statement) (Body, error) { return st.decode(false) })
 }
 
 // Encode returns the segment's bytes.
@@ -141,29 +161,15 @@ type Ref struct {
 	Seq    uint64
 }
 
-// Hashes returns the chain hash of each statement of the segment.
+// Hashes returns the chain hash of each statement of the segment: over the array
+// of network, job, law, author, number, previous hash, kind and body.
 func (s Segment) Hashes() []Digest {
 	hashes := make([]Digest, len(s.Statements))
 	prev := s.Prev
 	for i, st := range s.Statements {
-		prev = Sum(Encode(chained{
-			Network: s.Network, Job: s.Job, Law: s.Law, Author: s.Author,
-			Seq: s.Seq + uint64(i), Prev: prev, Kind: st.Kind, Body: st.Body,
-		}))
+		prev = newTuple(8).text(s.Network).bytes(s.Job[:]).uint(uint64(s.Law)).bytes(s.Author[:]).
+			uint(s.Seq + uint64(i)).bytes(prev[:]).uint(uint64(st.Kind)).bytes(st.Body).sum()
 		hashes[i] = prev
 	}
 	return hashes
-}
-
-// chained is what a statement's chain hash covers.
-type chained struct {
-	_       struct{} `cbor:",toarray"`
-	Network string
-	Job     JobID
-	Law     uint16
-	Author  NodeID
-	Seq     uint64
-	Prev    Digest
-	Kind    Kind
-	Body    []byte
 }

@@ -63,43 +63,54 @@ type Body interface {
 func State(b Body) Statement { return Statement{Kind: b.Kind(), Body: Encode(b)} }
 
 // Decode reads the body of a statement of a known kind and checks its limits.
+// What a segment's reader decoded is shared and must not be changed.
 func (s Statement) Decode() (Body, error) {
+	if s.decoded != nil {
+		return s.decoded, nil
+	}
+	return s.decode(true)
+}
+
+func (s Statement) decode(check bool) (Body, error) {
 	switch s.Kind {
 	case KindIdentity:
-		return decodeBody[Identity](s.Body)
+		return decodeBody[Identity](s.Body, check)
 	case KindAmendment:
-		return decodeBody[Amendment](s.Body)
+		return decodeBody[Amendment](s.Body, check)
 	case KindGrant:
-		return decodeBody[Grant](s.Body)
+		return decodeBody[Grant](s.Body, check)
 	case KindExpiry:
-		return decodeBody[Expiry](s.Body)
+		return decodeBody[Expiry](s.Body, check)
 	case KindCommit:
-		return decodeBody[Commit](s.Body)
+		return decodeBody[Commit](s.Body, check)
 	case KindReceipt:
-		return decodeBody[Receipt](s.Body)
+		return decodeBody[Receipt](s.Body, check)
 	case KindDraw:
-		return decodeBody[Draw](s.Body)
+		return decodeBody[Draw](s.Body, check)
 	case KindOpening:
-		return decodeBody[Opening](s.Body)
+		return decodeBody[Opening](s.Body, check)
 	case KindComparison:
-		return decodeBody[Comparison](s.Body)
+		return decodeBody[Comparison](s.Body, check)
 	case KindHead:
-		return decodeBody[Head](s.Body)
+		return decodeBody[Head](s.Body, check)
 	case KindStorageReceipt:
-		return decodeBody[StorageReceipt](s.Body)
+		return decodeBody[StorageReceipt](s.Body, check)
 	case KindFault:
-		return decodeBody[Fault](s.Body)
+		return decodeBody[Fault](s.Body, check)
 	case KindStanding:
-		return decodeBody[Standing](s.Body)
+		return decodeBody[Standing](s.Body, check)
 	case KindSeal:
-		return decodeBody[Seal](s.Body)
+		return decodeBody[Seal](s.Body, check)
 	case KindCancel:
-		return decodeBody[Cancel](s.Body)
+		return decodeBody[Cancel](s.Body, check)
 	}
 	return nil, fmt.Errorf("%s: unknown to law version %d", s.Kind, LawVersion)
 }
 
-func decodeBody[T Body](b []byte) (Body, error) {
+func decodeBody[T Body](b []byte, check bool) (Body, error) {
+	if !check {
+		return decodeOwn[T](b)
+	}
 	v, err := Decode[T](b, MaxBody)
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func (m *Machine) push(from node, p wire.Push) {
 			m.event("refused", from, 0, err.Error())
 		case len(entries) > 0:
 			m.fx.Segments = append(m.fx.Segments, raw)
-			m.entries(entries)
+			m.unread = append(m.unread, entries...)
 		}
 	}
 	if len(gaps) > 0 {
@@ -68,9 +68,18 @@ func (m *Machine) push(from node, p wire.Push) {
 	}
 }
 
+// readUp reads what pushes brought.
+func (m *Machine) readUp() {
+	list := m.unread
+	if m.unread = nil; len(list) > 0 {
+		m.entries(list)
+	}
+}
+
 // forked reads the ledger anew without what was cut off, and accuses the author
 // with the proof, if that fits into a statement; the ledger has it in any case.
 func (m *Machine) forked(f ledger.Fork) {
+	m.readUp()
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
 	m.book = verdict.ReadWith(m.Job, m.Manifest, m.Standing, m.ledger, m.ledger.Heads())
 	clear(m.wanting)

@@ -144,6 +144,7 @@ type Machine struct {
 	fx     Effects
 	say    []workunits.Body // said at the end of the step, in one segment
 	spoken [][]byte         // own segments of the step, for the fellow stewards
+	unread []ledger.Entry   // that pushes brought, read together
 	doubt  *doubt           // nil once the own log is known to be whole
 
 	heard     map[node]uint64 // when a fellow steward was last heard, while it can be reached
@@ -287,7 +288,7 @@ func Identify(id workunits.Identity, m workunits.Manifest, secret [32]byte) work
 // Book is the machine's view of the verdicts; it changes with every Step.
 func (m *Machine) Book() *verdict.Book { return m.book }
 
-// Step takes inputs in their order and returns what is to be done. Those of one
+// Step takes inputs and returns what is to be done. Those of one
 // step are answered together, which takes fewer segments. Entries of the own log
 // come first, as whatever is said now follows them in it.
 func (m *Machine) Step(now uint64, inputs ...Input) Effects {
@@ -307,18 +308,35 @@ func (m *Machine) Step(now uint64, inputs ...Input) Effects {
 			m.handle(in)
 		}
 	}
+	m.readUp()
 	m.flush()
 	return m.fx
 }
 
+// turn orders the inputs of a step: pushes come together, as reading them at once
+// costs less.
 func turn(in Input) int {
 	if _, local := in.(Local); local {
 		return 0
 	}
-	return 1
+	if isPush(in) {
+		return 1
+	}
+	return 2
+}
+
+func isPush(in Input) bool {
+	r, ok := in.(Received)
+	if ok {
+		_, ok = r.Msg.(wire.Push)
+	}
+	return ok
 }
 
 func (m *Machine) handle(in Input) {
+	if !isPush(in) {
+		m.readUp()
+	}
 	switch in := in.(type) {
 	case Tick:
 		m.tick()

@@ -1,7 +1,6 @@
 package steward
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -9,22 +8,32 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// read applies a statement to the book and to what the machine derives from the
-// ledger. It says nothing, so that a restart can replay history through it.
-func (m *Machine) read(e ledger.Entry) []uint32 {
-	units := m.book.Apply(e)
-	m.grew[e.Author] = m.now
-	m.derive(e)
-	for _, u := range units {
-		if e.Kind == workunits.KindCommit { // things move: wait from here
-			if w := m.wanting[u]; w != nil && w.count != m.book.Unit(u).Copies {
-				w.since, w.count = m.now, m.book.Unit(u).Copies
+// read applies statements to the book and to what the machine derives from the
+// ledger, and returns the units whose verdicts they may change, ascending. It says
+// nothing.
+func (m *Machine) read(list []ledger.Entry) []uint32 {
+	units := m.book.Apply(list...)
+	for _, e := range list {
+		m.grew[e.Author] = m.now
+		m.derive(e)
+		if c, ok := e.Body.(workunits.Commit); ok {
+			for _, u := range c.Units {
+				m.moved(u)
 			}
-			delete(m.lacking, u)
 		}
+	}
+	for _, u := range units {
 		m.want(u)
 	}
 	return units
+}
+
+// moved notes that a unit has a copy more: what it wants next waits from here.
+func (m *Machine) moved(u uint32) {
+	if w := m.wanting[u]; w != nil && w.count != m.book.Unit(u).Copies {
+		w.since, w.count = m.now, m.book.Unit(u).Copies
+	}
+	delete(m.lacking, u)
 }
 
 // derive keeps what the machine knows beside the book. It asks for no verdict.
@@ -152,19 +161,14 @@ func (m *Machine) readHead(author node, h workunits.Head) {
 
 // entries reads new statements and reacts to what they changed.
 func (m *Machine) entries(list []ledger.Entry) {
-	touched := map[uint32]bool{}
-	for _, e := range list {
-		for _, u := range m.read(e) {
-			touched[u] = true
-		}
-		if m.doubt == nil {
-			m.follow(e)
-		}
-	}
+	units := m.read(list)
 	if m.doubt != nil {
 		return // what all this asks for is worked out at its end
 	}
-	for _, u := range slices.Sorted(maps.Keys(touched)) {
+	for _, e := range list {
+		m.follow(e)
+	}
+	for _, u := range units {
 		m.unit(u)
 	}
 }

@@ -151,6 +151,7 @@ func (m *Machine) catchUp(in Input) {
 	case Tick:
 		m.heartbeat()
 	}
+	m.readUp()
 	if m.ledger.Len(m.self) > before {
 		d.since, d.restored = m.now, true
 	}

@@ -37,6 +37,7 @@ func (a *Author) Say(bodies ...workunits.Body) ([]byte, []Entry) {
 		Network: a.l.network, Job: a.l.job, Law: workunits.LawVersion,
 		Seq: a.l.Len(a.ID), Prev: a.l.Last(a.ID),
 	}
+	s.Statements = make([]workunits.Statement, 0, len(bodies))
 	for _, b := range bodies {
 		s.Statements = append(s.Statements, workunits.State(b))
 	}

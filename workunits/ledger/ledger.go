@@ -95,9 +95,9 @@ func (l *Ledger) Add(raw []byte) ([]Entry, error) {
 }
 
 // Load is Add for segments that this node checked before it stored them: it
-// decodes them and does not check their signatures again.
+// does not check them again.
 func (l *Ledger) Load(raw []byte) ([]Entry, error) {
-	s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+	s, err := workunits.ReadChecked(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 }
 
 func decode(s workunits.Segment, hashes []workunits.Digest, from int) ([]Entry, error) {
-	var entries []Entry
+	entries := make([]Entry, 0, len(hashes)-from)
 	for i := from; i < len(hashes); i++ {
 		e := Entry{
 			Ref:       workunits.Ref{Author: s.Author, Seq: s.Seq + uint64(i)},
@@ -412,7 +412,7 @@ func (l *Ledger) walkLog(next uint64, h workunits.LogHead, f func(Entry)) {
 		return
 	}
 	for _, raw := range g.since(next) {
-		s, err := workunits.Decode[workunits.Segment](raw.raw, workunits.MaxSegment)
+		s, err := workunits.ReadChecked(raw.raw)
 		if err != nil {
 			panic(err) // it decoded when it was added
 		}

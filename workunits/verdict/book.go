@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"slices"
+
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
 )
@@ -156,6 +158,7 @@ type Book struct {
 
 	pages    []*page
 	dirty    []uint32
+	fresh    []uint32 // judged last: their views are kept for who asks at once
 	disputes []uint32 // whose losers may have changed
 	disputed map[uint32]*dispute
 	named    int // units that statements name
@@ -271,12 +274,17 @@ func (b *Book) Forked(n node) []uint32 {
 	return append(units, b.settle()...)
 }
 
-// Apply reads one statement and returns the units whose verdicts it may change. The
-// statements of one author come in order; authors may be mixed in any way, and
-// what was read before may come again.
-func (b *Book) Apply(e ledger.Entry) []uint32 {
-	units := b.Learn(e)
-	return append(units[:len(units):len(units)], b.settle()...)
+// Apply reads statements and returns the units whose verdicts they may change,
+// ascending. The statements of one author come in order; authors may be mixed in
+// any way, and what was read before may come again.
+func (b *Book) Apply(entries ...ledger.Entry) (units []uint32) {
+	for _, e := range entries {
+		units = append(units, b.Learn(e)...)
+	}
+	units = append(units, b.settle()...)
+	slices.Sort(units)
+	beyond, _ := slices.BinarySearch(units, b.total)
+	return slices.Compact(units[:beyond])
 }
 
 // Learn is Apply for many statements in a row: it leaves it to the next question
@@ -362,7 +370,7 @@ func (b *Book) touch(units []uint32) []uint32 {
 			b.named++
 			b.counts[Open]++
 		}
-		if !r.dirty {
+		if !r.dirty && (len(r.commits) > 0 || b.manifest.Reduces(u)) {
 			r.dirty = true
 			b.dirty = append(b.dirty, u)
 		}

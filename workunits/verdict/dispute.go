@@ -35,6 +35,7 @@ func (b *Book) settle() (units []uint32) {
 		b.contest(u)
 	}
 	b.burn()
+	b.fade()
 	units, b.dirty = b.dirty, nil
 	for _, u := range units {
 		b.unit(u).dirty = false
@@ -48,7 +49,7 @@ func (b *Book) settle() (units []uint32) {
 // contest notes who is in dispute about a unit.
 func (b *Book) contest(u uint32) {
 	d := b.disputed[u]
-	if d == nil && len(b.look(u).commits) < 2 {
+	if d == nil && b.unanimous(u) {
 		return
 	}
 	list := b.all(u)
@@ -78,6 +79,23 @@ func (b *Book) contest(u uint32) {
 	}
 	d.parties = parties
 	b.queue(u)
+}
+
+// unanimous reports whether no two commits opened a unit to different results,
+// which is what most units come to.
+func (b *Book) unanimous(u uint32) bool {
+	var first *opened
+	for _, c := range b.look(u).commits {
+		i, named := slices.BinarySearch(c.body.Units, u)
+		switch {
+		case !named || i >= len(c.opened) || c.opened[i].first == nil:
+		case first == nil:
+			first = &c.opened[i]
+		case c.opened[i].digest != first.digest:
+			return false
+		}
+	}
+	return true
 }
 
 func (b *Book) queue(u uint32) {

@@ -11,9 +11,10 @@ import (
 // drawers lists the marks of the stewards whose draws on a copy count for the
 // unit, ascending: listed, with the receipt that fixed the value, and not
 // executing the unit themselves.
-func (b *Book) drawers(k copyOf, list []copyOf) []mark {
-	who := make([]mark, 0, 4)
-	for _, m := range k.marks {
+func (b *Book) drawers(k copyOf, list []copyOf) []*mark {
+	who := make([]*mark, 0, 4)
+	for i := range k.marks {
+		m := &k.marks[i]
 		if !m.listed || !m.got || !m.drew || m.index != m.drawn || m.hash != k.hash {
 			continue
 		}
@@ -21,21 +22,21 @@ func (b *Book) drawers(k copyOf, list []copyOf) []mark {
 			who = append(who, m)
 		}
 	}
-	slices.SortFunc(who, func(x, y mark) int { return x.id.Compare(y.id) })
+	slices.SortFunc(who, func(x, y *mark) int { return x.id.Compare(y.id) })
 	return who
 }
 
 // drawn reports whether the draws on a copy are in the ledger: the publisher's
 // alone, or those of two other stewards.
-func (b *Book) drawn(who []mark) bool { return len(who) >= 2 || b.ownDraw(who) >= 0 }
+func (b *Book) drawn(who []*mark) bool { return len(who) >= 2 || b.ownDraw(who) >= 0 }
 
-func (b *Book) ownDraw(who []mark) int {
-	return slices.IndexFunc(who, func(m mark) bool { return m.id == b.manifest.Publisher })
+func (b *Book) ownDraw(who []*mark) int {
+	return slices.IndexFunc(who, func(m *mark) bool { return m.id == b.manifest.Publisher })
 }
 
 // asks is the draw itself: whether any pair of values, or the publisher's alone,
 // asks for another copy.
-func (b *Book) asks(u uint32, who []mark, chance float64) bool {
+func (b *Book) asks(u uint32, who []*mark, chance float64) bool {
 	if i := b.ownDraw(who); i >= 0 {
 		return fraction(b.job, u, who[i].value, who[i].value) < chance
 	}
@@ -51,7 +52,7 @@ func (b *Book) asks(u uint32, who []mark, chance float64) bool {
 
 // fraction maps two values, job and unit to [0,1).
 func fraction(job workunits.JobID, u uint32, x, y digest) float64 {
-	b := append(append(append([]byte(nil), x[:]...), y[:]...), job[:]...)
+	b := append(append(append(make([]byte, 0, 3*len(x)+4), x[:]...), y[:]...), job[:]...)
 	h := workunits.Sum(binary.BigEndian.AppendUint32(b, u))
 	return float64(binary.BigEndian.Uint64(h[:])>>11) / (math.MaxUint64>>11 + 1)
 }

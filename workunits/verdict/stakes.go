@@ -56,7 +56,7 @@ func (b *Book) head(a *author, place uint64, s workunits.Head) (units []uint32) 
 
 // cosigned reports whether the author of a draw had stated the head before, and
 // another steward did at any time; the publisher's word is enough by itself.
-func (h *head) cosigned(b *Book, m mark) bool {
+func (h *head) cosigned(b *Book, m *mark) bool {
 	stated, other := false, m.id == b.manifest.Publisher
 	for _, x := range h.by {
 		stated = stated || x.author == m.author && x.seq < m.draw
@@ -68,7 +68,7 @@ func (h *head) cosigned(b *Book, m mark) bool {
 // stakeAt is a volunteer's stake as the draws on a copy saw it, in units of this
 // job: the lowest of those that the stewards' heads tell, and what it brought. A
 // volunteer that was burned has nothing, and did not pay for its identity again.
-func (b *Book) stakeAt(k copyOf, who []mark) float64 {
+func (b *Book) stakeAt(k copyOf, who []*mark) float64 {
 	if k.life.number > 0 {
 		return -b.manifest.Policy.Price
 	}
@@ -89,7 +89,7 @@ func (b *Book) stakeAt(k copyOf, who []mark) float64 {
 
 // bar is that of the stakes which the draws on a copy saw, the highest that their
 // heads tell, so that naming an old head does not lower it.
-func (b *Book) bar(who []mark) (bar float64) {
+func (b *Book) bar(who []*mark) (bar float64) {
 	for _, m := range who {
 		if h := b.heads[m.head]; h != nil && h.cosigned(b, m) {
 			bar = max(bar, h.bar)

@@ -170,7 +170,7 @@ func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 
 	b.absent(c, -1)
 	m.got, m.receipt, m.hash, m.index = true, e.Seq, s.Hash, s.Index
 	b.absent(c, 1)
-	return c.body.Units
+	return nil // until something that follows it in the same log counts by it
 }
 
 func (b *Book) draw(a *author, e ledger.Entry, d workunits.Draw) []uint32 {
@@ -184,6 +184,15 @@ func (b *Book) draw(a *author, e ledger.Entry, d workunits.Draw) []uint32 {
 	m.drew, m.draw, m.drawn, m.value, m.head = true, e.Seq, d.Index, d.Value, d.Head
 	if !d.Head.IsZero() {
 		b.headAt(d.Head).needed = append(b.headAt(d.Head).needed, c)
+	}
+	drew := 0
+	for _, m := range c.marks {
+		if m.drew {
+			drew++
+		}
+	}
+	if drew < 2 && c.open == 0 && a.id != b.manifest.Publisher {
+		return nil // it takes another's draw to count
 	}
 	return c.body.Units
 }
@@ -248,11 +257,14 @@ func (b *Book) storage(a *author, s workunits.StorageReceipt) (units []uint32) {
 			if u >= b.total {
 				continue
 			}
-			if r := b.unit(u); !slices.Contains(r.kept, k) {
+			r := b.unit(u)
+			if !slices.Contains(r.kept, k) {
 				r.kept = append(r.kept, k)
 			}
+			if r.state != Accepted && len(r.kept) >= b.keepers {
+				units = append(units, u)
+			}
 		}
-		units = append(units, st.Units...)
 	}
 	return units
 }

@@ -78,7 +78,7 @@ func (b *Book) Unit(u uint32) Unit {
 	b.settle()
 	r := b.look(u)
 	switch {
-	case !r.named:
+	case len(r.commits) == 0 && !b.manifest.Reduces(u):
 		return Unit{State: Open, Canonical: b.manifest.Canonical}
 	case r.view != nil:
 		return *r.view
@@ -101,10 +101,12 @@ func (b *Book) judge(u uint32) {
 	if b.manifest.Reduce != nil && u < b.manifest.Units && (r.result != v.Result.Digest || r.state != v.State) {
 		b.stage.stale = true
 	}
-	r.state, r.result, r.view = v.State, v.Result.Digest, nil
+	r.state, r.result, r.view = v.State, v.Result.Digest, &v
 	b.counts[v.State]++
-	if v.State == Open || v.State == Pending {
-		r.view = &v
+	if v.State == Accepted || v.State == Failed {
+		if b.fresh = append(b.fresh, u); len(b.fresh) >= maxFresh {
+			b.fade()
+		}
 	}
 	for _, l := range r.credit {
 		l.credit--
@@ -118,12 +120,26 @@ func (b *Book) judge(u uint32) {
 	}
 }
 
+// maxFresh bounds how many views of units that want nothing more are kept.
+const maxFresh = 1 << 12
+
+// fade drops the views of units that want nothing more.
+func (b *Book) fade() {
+	for _, u := range b.fresh {
+		if r := b.unit(u); r.state == Accepted || r.state == Failed {
+			r.view = nil
+		}
+	}
+	b.fresh = b.fresh[:0]
+}
+
 // all lists every valid copy of a unit in a fixed order, one for each life of a
 // volunteer and way to execute: its first in its log that is not lost. Copies of
 // burned lives and forked volunteers are among them.
 func (b *Book) all(u uint32) []copyOf {
-	list := make([]copyOf, 0, 4)
-	for _, c := range b.look(u).commits {
+	commits := b.look(u).commits
+	list := make([]copyOf, 0, len(commits))
+	for _, c := range commits {
 		k, ok := b.copy(u, c)
 		if ok && !slices.ContainsFunc(list, func(o copyOf) bool {
 			return o.life == c.life && sameWork(o.grant, c.grant)
@@ -131,8 +147,10 @@ func (b *Book) all(u uint32) []copyOf {
 			list = append(list, k)
 		}
 	}
-	all := slices.Clone(list)
-	list = slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, all) })
+	if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.listed }) {
+		all := slices.Clone(list)
+		list = slices.DeleteFunc(list, func(k copyOf) bool { return b.conflicted(k, all) })
+	}
 	b.classify(u, list)
 	return list
 }
