@@ -45,6 +45,11 @@ type job struct {
 	amended  []workunits.Steward // listed by segments that do not continue the log here
 	restored bool                // part of this node's own log came from others
 	credit   int                 // own copies in accepted units, as stewards say
+
+	packed    *packed // instead of the ledger and the steward machine, nil while they are here
+	unpacking bool
+	grown     bool      // there is more of the ledger than was packed
+	used      time.Time // when somebody last asked for it, or it changed
 }
 
 func (n *Node) sortedJobs() []*job {
@@ -79,15 +84,19 @@ func (n *Node) load() error {
 		if err != nil {
 			return fmt.Errorf("stored job: %w", err)
 		}
-		j.ended, j.endedAt, j.credit = s.ended > 0, s.ended, s.credit
-		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
-			if _, err := j.ledger.Load(raw); err != nil {
-				n.log.Warn("stored segment", "job", j.id, "err", err)
+		j.ended, j.endedAt, j.credit, j.used = s.ended > 0, s.ended, s.credit, time.Now()
+		n.jobs[j.id] = j
+		if s.packed != nil {
+			p, err := workunits.Decode[packed](s.packed, maxPacked)
+			if err != nil {
+				return fmt.Errorf("stored job %s: %w", j.id, err)
 			}
-		}); err != nil {
+			j.packed, j.grown = &p, s.rows
+			continue
+		}
+		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) { n.loadSegment(j, raw) }); err != nil {
 			return err
 		}
-		n.jobs[j.id] = j
 		n.refresh(j)
 	}
 	return nil
@@ -269,6 +278,12 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 		n.wantJob(m.JobID(), from)
 		return
 	}
+	if j.packed != nil {
+		if p, ok := m.(wire.Pull); !ok || !j.packed.bears(p.Have) {
+			n.unpackLater(j, func() { n.receive(from, m) })
+		}
+		return
+	}
 	if p, ok := m.(wire.Push); ok && j.steward == nil {
 		n.learnList(j, p.Segments)
 	}
@@ -312,6 +327,10 @@ func (n *Node) wantJob(id workunits.JobID, from ...workunits.NodeID) {
 // as far as they are here.
 func (n *Node) tellJob(to workunits.NodeID, id workunits.JobID, j *job) {
 	r := wire.JobReply{Job: id}
+	if j != nil && j.packed != nil {
+		n.unpackLater(j, func() { n.tellJob(to, id, j) })
+		return
+	}
 	if j != nil {
 		r.Manifest = j.block
 		size := 0
@@ -328,7 +347,9 @@ func (n *Node) tellJob(to workunits.NodeID, id workunits.JobID, j *job) {
 // learnJob takes a job that this node asked for, if it may concern it.
 func (n *Node) learnJob(from workunits.NodeID, r wire.JobReply) {
 	if j := n.jobs[r.Job]; j != nil {
-		if j.steward == nil {
+		if j.packed != nil {
+			n.unpackLater(j, func() {})
+		} else if j.steward == nil {
 			n.learnList(j, r.Segments)
 		}
 		return

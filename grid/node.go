@@ -357,6 +357,11 @@ func (n *Node) begin() {
 	if n.cfg.Sensors != nil {
 		n.goDo(n.sense)
 	}
+	for _, j := range n.sortedJobs() {
+		if j.grown {
+			n.unpackLater(j, func() {})
+		}
+	}
 	n.tick()
 }
 
@@ -370,6 +375,7 @@ func (n *Node) tick() {
 	n.stepVolunteer(volunteer.Tick{})
 	n.forget()
 	n.releaseExpired()
+	n.packSettled()
 }
 
 func (n *Node) unreachable(peer workunits.NodeID) {
@@ -432,6 +438,7 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 		n.events.add(Event{Kind: e.Kind, Job: j.id, Node: e.Node, Unit: e.Unit, Text: e.Text})
 	}
 	if len(fx.Segments) > 0 {
+		j.used = time.Now()
 		n.changed()
 		n.refresh(j)
 	}

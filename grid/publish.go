@@ -71,7 +71,7 @@ func (n *Node) publish(ctx context.Context, block []byte, standing workunits.Sta
 			return
 		}
 		n.trusted[j.manifest.ProjectID()] = true
-		if j.steward != nil {
+		if j.steward != nil || j.packed != nil {
 			return // the same job again
 		}
 		j.standing, j.stands = standing, true
@@ -129,6 +129,9 @@ func (n *Node) await(ctx context.Context, cond func() bool) error {
 
 // Cancel ends a job of this node's.
 func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) (err error) {
+	if err := n.unpack(ctx, id); err != nil {
+		return err
+	}
 	derr := n.do(ctx, func() {
 		j := n.jobs[id]
 		switch {

@@ -198,6 +198,9 @@ func (n *Node) find(ctx context.Context, id workunits.JobID) error {
 // info describes a job as far as this node sees it: a steward reads its ledger,
 // others know what stewards announce.
 func (n *Node) info(j *job) JobInfo {
+	if j.packed != nil {
+		return j.packed.info()
+	}
 	info := JobInfo{Job: j.id, Name: j.manifest.Name, Project: j.manifest.ProjectID(), State: JobRunning,
 		Units: UnitCounts{Total: int(j.manifest.Units)}, Stewards: []workunits.NodeID{}, Faults: []FaultInfo{}}
 	for _, s := range j.list {
@@ -208,16 +211,7 @@ func (n *Node) info(j *job) JobInfo {
 		info.Reduce = StageWaiting
 	}
 	if j.steward == nil {
-		info.Units.Open = int(n.seen[j.id].Open)
-		info.Units.Running = info.Units.Total - info.Units.Open
-		if j.ended {
-			info.State = JobDone
-			if info.Reduce != "" {
-				info.Reduce = StageAccepted
-			}
-			info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
-		}
-		return info
+		return n.hearsay(j, info)
 	}
 	b := j.steward.Book()
 	c := b.Counts()
@@ -258,6 +252,20 @@ func (n *Node) info(j *job) JobInfo {
 	return info
 }
 
+// hearsay completes what a node says of a job that it does not look after.
+func (n *Node) hearsay(j *job, info JobInfo) JobInfo {
+	info.Units.Open = int(n.seen[j.id].Open)
+	info.Units.Running = info.Units.Total - info.Units.Open
+	if j.ended {
+		info.State = JobDone
+		if info.Reduce != "" {
+			info.Reduce = StageAccepted
+		}
+		info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
+	}
+	return info
+}
+
 func stageState(b *verdict.Book, v verdict.Unit) StageState {
 	_, ready := b.StageInputs()
 	switch {
@@ -294,6 +302,9 @@ func (n *Node) WaitJob(ctx context.Context, id workunits.JobID) (info JobInfo, e
 
 // Ledger is a job with all segments that are here; they must not be changed.
 func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Export, err error) {
+	if err := n.unpack(ctx, id); err != nil {
+		return x, err
+	}
 	var m workunits.Manifest
 	err = n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil {

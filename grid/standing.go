@@ -21,7 +21,7 @@ const (
 func (n *Node) project(p workunits.ProjectID) (t workunits.StakeTable) {
 	var over []*job
 	for _, j := range n.jobs {
-		if j.ended && j.stands && j.steward != nil && j.manifest.ProjectID() == p {
+		if j.ended && (j.packed != nil || j.stands && j.steward != nil) && j.manifest.ProjectID() == p {
 			over = append(over, j)
 		}
 	}
@@ -29,7 +29,11 @@ func (n *Node) project(p workunits.ProjectID) (t workunits.StakeTable) {
 		return cmp.Or(cmp.Compare(x.endedAt, y.endedAt), slices.Compare(x.id[:], y.id[:]))
 	})
 	for _, j := range over {
-		t = t.After(j.standing, j.steward.Book().Stakes())
+		if j.packed != nil {
+			t = t.After(j.packed.Standing, j.packed.Stakes)
+		} else {
+			t = t.After(j.standing, j.steward.Book().Stakes())
+		}
 	}
 	return t
 }

@@ -35,6 +35,7 @@ INSERT INTO records (digest, job, served, raw) SELECT digest, x'', 0, raw FROM j
 DROP TABLE jobless;`},
 	{change: `CREATE TABLE proofs (network TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;`},
 	{change: `ALTER TABLE segments ADD COLUMN at INTEGER NOT NULL DEFAULT 0`}, // milliseconds since 1970, 0 for unknown
+	{change: `ALTER TABLE jobs ADD COLUMN packed BLOB`},                       // replaces the segments that were here
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -218,24 +219,53 @@ func (s *stateDB) endJob(id workunits.JobID, at uint64, credit int) error {
 	return err
 }
 
+// pack replaces a job's segments by the record of what became of them, and gives
+// the disk back what is free then, if that is most of the file.
+func (s *stateDB) pack(id workunits.JobID, credit int, record []byte) error {
+	ctx := context.Background()
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE jobs SET packed = ?, credit = ? WHERE job = ?", record, credit, id[:])
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "DELETE FROM segments WHERE job = ?", id[:])
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	var free, pages int
+	err = s.db.QueryRowContext(ctx, "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").Scan(&free, &pages)
+	if err == nil && free > pages/2 {
+		_, err = s.db.ExecContext(ctx, "VACUUM")
+	}
+	return err
+}
+
 // storedJob is a job as the disk knows it beside its ledger. Its credit is that
 // of its end.
 type storedJob struct {
 	manifest []byte // signed
 	ended    uint64 // milliseconds since 1970, 0 if it has not
 	credit   int
+	packed   []byte // what pack wrote, nil if it did not
+	rows     bool   // there are segments
 }
 
 // jobs lists all jobs known.
 func (s *stateDB) jobs() (list []storedJob, err error) {
-	rows, err := s.db.QueryContext(context.Background(), "SELECT manifest, ended, credit FROM jobs")
+	rows, err := s.db.QueryContext(context.Background(), `SELECT manifest, ended, credit, packed,
+		EXISTS (SELECT 1 FROM segments WHERE segments.job = jobs.job) FROM jobs`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var j storedJob
-		if err := rows.Scan(&j.manifest, &j.ended, &j.credit); err != nil {
+		if err := rows.Scan(&j.manifest, &j.ended, &j.credit, &j.packed, &j.rows); err != nil {
 			return nil, err
 		}
 		list = append(list, j)

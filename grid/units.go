@@ -11,6 +11,9 @@ import (
 
 // book runs f over the book of a job that is looked after here.
 func (n *Node) book(ctx context.Context, id workunits.JobID, f func(j *job, b *verdict.Book)) error {
+	if err := n.unpack(ctx, id); err != nil {
+		return err
+	}
 	found := false
 	err := n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil && j.steward != nil {

@@ -47,37 +47,72 @@ func WriteExport(w io.Writer, x workunits.Export) error {
 // Nothing in it is trusted: what it says of the job follows from what publisher,
 // stewards and volunteers signed.
 func ReadExport(r io.Reader) (x Read, err error) {
+	err = readExport(r, func(part int, b []byte) (err error) {
+		var fork *ForkError
+		switch part {
+		case partManifest:
+			x.Job, x.Manifest, err = workunits.ParseManifest(b)
+			x.Ledger = New(x.Manifest.Network, x.Job)
+		case partStanding:
+			x.Standing, err = x.Manifest.ParseStanding(b)
+		default:
+			if _, err = x.Ledger.Add(b); err != nil && !errors.As(err, &fork) {
+				return fmt.Errorf("segment %d: %w", part-partStanding, err)
+			}
+			return nil
+		}
+		return err
+	})
+	return x, err
+}
+
+// ParseExport takes an export apart that this node wrote, and checks nothing of
+// what it says.
+func ParseExport(r io.Reader) (x workunits.Export, err error) {
+	err = readExport(r, func(part int, b []byte) error {
+		switch part {
+		case partManifest:
+			x.Manifest = b
+		case partStanding:
+			x.Standing = b
+		default:
+			x.Segments = append(x.Segments, b)
+		}
+		return nil
+	})
+	return x, err
+}
+
+// The parts of an export in order; segments follow.
+const (
+	partManifest = iota
+	partStanding
+)
+
+// readExport calls f for each part of an export.
+func readExport(r io.Reader, f func(part int, b []byte) error) error {
 	in := bufio.NewReader(r)
 	magic := make([]byte, len(exportMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != exportMagic {
-		return x, fmt.Errorf("%w: it does not begin with %q", ErrExport, exportMagic)
+		return fmt.Errorf("%w: it does not begin with %q", ErrExport, exportMagic)
 	}
-	block, err := readItem(in, workunits.MaxManifest)
-	if err != nil {
-		return x, fmt.Errorf("manifest: %w", noEOF(err))
-	}
-	if x.Job, x.Manifest, err = workunits.ParseManifest(block); err != nil {
-		return x, err
-	}
-	table, err := readItem(in, workunits.MaxStakeTable)
-	if err != nil {
-		return x, fmt.Errorf("table of stakes: %w", noEOF(err))
-	}
-	if x.Standing, err = x.Manifest.ParseStanding(table); err != nil {
-		return x, err
-	}
-	x.Ledger = New(x.Manifest.Network, x.Job)
-	for i := 1; ; i++ {
-		raw, err := readItem(in, workunits.MaxSegment)
-		if errors.Is(err, io.EOF) {
-			return x, nil
+	names, limits := []string{"manifest", "table of stakes"}, []int{workunits.MaxManifest, workunits.MaxStakeTable}
+	for part := 0; ; part++ {
+		limit := workunits.MaxSegment
+		if part < len(limits) {
+			limit = limits[part]
 		}
-		var fork *ForkError
-		if err == nil {
-			_, err = x.Ledger.Add(raw)
+		b, err := readItem(in, limit)
+		switch {
+		case err != nil && part < len(names):
+			return fmt.Errorf("%s: %w", names[part], noEOF(err))
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("segment %d: %w", part-partStanding, err)
 		}
-		if err != nil && !errors.As(err, &fork) {
-			return x, fmt.Errorf("segment %d: %w", i, err)
+		if err := f(part, b); err != nil {
+			return err
 		}
 	}
 }

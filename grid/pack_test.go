@@ -1,0 +1,205 @@
+package grid
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+)
+
+// settled runs a job of so many units to its seal and returns two of its nodes.
+func settled(ctx context.Context, t *testing.T, units uint32) (c *cluster, pub, peer *member, id workunits.JobID) {
+	t.Helper()
+	c = newCluster(t)
+	pub, project := c.publisher(Config{})
+	for i := range 9 {
+		m := c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}})
+		if i == 0 {
+			peer = m
+		}
+	}
+	manifest := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, units)
+	manifest.Nominal = 1000
+	id, err := pub.Submit(ctx, manifest, progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*member{pub, peer} {
+		if err := m.await(ctx, func() bool { return m.jobs[id] != nil && m.info(m.jobs[id]).Settled }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c, pub, peer, id
+}
+
+func (m *member) segments(ctx context.Context, t *testing.T, id workunits.JobID) (n int) {
+	t.Helper()
+	if err := m.db.eachSegment(ctx, id, func([]byte) { n++ }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// packNow packs a settled job as soon as nobody says anything more.
+func (m *member) packNow(ctx context.Context, t *testing.T, id workunits.JobID) {
+	t.Helper()
+	for !m.isPacked(t, id) {
+		if err := m.packLedger(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (m *member) isPacked(t *testing.T, id workunits.JobID) (yes bool) {
+	t.Helper()
+	if err := m.do(testContext(t), func() { yes = m.jobs[id].packed != nil }); err != nil {
+		t.Fatal(err)
+	}
+	return yes
+}
+
+// A settled job shrinks to a root on the disk and comes back whole for whoever
+// asks, in the same process and the next.
+func TestPackedJob(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	c, pub, _, id := settled(ctx, t, 20)
+	info, err := pub.Job(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	export, err := pub.Ledger(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	story, err := pub.Story(ctx, id, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, process := range []string{"the same process", "the next process"} {
+		pub.packNow(ctx, t, id)
+		if n := pub.segments(ctx, t, id); n > 0 {
+			t.Errorf("%s: %d segments are left beside the archive", process, n)
+		}
+		if process == "the next process" {
+			pub = c.restart(pub)
+		}
+		got, err := pub.Job(ctx, id)
+		if diff := cmp.Diff(info, got); err != nil || diff != "" || !pub.isPacked(t, id) {
+			t.Errorf("%s: job, %v (-want +got):\n%s", process, err, diff)
+		}
+		x, err := pub.Ledger(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range export.Segments { // fellow stewards may have said more
+			if !slices.ContainsFunc(x.Segments, func(b []byte) bool { return bytes.Equal(b, raw) }) {
+				t.Errorf("%s: a segment is lost", process)
+			}
+		}
+		export = x
+		again, err := pub.Story(ctx, id, 3)
+		if err != nil || len(again.Copies) != len(story.Copies) || again.State != story.State || *again.Result != *story.Result {
+			t.Errorf("%s: story %+v, %v, want %+v", process, again, err, story)
+		}
+		r, err := pub.Result(ctx, id, 7)
+		if err != nil || r.Failed {
+			t.Errorf("%s: result %+v, %v", process, r, err)
+		}
+	}
+	if table := pub.stakesOf(t, info.Project); len(table.Stakes) == 0 {
+		t.Error("the project's next job starts from nothing")
+	}
+}
+
+func (m *member) stakesOf(t *testing.T, p workunits.ProjectID) (table workunits.StakeTable) {
+	t.Helper()
+	if err := m.do(testContext(t), func() { table = m.project(p) }); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// Fellow stewards that tell of the same ledger leave a packed job alone; who tells
+// of more brings it back.
+func TestPackedJobHearsOfMore(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, pub, peer, id := settled(ctx, t, 8)
+	peer.packNow(ctx, t, id)
+	var p *packed
+	if err := peer.do(ctx, func() { p = peer.jobs[id].packed }); err != nil {
+		t.Fatal(err)
+	}
+	if !p.bears(p.Heads) || !p.bears(p.Heads[1:2]) {
+		t.Error("the packed ledger does not know its own heads")
+	}
+	more := bytes.Clone(workunits.Encode(p.Heads))
+	heads, err := workunits.Decode[[]workunits.LogHead](more, maxPacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads[0].Len++
+	if p.bears(heads) {
+		t.Error("the packed ledger bears what it does not hold")
+	}
+	if r, err := pub.Audit(ctx, id, 2, progress(t)); err != nil || len(r.Units) != 2 {
+		t.Fatalf("audit %+v, %v", r, err)
+	}
+	if err := peer.await(ctx, func() bool { j := peer.jobs[id]; return j.packed == nil && len(j.ledger.Authors()) > 0 }); err != nil {
+		t.Errorf("the audit did not bring the ledger back: %v", err)
+	}
+}
+
+// An archive that is damaged or not there is told, and nothing is made up.
+func TestDamagedArchive(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, pub, _, id := settled(ctx, t, 4)
+	pub.packNow(ctx, t, id)
+	var root workunits.Link
+	if err := pub.do(ctx, func() { root = pub.jobs[id].packed.Archive }); err != nil {
+		t.Fatal(err)
+	}
+	file := pub.host.data.get(root.Cid)
+	for _, at := range []int{0, len(file) / 2, len(file) - 1} {
+		bad := bytes.Clone(file)
+		bad[at] ^= 1
+		pub.host.data.all[root.Cid] = bad
+		if x, err := pub.Ledger(ctx, id); err == nil {
+			t.Errorf("byte %d is changed, and %d segments come of it", at, len(x.Segments))
+		}
+	}
+	pub.host.data.all[root.Cid] = file
+	if _, err := pub.Ledger(ctx, id); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPackedIsAnExport keeps the archive's form that of `talka job export`.
+func TestPackedIsAnExport(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, pub, _, id := settled(ctx, t, 4)
+	pub.packNow(ctx, t, id)
+	var root workunits.Digest
+	if err := pub.do(ctx, func() { root = pub.jobs[id].packed.Root }); err != nil {
+		t.Fatal(err)
+	}
+	x, err := pub.Ledger(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := ledger.WriteExport(&b, x); err != nil {
+		t.Fatal(err)
+	}
+	if root != workunits.Sum(b.Bytes()) {
+		t.Error("the root is not that of the export")
+	}
+}
