@@ -100,7 +100,7 @@ func newPool(t testing.TB, c Config) *Pool {
 		c.CacheDir = t.TempDir()
 	}
 	if len(c.Writes) == 0 {
-		c.Reads, c.Writes = []string{"."}, []string{os.TempDir()}
+		c.Reads, c.Writes = []string{filepath.Join("..", "..")}, []string{os.TempDir()} // the project
 	}
 	c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p, err := New(c)
