@@ -68,11 +68,16 @@ func (m *Machine) push(from node, p wire.Push) {
 	}
 }
 
-// readUp reads what pushes brought.
+// readUp reads what pushes brought. Commits among it are receipted at once, as a
+// copy follows those alone that were receipted before its grant.
 func (m *Machine) readUp() {
 	list := m.unread
-	if m.unread = nil; len(list) > 0 {
-		m.entries(list)
+	if m.unread = nil; len(list) == 0 {
+		return
+	}
+	m.entries(list)
+	if m.doubt == nil && len(m.thin) > 0 {
+		m.sayAll()
 	}
 }
 

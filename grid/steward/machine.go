@@ -440,15 +440,20 @@ func batch(say []workunits.Body) int {
 	return len(say)
 }
 
-// flush says what the step collected and pushes all new own segments to the
-// fellow stewards that are awake.
-func (m *Machine) flush() {
+// sayAll says what the step collected so far.
+func (m *Machine) sayAll() {
 	for m.collect(); len(m.say) > 0 && !m.mute(); m.collect() {
 		n := batch(m.say)
 		next := m.say[:n:n]
 		m.say = m.say[n:]
 		m.speak(next...)
 	}
+}
+
+// flush says what the step collected and pushes all new own segments to the
+// fellow stewards that are awake.
+func (m *Machine) flush() {
+	m.sayAll()
 	if m.ended != m.over() {
 		m.ended = m.over()
 		m.announce = 0
