@@ -77,8 +77,9 @@ type JobInfo struct {
 	Credit            int                 `json:"credit"`     // this node's copies in accepted units
 	Expired           int                 `json:"expired"`    // leases that ended without a commit
 	Faults            []FaultInfo         `json:"faults"`
-	Settled           bool                `json:"settled"` // sealed by the publisher
-	Bound             string              `json:"bound"`   // the error bound that the verdicts vouch for, in words
+	Settled           bool                `json:"settled"`        // sealed by the publisher
+	Bound             string              `json:"bound"`          // the error bound that the verdicts vouch for, in words
+	Read              *ReadInfo           `json:"read,omitempty"` // of a job that other nodes look after, once it is over
 }
 
 // FaultInfo is a node that the ledger speaks against.

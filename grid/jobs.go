@@ -50,6 +50,9 @@ type job struct {
 	unpacking bool
 	grown     bool      // there is more of the ledger than was packed
 	used      time.Time // when somebody last asked for it, or it changed
+
+	reading *reading // of a job that is over and not looked after here
+	readAt  time.Time
 }
 
 func (n *Node) sortedJobs() []*job {
@@ -282,6 +285,9 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 		if p, ok := m.(wire.Pull); !ok || !j.packed.bears(p.Have) {
 			n.unpackLater(j, func() { n.receive(from, m) })
 		}
+		return
+	}
+	if j.steward == nil && n.hearLogs(j, from, m) {
 		return
 	}
 	if p, ok := m.(wire.Push); ok && j.steward == nil {

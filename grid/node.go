@@ -154,6 +154,9 @@ type Node struct {
 	answered  time.Time
 	watchers  map[chan struct{}]bool
 	answers   map[workunits.JobID]chan answer
+	readers   map[workunits.JobID]chan heardLog
+
+	reading sync.Mutex // held by who reads a ledger that others keep
 }
 
 type answer struct {
@@ -181,7 +184,7 @@ func New(cfg Config) (*Node, error) {
 		events: newEventLog(time.Now()), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
 		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{},
 		runs: map[volunteer.Task]context.CancelFunc{}, watchers: map[chan struct{}]bool{},
-		answers: map[workunits.JobID]chan answer{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
+		answers: map[workunits.JobID]chan answer{}, readers: map[workunits.JobID]chan heardLog{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))

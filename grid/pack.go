@@ -126,7 +126,8 @@ func (n *Node) archive(ctx context.Context, x workunits.Export, p *packed) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	sum, z := blake3.New(len(p.Root), nil), gzip.NewWriter(f)
+	sum := blake3.New(len(p.Root), nil)
+	z, _ := gzip.NewWriterLevel(f, gzip.BestSpeed) // hashes and keys get no smaller with more effort
 	if err := errors.Join(ledger.WriteExport(io.MultiWriter(z, sum), x), z.Close(), f.Close()); err != nil {
 		return err
 	}

@@ -164,9 +164,19 @@ func (n *Node) Job(ctx context.Context, id workunits.JobID) (info JobInfo, err e
 		}
 		return false
 	}
-	known := false
-	if err := n.do(ctx, func() { known = found() }); err != nil || known {
+	known, over := false, false
+	if err := n.do(ctx, func() {
+		known = found()
+		j := n.jobs[id]
+		over = known && j.ended && j.steward == nil && j.packed == nil && time.Since(j.readAt) >= readKept
+	}); err != nil || known && !over {
 		return info, err
+	}
+	if over {
+		if _, err := n.read(ctx, id); err != nil {
+			n.log.Debug("read a job that others look after", "job", id, "err", err)
+		}
+		return info, n.do(ctx, func() { found() })
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
 	defer cancel()
@@ -210,10 +220,15 @@ func (n *Node) info(j *job) JobInfo {
 	if j.manifest.Reduce != nil {
 		info.Reduce = StageWaiting
 	}
-	if j.steward == nil {
+	var b *verdict.Book
+	switch {
+	case j.steward != nil:
+		b = j.steward.Book()
+	case j.reading != nil:
+		b, info.Read = j.reading.book, &j.reading.info
+	default:
 		return n.hearsay(j, info)
 	}
-	b := j.steward.Book()
 	c := b.Counts()
 	accepted := c[verdict.Accepted]
 	if info.Reduce != "" {
@@ -223,16 +238,9 @@ func (n *Node) info(j *job) JobInfo {
 	}
 	info.Units.Accepted, info.Units.Failed, info.Units.Running = c[verdict.Accepted], c[verdict.Failed], c[verdict.Pending]
 	info.Units.Open = c[verdict.Open]
-	if out := min(len(j.steward.Leases()), info.Units.Open); out > 0 {
-		granted := 0
-		for u := range j.manifest.Units {
-			if b.Unit(u).State == verdict.Open && len(b.Outstanding(u)) > 0 {
-				granted++
-			}
-		}
-		info.Units.Open -= granted
-		info.Units.Running += granted
-	}
+	granted := j.granted(b, info.Units.Open)
+	info.Units.Open -= granted
+	info.Units.Running += granted
 	info.Copies, info.Volunteers, info.Expired = b.Copies(), len(b.Volunteers()), b.Expired()
 	if accepted > 0 {
 		info.CopiesPerAccepted = float64(info.Copies) / float64(accepted)
@@ -264,6 +272,19 @@ func (n *Node) hearsay(j *job, info JobInfo) JobInfo {
 		info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
 	}
 	return info
+}
+
+// granted counts the open units that a volunteer has.
+func (j *job) granted(b *verdict.Book, open int) (granted int) {
+	if open == 0 || j.steward != nil && len(j.steward.Leases()) == 0 {
+		return 0
+	}
+	for u := range j.manifest.Units {
+		if b.Unit(u).State == verdict.Open && len(b.Outstanding(u)) > 0 {
+			granted++
+		}
+	}
+	return granted
 }
 
 func stageState(b *verdict.Book, v verdict.Unit) StageState {
@@ -306,8 +327,10 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Expo
 		return x, err
 	}
 	var m workunits.Manifest
+	ours := false
 	err = n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil {
+			ours = j.steward != nil
 			m, x.Manifest, x.Segments = j.manifest, j.block, j.ledger.Segments()
 		}
 	})
@@ -315,6 +338,15 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Expo
 	case err != nil:
 	case x.Manifest == nil:
 		err = fmt.Errorf("job %s is not known here: %w", id, ErrNotFound)
+	case !ours:
+		r, rerr := n.read(ctx, id)
+		if rerr != nil {
+			return x, rerr
+		}
+		x.Segments = r.ledger.Segments()
+		if m.Standing != nil {
+			x.Standing, _ = r.standing.Encode()
+		}
 	case m.Standing != nil:
 		x.Standing, err = n.stakeTable(ctx, *m.Standing, []workunits.NodeID{m.Publisher})
 	}

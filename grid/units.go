@@ -9,7 +9,9 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// book runs f over the book of a job that is looked after here.
+// book runs f over the book of a job that is looked after here, or over what others
+// show of a job that is over. Then f runs outside the loop, and its job has no more
+// than manifest and list.
 func (n *Node) book(ctx context.Context, id workunits.JobID, f func(j *job, b *verdict.Book)) error {
 	if err := n.unpack(ctx, id); err != nil {
 		return err
@@ -21,10 +23,15 @@ func (n *Node) book(ctx context.Context, id workunits.JobID, f func(j *job, b *v
 			f(j, j.steward.Book())
 		}
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("job %s is not looked after here: ask the node of its publisher or of a steward: %w", id, ErrNotFound)
+	if err != nil || found {
+		return err
 	}
-	return err
+	r, err := n.read(ctx, id)
+	if err != nil {
+		return fmt.Errorf("job %s is not looked after here: ask the node of its publisher or of a steward: %w", id, err)
+	}
+	f(&job{id: id, manifest: r.manifest, list: r.book.Stewards()}, r.book)
+	return nil
 }
 
 // Units describes up to count units of a job from the given one on, the second

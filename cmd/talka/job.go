@@ -55,6 +55,10 @@ func jobFields(w io.Writer, j grid.JobInfo) {
 		"stewards", strings.Join(stewards, " "),
 		"wrong results", j.Bound,
 	)
+	if r := j.Read; r != nil {
+		fmt.Fprintf(w, "read from %s; %s did not answer, %s missing\n",
+			plural(len(r.From), "node"), plural(len(r.Silent), "node"), plural(int(r.Missing), "statement"))
+	}
 	for _, f := range j.Faults {
 		fmt.Fprintf(w, "fault: %s by %s (%s)\n", line(string(f.Name)), who(f.Node), plural(f.Units, "unit"))
 	}
