@@ -54,7 +54,7 @@ func (m *Machine) note(from node) {
 	m.askers[from] = m.now
 	if from != m.Manifest.Publisher {
 		m.wantedAt = m.now
-		if m.book.Staked(from) {
+		if !m.poor(from) {
 			m.askedStaked = m.now
 		}
 	}
@@ -180,8 +180,8 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		units = append(units, u)
 		if v.Copies > 0 {
 			m.checks++
-			if !m.book.Staked(from) {
-				m.newChecks++
+			if m.poor(from) {
+				m.poorChecks++
 			}
 		}
 		return true
@@ -214,12 +214,23 @@ func (m *Machine) bounds(shard uint32) (first, end uint32) {
 	return shard * m.Manifest.Shard, min((shard+1)*m.Manifest.Shard, m.Manifest.Units)
 }
 
-// mayCheck reports whether a volunteer may get a further copy: newcomers together
-// only their share of them, unless nobody with a stake has taken it for a while.
-func (m *Machine) mayCheck(from node, u uint32) bool {
+// poor reports whether a volunteer is a newcomer or poor among the others.
+func (m *Machine) poor(n node) bool { return !m.book.Staked(n) || m.book.Poor(n, m.bar) }
+
+// mayHelp reports whether a volunteer may get the next copy of a unit while others
+// could take it: the poor do not decide disputes, get only their share of further
+// copies, and no first ones while too many of theirs came to nothing. If nobody else
+// asked or has taken it for a while they may.
+func (m *Machine) mayHelp(from node, u uint32) bool {
 	w := m.wanting[u]
-	return m.book.Staked(from) || m.now >= m.askedStaked+patience || w == nil || m.now >= w.since+patience ||
-		verdict.LawOf(m.Manifest.Policy).Newcomer(m.newChecks, m.checks)
+	law := verdict.LawOf(m.Manifest.Policy)
+	switch {
+	case m.now >= m.askedStaked+patience || w != nil && m.now >= w.since+patience || !m.poor(from):
+		return true
+	case m.book.FirstCommitter(u) == node{}:
+		return law.Begins(m.burned, m.book.Counts()[verdict.Accepted]) || !m.book.Poor(from, m.bar)
+	}
+	return w == nil || law.Checks(m.poorChecks, m.checks) && (!m.book.Unit(u).Contested || !m.book.Poor(from, m.bar))
 }
 
 // may reports whether a volunteer may execute a unit: it committed none of its
@@ -232,7 +243,7 @@ func (m *Machine) mayCheck(from node, u uint32) bool {
 func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	w := m.wanting[u]
 	waited := w != nil && m.now >= w.since+unwanted
-	if m.book.FirstCommitter(u) != (node{}) && !m.mayCheck(from, u) {
+	if !m.mayHelp(from, u) {
 		return false
 	}
 	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited {

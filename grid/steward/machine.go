@@ -204,18 +204,20 @@ type Machine struct {
 	standings uint32           // own statements of stakes
 	staged    workunits.Digest // the record of the second stage's inputs that is kept here
 
-	wanting           map[uint32]*want // open units that were granted before
-	ready             ready
-	dry               uint64            // since when this steward has nothing to grant, 0 while it has
-	askedStaked       uint64            // when one with a stake did, and how many further copies went
-	checks, newChecks int               // to all, and to those without
-	wantedAt          uint64            // when a volunteer other than the publisher last asked for work
-	idle              []node            // who was refused for want of units, longest first
-	news              []uint32          // units that want a copy since this step
-	askers            map[node]uint64   // who asked for work lately, when
-	cursor            map[uint32]uint32 // by shard: units below were granted before
-	lastOf            map[uint32]uint32 // by another's shard: this unit and those above were granted before
-	unitTime          float64           // milliseconds of processor time, smoothed
+	wanting            map[uint32]*want // open units that were granted before
+	ready              ready
+	dry                uint64            // since when this steward has nothing to grant, 0 while it has
+	askedStaked        uint64            // when one did that is not poor, and how many further copies went
+	checks, poorChecks int               // to all, and to the poor
+	bar                float64           // of the stakes, and how many copies burned
+	burned             int               // lives had made, when this steward last stated a head
+	wantedAt           uint64            // when a volunteer other than the publisher last asked for work
+	idle               []node            // who was refused for want of units, longest first
+	news               []uint32          // units that want a copy since this step
+	askers             map[node]uint64   // who asked for work lately, when
+	cursor             map[uint32]uint32 // by shard: units below were granted before
+	lastOf             map[uint32]uint32 // by another's shard: this unit and those above were granted before
+	unitTime           float64           // milliseconds of processor time, smoothed
 }
 
 // content tells whether the job's program and inputs are here.

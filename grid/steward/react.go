@@ -156,6 +156,7 @@ func (m *Machine) readHead(author node, h workunits.Head) {
 	}
 	if author == m.self {
 		m.headAt = m.book.Counts()[verdict.Accepted]
+		m.bar, m.burned = m.book.Crowd()
 	}
 }
 

@@ -51,6 +51,18 @@
 // Sarmenta's credibility-based fault tolerance (2002); hidden sequential checks are
 // Golle and Mironov's, and Szajda's (2005).
 //
+// # Whom to ask
+//
+// What colluders can still do is make work: earn, be burned, and come again, so
+// that their copies come to nothing and others check them meanwhile. Whoever is
+// poor among others begins units that cost as many other copies without it. So
+// stewards give the poor at most half of f of the further copies, as there are
+// colluders among the others, too (see [Law.Checks]); they leave disputes to those
+// who have something to lose, of whom fewer decide one; and once burned copies are
+// more than a share of the accepted units, the poor get no first ones (see
+// [Law.Begins]). Where honest volunteers come and go nobody is burned, and nobody
+// held back. No verdict depends on this, and it binds only while others want work.
+//
 // # Whose stakes decide
 //
 // Stakes grow while a job runs. If each verdict used what is known of them now,

@@ -116,11 +116,27 @@ func (l Law) Vouches(m int, first, bar float64) float64 {
 	return max(l.eps(), min(f*missed, f*most/max(first+l.p.Price, 1e-9)))
 }
 
-// Newcomer reports whether a second copy may go to a newcomer, a volunteer
-// without stake that nobody trusts, after so many of the second copies so far
-// went to newcomers. It binds only where others can take the copy.
-func (l Law) Newcomer(newcomers, all int) bool {
-	return float64(newcomers+1) <= l.p.Share*float64(all+1)
+// Poor reports whether a volunteer is poor among others and its first copies are
+// always checked. Those are no help then, since the copies that they take would
+// do as many units without them: such a volunteer is better given further copies.
+func (l Law) Poor(stake, bar float64) bool {
+	return stake+l.p.Price < poor*bar && l.Chance(1, stake, stake, bar) >= 1
+}
+
+// Checks reports whether a further copy may go to a newcomer, a volunteer without
+// stake that nobody trusts, or to a poor one, after so many of all further copies
+// so far went to such. It binds only where others can take the copy. It is half
+// of the colluders' share, since there are colluders among the others, too.
+func (l Law) Checks(poor, all int) bool {
+	return float64(poor+1) <= l.p.Share/2*float64(all+1)
+}
+
+// Begins reports whether poor volunteers may be given first copies, after so many
+// copies of volunteers that were burned, and so many accepted units. It binds
+// only where others can take the copy: who is burned, comes again, earns and is
+// burned makes all others' work dearer, and is kept to a share of it.
+func (l Law) Begins(burned, accepted int) bool {
+	return float64(burned) <= l.p.Share/4*float64(accepted)
 }
 
 // Delta is the largest chance of missing a wrong copy for which every number c

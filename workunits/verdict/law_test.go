@@ -185,7 +185,7 @@ func TestVouches(t *testing.T) {
 	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4 {
 		t.Errorf("as the law asks: %g, want eps", got)
 	}
-	if l := LawOf(p); l.Newcomer(0, 0) || l.Newcomer(1, 8) || !l.Newcomer(1, 9) {
+	if l := LawOf(p); l.Checks(0, 0) || l.Checks(1, 18) || !l.Checks(1, 19) {
 		t.Error("newcomers get more or less than their share")
 	}
 }

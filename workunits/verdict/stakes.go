@@ -199,6 +199,41 @@ func (b *Book) Staked(n workunits.NodeID) bool {
 	return a != nil && (a.trusted || a.history > 0 && a.burns() == 0 || b.Stake(n) > 0)
 }
 
+// Crowd tells what a steward's choice of volunteers goes by: the bar of all stakes,
+// see [Law.Bar], and how many copies burned lives have made. It looks at everybody.
+func (b *Book) Crowd() (bar float64, burned int) {
+	b.settle()
+	var stakes []uint64
+	for _, a := range b.authors {
+		stakes = append(stakes, a.worth())
+		for _, l := range a.lives {
+			if l.burned > 0 {
+				burned += len(l.units)
+			}
+		}
+	}
+	return b.law.Bar(stakes), burned
+}
+
+// worth is what an author earned here and brought, unless it was burned.
+func (a *author) worth() uint64 {
+	n := uint64(a.credit())
+	if a.burns() == 0 && !a.forked {
+		n += a.history
+	}
+	return n
+}
+
+// Poor is Law.Poor for a volunteer, never for one that the publisher trusts.
+func (b *Book) Poor(n workunits.NodeID, bar float64) bool {
+	b.settle()
+	a := b.authors[n]
+	if a == nil {
+		a = &author{}
+	}
+	return !a.trusted && b.law.Poor(float64(a.worth()), bar)
+}
+
 // Stakes is the table of stakes with which the project's next job may start,
 // ascending by volunteer: what each brought and what it earned here. Who was
 // burned stands in it with its strikes.

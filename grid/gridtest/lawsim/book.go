@@ -114,6 +114,24 @@ func outcome(u int, d Digest) workunits.Digest {
 	return workunits.Sum(fmt.Appendf(nil, "unit %d: %d", u, d))
 }
 
+// Poor reports whether a volunteer is poor among the others.
+func (b *Book) Poor(who int) bool {
+	if b.book == nil {
+		b.begin()
+	}
+	bar, _ := b.book.Crowd()
+	return b.book.Poor(b.ids[who], bar)
+}
+
+// Begins reports whether the poor may be given first copies.
+func (b *Book) Begins() bool {
+	_, burned := b.book.Crowd()
+	return verdict.LawOf(b.manifest.Policy).Begins(burned, b.book.Counts()[verdict.Accepted])
+}
+
+// Checks reports whether the poor may be given further copies after so many.
+func (b *Book) Checks(poor, all int) bool { return verdict.LawOf(b.manifest.Policy).Checks(poor, all) }
+
 // Commit is a volunteer's copy of a unit.
 func (b *Book) Commit(u, who int, d Digest) (changed, burned []int) {
 	if b.book == nil {

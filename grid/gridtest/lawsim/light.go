@@ -11,6 +11,9 @@ type Law interface {
 	Chance(m int, first, group, bar float64) float64
 	Settles(winner, second verdict.Side) bool
 	Doubt(verdict.Side) float64
+	Poor(stake, bar float64) bool
+	Begins(burned, accepted int) bool
+	Checks(poor, all int) bool
 }
 
 // Light applies a law to copies with the least bookkeeping of stakes, burns and
@@ -24,6 +27,9 @@ type Light struct {
 	units  []unit
 	people []person
 	ranks  ranks
+
+	accepted int // units
+	burned   int // copies of those who were burned
 
 	changed []int // by the copy at hand
 	again   []int // disputes to look at again
@@ -78,6 +84,17 @@ func (l *Light) Shown(u int) bool { return l.units[u].disputed }
 // Stake is a volunteer's count of copies in accepted units, and what it brought.
 func (l *Light) Stake(who int) int { return l.people[who].stake + l.people[who].history }
 
+// Poor reports whether a volunteer is poor among the others.
+func (l *Light) Poor(who int) bool {
+	return l.law.Poor(float64(l.Stake(who)), l.ranks.bar(l.share))
+}
+
+// Begins reports whether the poor may be given first copies.
+func (l *Light) Begins() bool { return l.law.Begins(l.burned, l.accepted) }
+
+// Checks reports whether the poor may be given further copies after so many.
+func (l *Light) Checks(poor, all int) bool { return l.law.Checks(poor, all) }
+
 // Commit is a volunteer's copy of a unit.
 func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 	l.changed, l.again = nil, nil
@@ -128,8 +145,10 @@ func (l *Light) credit(u int) {
 	}
 	x.credit = x.credit[:0]
 	if !x.accepted {
+		l.accepted--
 		return
 	}
+	l.accepted++
 	for _, c := range x.copies {
 		l.raise(int(c.who), 1)
 		x.credit = append(x.credit, c.who)
@@ -189,6 +208,7 @@ func (l *Light) burn(losers []int) {
 	for _, w := range losers {
 		p := &l.people[w]
 		p.burned = true
+		l.burned += len(p.units)
 		for _, u := range p.units {
 			touched[int(u)] = true
 		}

@@ -39,6 +39,10 @@ type staking interface {
 	Grant(who, stake int)
 	// Trust lets a volunteer's copies decide alone; it is the publisher.
 	Trust(who int)
+	// Poor, Begins and Checks are verdict.Law's, as things stand.
+	Poor(who int) bool
+	Begins() bool
+	Checks(poor, all int) bool
 }
 
 // Policy is the verification that the tables are about: an eps of 1e-4 for each

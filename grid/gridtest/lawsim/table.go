@@ -23,9 +23,7 @@ func (c Config) against(a Adversary) Config {
 // The adversaries of the tables. The worst and the dearest are what Search found
 // against cap-2: most wrong results, most copies. The worst stay until they are
 // caught; Leavers take one wrong result and come again as newcomers, which is what
-// a cap that held for everybody could not stop. No law makes a long life much
-// cheaper than the dearest do: the copies of a fifth of the volunteers come to
-// nothing in the end, and those of the others are 1.2 for each unit.
+// a cap that held for everybody could not stop.
 var (
 	Honest  = Adversary{Name: "honest"}
 	Errors  = Adversary{Name: "errors 1%", Errors: 0.01}
@@ -68,7 +66,7 @@ func Special() []Config {
 	assassins.Name, assassins.History = "veterans assassinated", 10_000
 
 	crowd := Cold("cap-2", Spam)
-	crowd.Name, crowd.Share, crowd.History, crowd.Newcomer, crowd.Quota = "sybil crowd", 0.9, 1000, 100, 0.2
+	crowd.Name, crowd.Share, crowd.History = "sybil crowd", 0.9, 1000
 
 	sleepers := Cold("cap-2", Sleeper)
 	sleepers.Name, sleepers.History, sleepers.Past = "sleepers", 10_000, 10_000

@@ -19,15 +19,11 @@ type Config struct {
 	Share      float64 // of the volunteers that are the adversary's
 	// Price is what a new identity costs, in executions: a volunteer that was
 	// proven wrong and comes again sits out so many turns.
-	Price int
-	// Newcomers have less stake than this. Together they get Quota of the copies
-	// after a unit's first, while others are there to take the rest.
-	Newcomer int
-	Quota    float64
-	History  int     // stake that honest volunteers begin with
-	Past     int     // stake that the adversary's identities begin with; later ones have none
-	Ringers  float64 // share of units whose result the publisher knows and compares
-	Churn    float64 // chance of an honest volunteer to leave in a turn; a newcomer takes its place
+	Price   int
+	History int     // stake that honest volunteers begin with
+	Past    int     // stake that the adversary's identities begin with; later ones have none
+	Ringers float64 // share of units whose result the publisher knows and compares
+	Churn   float64 // chance of an honest volunteer to leave in a turn; a newcomer takes its place
 }
 
 // Backends that give equal runs, Light at a hundredth of the cost.
@@ -66,7 +62,7 @@ type World struct {
 	next         int          // unit that nobody was given yet
 	touched      [][]int32    // volunteers that executed a unit
 
-	seconds, given int // copies after the first: all, and newcomers'
+	seconds, given int // copies after the first: all, and those of the poor
 	report         Report
 }
 
@@ -179,29 +175,36 @@ func (w *World) take(list *[]int, u int) {
 
 // pick is a random unit that wants a copy and that the volunteer has no part in.
 func (w *World) pick(i int) (u int, ok bool) {
-	n := len(w.fresh) + len(w.begun)
-	if w.c.Newcomer > 0 && w.scheme.Stake(w.people[i].id) < w.c.Newcomer && float64(w.given) >= w.c.Quota*float64(w.seconds+1) {
-		n = len(w.fresh)
+	from, end := 0, len(w.fresh)+len(w.begun)
+	poor := w.poor(i)
+	if poor && !w.stakes.Begins() {
+		from = len(w.fresh)
 	}
-	if n == 0 {
+	if poor && !w.stakes.Checks(w.given, w.seconds) {
+		end = len(w.fresh)
+	}
+	if from >= end {
 		return 0, false
 	}
 	// Where most units were touched, a walk from a random place finds the rest.
-	for try, at := 0, w.rng.IntN(n); try < min(n, 64); try++ {
+	for try, at := 0, from+w.rng.IntN(end-from); try < min(end-from, 64); try++ {
 		if at < len(w.fresh) {
 			u = w.fresh[at]
 		} else {
 			u = w.begun[at-len(w.fresh)]
 		}
-		if !slices.Contains(w.touched[u], int32(i)) {
+		if !slices.Contains(w.touched[u], int32(i)) && (!poor || !w.scheme.Shown(u)) {
 			return u, true
 		}
-		if at++; at == n {
-			at = 0
+		if at++; at == end {
+			at = from
 		}
 	}
 	return 0, false
 }
+
+// poor reports whether a volunteer is one that stewards keep from some copies.
+func (w *World) poor(i int) bool { return w.stakes != nil && w.stakes.Poor(w.people[i].id) }
 
 func (w *World) execute(i, u int) {
 	v := &w.people[i]
@@ -215,7 +218,7 @@ func (w *World) execute(i, u int) {
 	} else {
 		w.take(&w.begun, u)
 		w.seconds++
-		if w.scheme.Stake(v.id) < w.c.Newcomer {
+		if w.poor(i) {
 			w.given++
 		}
 	}

@@ -98,6 +98,20 @@ func (l Law) Chance(m int, first, group, bar float64) float64 {
 	return 1
 }
 
+// Poor reports whether a volunteer has, with the price of its identity, less than
+// half of the bar, and would be checked whenever it commits first.
+func (l Law) Poor(stake, bar float64) bool {
+	return stake+l.Price < bar/2 && l.Chance(1, stake, stake, bar) == 1
+}
+
+// Checks keeps the copies of the poor, this one among them, to half of f0 of all
+// further copies.
+func (l Law) Checks(poor, all int) bool { return float64(poor)+1 <= l.Share*float64(all+1)/2 }
+
+// Begins keeps the poor from first copies while those of the burned are more than
+// a quarter of f0 of the accepted units.
+func (l Law) Begins(burned, accepted int) bool { return 4*float64(burned) <= l.Share*float64(accepted) }
+
 // Doubt is D = min(f0, f0/((1-f0)e(n_max+J))) * f0^(m-1); nobody is sure doubt.
 func (l Law) Doubt(s verdict.Side) float64 {
 	if s.Copies == 0 {
