@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -107,15 +108,55 @@ func (n *Node) auditRuns(ctx context.Context, m workunits.Manifest, runs []volun
 			if f.Void != "" {
 				return fmt.Errorf("unit %d could not be executed here: %s: see the log of this node", run.Unit, f.Void)
 			}
-			err := n.do(ctx, func() {
-				n.pending.opened = append(n.pending.opened, jobDigest{run.Job, f.Result.Digest})
-				n.stepSteward(n.jobs[run.Job], steward.Audited{Unit: run.Unit, Arch: runtime.GOARCH, Result: f.Result, Block: f.Block, Millis: f.Millis})
-			})
+			err := n.do(ctx, func() { n.audited(f) })
 			progress(fmt.Sprintf("%d of %d units executed", done.Add(1), len(runs)))
 			return err
 		})
 	}
 	return g.Wait()
+}
+
+// audited states what an audit's copy came to.
+func (n *Node) audited(f volunteer.Finished) {
+	n.pending.opened = append(n.pending.opened, jobDigest{f.Task.Job, f.Result.Digest})
+	n.stepSteward(n.jobs[f.Task.Job], steward.Audited{Unit: f.Task.Unit, Arch: runtime.GOARCH, Result: f.Result, Block: f.Block, Millis: f.Millis})
+}
+
+// auditPause is how long no audit begins by itself after one that came to nothing.
+const auditPause = time.Minute
+
+// spare begins an audit that a job of this node's asks for, one at a time, while
+// the owner's rules let units run.
+func (n *Node) spare() {
+	if n.auditing || n.rules.Paused || time.Now().Before(n.auditAfter) {
+		return
+	}
+	for _, j := range n.sortedJobs() {
+		if j.steward != nil && j.manifest.Publisher == n.self && j.manifest.Policy.Audit > 0 {
+			if n.stepSteward(j, steward.Spare{}); n.auditing {
+				return
+			}
+		}
+	}
+}
+
+// audit executes a unit as a job's steward asks.
+func (n *Node) audit(j *job, a steward.Audit) {
+	n.auditing = true
+	m := j.manifest
+	run := volunteer.Run{Task: volunteer.Task{Job: j.id, Unit: a.Unit, Canonical: a.Canonical}, Inputs: a.Inputs, Hints: a.Hints}
+	n.wait.Go(func() {
+		f := n.run(n.ctx, m, run)
+		n.post(func() {
+			n.auditing = false
+			if f.Void != "" || n.jobs[f.Task.Job] == nil || n.jobs[f.Task.Job].steward == nil {
+				n.auditAfter = time.Now().Add(auditPause)
+				return
+			}
+			n.audited(f)
+			n.spare()
+		})
+	})
 }
 
 // compare fills in what changed.

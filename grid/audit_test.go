@@ -61,3 +61,32 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%d results are wrong; the audit of all units says %+v, %v", wrong, honest, err)
 	}
 }
+
+// TestRingers: a job that asks for audits has the publisher's node execute units
+// by itself, which proves colluders wrong that nobody else can.
+func TestRingers(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub, project := c.publisher(Config{Slots: 1})
+	trust := []workunits.ProjectID{project}
+	for range 2 {
+		c.start(Config{Steward: true, Trust: trust})
+	}
+	for range 2 {
+		c.start(Config{Slots: 1, Trust: trust, Exec: goProgram{lie: true}})
+	}
+	m := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 6)
+	m.Policy.Audit = 1
+	id, err := pub.Submit(ctx, m, progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled := func() bool {
+		b := pub.jobs[id].steward.Book()
+		return len(b.BurnedNodes()) == 2
+	}
+	if err := pub.await(ctx, settled); err != nil {
+		info, _ := pub.Job(testContext(t), id)
+		t.Errorf("%v: job came to %+v", err, info)
+	}
+}

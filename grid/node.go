@@ -148,13 +148,16 @@ type Node struct {
 	trusted   map[workunits.ProjectID]bool
 	runs      map[volunteer.Task]context.CancelFunc
 	rules     rules
-	proof     []byte // of work, as soon as it is found
-	pending   writes
-	after     []func() // what waits until pending is durable
-	answered  time.Time
-	watchers  map[chan struct{}]bool
-	answers   map[workunits.JobID]chan answer
-	readers   map[workunits.JobID]chan heardLog
+
+	auditing   bool      // an audit that a job asks for is under way
+	auditAfter time.Time // none begins before
+	proof      []byte    // of work, as soon as it is found
+	pending    writes
+	after      []func() // what waits until pending is durable
+	answered   time.Time
+	watchers   map[chan struct{}]bool
+	answers    map[workunits.JobID]chan answer
+	readers    map[workunits.JobID]chan heardLog
 
 	reading sync.Mutex // held by who reads a ledger that others keep
 }
@@ -376,6 +379,7 @@ func (n *Node) tick() {
 		}
 	}
 	n.stepVolunteer(volunteer.Tick{})
+	n.spare()
 	n.forget()
 	n.releaseExpired()
 	n.packSettled()
@@ -436,6 +440,9 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 	for _, c := range fx.Compare {
 		n.sayOpenedCopies(j, c.Unit)
 		n.after = append(n.after, func() { n.goCompare(j, c) })
+	}
+	if fx.Audit != nil {
+		n.audit(j, *fx.Audit)
 	}
 	for _, e := range fx.Events {
 		n.events.add(Event{Kind: e.Kind, Job: j.id, Node: e.Node, Unit: e.Unit, Text: e.Text})

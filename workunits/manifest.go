@@ -69,8 +69,9 @@ type Policy struct {
 	MaxAgree   uint32     `cbor:"maxagree"`       // so many agreeing copies are always enough; 0 for no cap
 	HistoryCap uint32     `cbor:"historycap"`     // largest stake of the standing that counts, in units of this job; 0 for no cap
 	Compare    Comparator `cbor:"compare"`
-	Ringers    []byte     `cbor:"ringers"` // digest that binds the publisher to units whose answer it knows; empty for none
-	Trusted    []NodeID   `cbor:"trusted"` // whose copies decide, beside the publisher's
+	Ringers    []byte     `cbor:"ringers"`         // digest that binds the publisher to units whose answer it knows; empty for none
+	Trusted    []NodeID   `cbor:"trusted"`         // whose copies decide, beside the publisher's
+	Audit      float64    `cbor:"audit,omitempty"` // share of the accepted units that the publisher's node executes itself, chosen at random
 }
 
 // Compare is how results are compared.
@@ -339,6 +340,9 @@ func (p Policy) check() error {
 		return fmt.Errorf("%d bits of work for an identity, want at most %d", p.Work, MaxWork)
 	case !(p.Price >= 0 && p.Price <= MaxPrice):
 		return fmt.Errorf("identity price %g, want 0 to %d", p.Price, MaxPrice)
+	}
+	if !(p.Audit >= 0 && p.Audit <= 1) {
+		return fmt.Errorf("share of audited units %g, want 0 to 1", p.Audit)
 	}
 	return errors.Join(checkDigest("ringers", p.Ringers), p.Compare.check())
 }

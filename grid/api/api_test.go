@@ -106,7 +106,7 @@ func TestSpecKeepsManifest(t *testing.T) {
 	link := workunits.Link{Cid: workunits.RecordCid(workunits.Sum(nil))}
 	want.Stdin, want.Nominal, want.Standing = "in/a", 11, &link
 	want.Reduce = &workunits.Stage{Program: link, Args: []string{"--best"}}
-	want.Policy.Ringers = make([]byte, 32)
+	want.Policy.Ringers, want.Policy.Audit = make([]byte, 32), 0.5
 	want.Policy.Compare = workunits.Comparator{Kind: workunits.CompareProgram, Rel: 1, Abs: 2, Program: &link}
 	added := []string{"Network", "Publisher", "Created", "Work"} // by the node
 	for _, of := range []any{want, want.Limits, want.Policy, want.Policy.Compare} {

@@ -74,6 +74,7 @@ type PolicySpec struct {
 	Abs        float64            `json:"atol,omitempty" doc:"Absolute tolerance of numbers"`
 	Ringers    []byte             `json:"ringers,omitempty" doc:"Digest that binds the publisher to the units whose answers it knows"`
 	Trusted    []workunits.NodeID `json:"trusted,omitempty"`
+	Audit      float64            `json:"audit,omitempty" doc:"Share of the accepted units that this node executes itself"`
 }
 
 // SpecOf is the spec of a manifest; it leaves out what the node adds.
@@ -84,7 +85,7 @@ func SpecOf(m workunits.Manifest) JobSpec {
 		Policy: PolicySpec{
 			Mode: string(m.Policy.Mode), Error: m.Policy.Error, Share: m.Policy.Share, Price: m.Policy.Price,
 			MinCopies: m.Policy.MinCopies, MaxAgree: m.Policy.MaxAgree, HistoryCap: m.Policy.HistoryCap,
-			Compare: string(m.Policy.Compare.Kind), Rel: m.Policy.Compare.Rel, Abs: m.Policy.Compare.Abs, Ringers: m.Policy.Ringers, Trusted: m.Policy.Trusted,
+			Compare: string(m.Policy.Compare.Kind), Rel: m.Policy.Compare.Rel, Abs: m.Policy.Compare.Abs, Ringers: m.Policy.Ringers, Trusted: m.Policy.Trusted, Audit: m.Policy.Audit,
 		},
 		Canonical: m.Canonical, Replicas: m.Replicas, Days: m.Days, Active: m.Active, Listed: m.Listed, Shard: m.Shard,
 	}
@@ -118,7 +119,7 @@ func (s JobSpec) Manifest() (workunits.Manifest, error) {
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyMode(s.Policy.Mode), Error: s.Policy.Error, Share: s.Policy.Share, Price: s.Policy.Price,
 			MinCopies: s.Policy.MinCopies, MaxAgree: s.Policy.MaxAgree, HistoryCap: s.Policy.HistoryCap,
-			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs, Program: comparator}, Ringers: s.Policy.Ringers, Trusted: s.Policy.Trusted,
+			Compare: workunits.Comparator{Kind: workunits.Compare(s.Policy.Compare), Rel: s.Policy.Rel, Abs: s.Policy.Abs, Program: comparator}, Ringers: s.Policy.Ringers, Trusted: s.Policy.Trusted, Audit: s.Policy.Audit,
 		},
 		Canonical: s.Canonical, Replicas: s.Replicas, Days: s.Days, Active: s.Active, Listed: s.Listed, Shard: s.Shard, Standing: standing,
 	}

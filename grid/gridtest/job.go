@@ -340,19 +340,31 @@ func (n *Node) finish(t volunteer.Run, delay uint64, void workunits.VoidReason, 
 // Cancel is the publisher's order to end the job.
 func (n *Node) Cancel(reason string) { n.stepSteward(steward.Cancel{Reason: reason}) }
 
+// spare offers the publisher's time for the audits that its job asks for.
+func (n *Node) spare() {
+	if j := n.w.job; j != nil && j.Publisher == n && j.Manifest.Policy.Audit > 0 && !n.auditing {
+		n.stepSteward(steward.Spare{})
+	}
+}
+
 // Audit executes a sample of so many accepted units at the publisher.
 func (n *Node) Audit(units int) {
-	j := n.w.job
 	var seed [32]byte
 	_, _ = n.rand("audit").Read(seed[:])
 	b := n.steward.Book()
 	for _, u := range b.Sample(units, seed) {
-		block, d := j.honest(u, b.Inputs(u), n.Arch, b.Unit(u).Canonical, int(n.ID[0]%noises))
-		n.disk.blocks[d] = block
-		in := steward.Audited{Unit: u, Arch: n.Arch, Result: workunits.Result{Digest: d}}
-		if !j.Large {
-			in.Block = block
-		}
-		n.stepSteward(in)
+		n.stepSteward(n.audited(u, b.Inputs(u), b.Unit(u).Canonical))
 	}
+}
+
+// audited is the publisher's own copy of a unit.
+func (n *Node) audited(u uint32, inputs workunits.Digest, canonical bool) steward.Audited {
+	j := n.w.job
+	block, d := j.honest(u, inputs, n.Arch, canonical, int(n.ID[0]%noises))
+	n.disk.blocks[d] = block
+	in := steward.Audited{Unit: u, Arch: n.Arch, Result: workunits.Result{Digest: d}}
+	if !j.Large {
+		in.Block = block
+	}
+	return in
 }

@@ -25,15 +25,16 @@ type Node struct {
 	Slots int
 	Ways  Ways // how it executes
 
-	w     *World
-	key   ed25519.PrivateKey
-	disk  disk
-	up    bool
-	wants bool                     // volunteers for the job
-	life  int                      // counts restarts
-	addr  int                      // where it is found; changes when it moves
-	knows map[workunits.NodeID]int // addresses of others, as far as they differ from the first
-	yes   bool                     // agrees to be a steward when asked
+	w        *World
+	key      ed25519.PrivateKey
+	disk     disk
+	up       bool
+	wants    bool                     // volunteers for the job
+	auditing bool                     // executes a unit that its job's steward asked to be audited
+	life     int                      // counts restarts
+	addr     int                      // where it is found; changes when it moves
+	knows    map[workunits.NodeID]int // addresses of others, as far as they differ from the first
+	yes      bool                     // agrees to be a steward when asked
 
 	restored bool               // got part of its own log from others
 	asks     []workunits.NodeID // the only stewards that it asks for work, if any
@@ -97,6 +98,7 @@ func (n *Node) rand(use string) *rand.ChaCha8 {
 func (n *Node) tick() {
 	n.w.after(n, tickTime*3/4+n.w.rng.Uint64N(tickTime/2), func() {
 		n.stepSteward(steward.Tick{})
+		n.spare()
 		n.stepVolunteer(volunteer.Tick{})
 		if n.crook != nil {
 			n.crook.tick()
@@ -204,6 +206,7 @@ func (n *Node) Crash() {
 	n.w.printf("%s crashes", n.Name)
 	n.up, n.trap = false, ""
 	n.life++
+	n.auditing = false
 	n.ledger, n.author, n.steward, n.volunteer, n.crook = nil, nil, nil, nil, nil
 	n.waiting = nil
 }
@@ -326,6 +329,14 @@ func (n *Node) answer() {
 	}
 	for _, c := range fx.Compare {
 		n.compare(c)
+	}
+	if a := fx.Audit; a != nil {
+		n.auditing = true
+		n.w.after(n, n.w.job.Time, func() {
+			n.auditing = false
+			n.stepSteward(n.audited(a.Unit, a.Inputs, a.Canonical))
+			n.spare()
+		})
 	}
 	if fx.Announce != nil {
 		n.announce(*fx.Announce)

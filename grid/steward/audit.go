@@ -1,10 +1,57 @@
 package steward
 
 import (
+	"encoding/binary"
 	"io"
+	"math"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/verdict"
 )
+
+// Spare tells a publisher's machine that its node could execute a unit now.
+type Spare struct{}
+
+func (Spare) input() {}
+
+// Audit asks the publisher's node to execute an accepted unit, and to answer with
+// Audited.
+type Audit struct {
+	Unit      uint32
+	Canonical bool
+	Inputs    workunits.Digest
+	Hints     []workunits.NodeID
+}
+
+// auditLease is the lease of the publisher's grants to itself after the fact, in
+// milliseconds; no other is as short.
+const auditLease = 1
+
+// auditTries is how many units are looked at for one that is accepted.
+const auditTries = 64
+
+// spare asks for a unit's execution while the publisher audited fewer than the
+// policy's share of those accepted. The unit is chosen after its volunteers have
+// committed, by chance and nothing else: nobody can do well just where it is seen.
+func (m *Machine) spare() {
+	share := m.Manifest.Policy.Audit
+	if !m.publisher() || m.mute() || m.book.Cancelled() != nil || share == 0 ||
+		float64(m.audits) >= math.Ceil(share*float64(m.book.Counts()[verdict.Accepted])) {
+		return
+	}
+	for range auditTries {
+		var b [8]byte
+		if _, err := io.ReadFull(m.Rand, b[:]); err != nil {
+			panic(err) // the generator never fails
+		}
+		u := uint32(binary.BigEndian.Uint64(b[:]) % uint64(m.Manifest.Total()))
+		if m.book.State(u) == verdict.Accepted && !m.book.Committed(u, m.self) {
+			v := m.book.Unit(u)
+			m.fx.Audit = &Audit{Unit: u, Canonical: v.Canonical, Inputs: m.book.Inputs(u), Hints: v.Volunteers}
+			return
+		}
+	}
+}
 
 // Audited is the publisher's own copy of a unit, executed to check those of others
 // whether the law asks for it or not. Whoever said otherwise is proven wrong by it.
@@ -26,7 +73,7 @@ func (m *Machine) audited(in Audited) {
 		return
 	}
 	units := []uint32{in.Unit}
-	m.speak(workunits.Grant{To: m.self, Units: units, Inputs: m.book.Inputs(in.Unit), Lease: 1, Custodians: []node{m.self},
+	m.speak(workunits.Grant{To: m.self, Units: units, Inputs: m.book.Inputs(in.Unit), Lease: auditLease, Custodians: []node{m.self},
 		Arch: in.Arch, Canonical: m.canonical(in.Unit)})
 	grant := ref{Author: m.self, Seq: m.ledger.Len(m.self) - 1}
 	opening := workunits.SealedOpening{Results: []workunits.Result{in.Result}}

@@ -128,6 +128,7 @@ type Effects struct {
 	Recruit  int                     // stewards to be found and published, the publisher's only
 	Fetch    []Fetch
 	Compare  []Compare
+	Audit    *Audit // the answer to Spare, if there is something to do
 	Events   []Event
 }
 
@@ -199,6 +200,7 @@ type Machine struct {
 	past      past
 	topHead   workunits.Digest // id of the last co-signed head
 	headAt    int              // accepted units at the last own head
+	audits    int              // own copies of units that were accepted
 	sealing   bool
 	reopened  bool             // accepted units were reopened since the seal
 	standings uint32           // own statements of stakes
@@ -354,6 +356,8 @@ func (m *Machine) handle(in Input) {
 		m.tick()
 	case Cancel:
 		m.speak(workunits.Cancel{Reason: in.Reason})
+	case Spare:
+		m.spare()
 	case Fetched:
 		m.fetched(in)
 	case Local:

@@ -54,6 +54,9 @@ func (m *Machine) derive(e ledger.Entry) {
 		}
 		m.acting = nil
 	case workunits.Grant:
+		if own && b.To == m.self && b.Lease == auditLease {
+			m.audits++
+		}
 		if m.unanswered(e.Ref, b) {
 			m.lend(e.Ref, b)
 		}

@@ -249,6 +249,9 @@ func policy(t table) workunits.Policy {
 		MaxAgree:   t.integer32("max_agree", 2, 0, 16),
 		HistoryCap: t.integer32("history_cap", 0, 0, 1<<31),
 	}
+	if t.has("audit") {
+		p.Audit = t.rate("audit", 0.01, 1)
+	}
 	if p.MaxAgree == 1 {
 		t.reject("max_agree", `0 for no cap, or 2 to 16; for one copy a unit, mode = "none"`)
 	}

@@ -53,6 +53,9 @@
 //	min_copies  1; agreeing copies that every unit needs; at most 16
 //	max_agree   2; agreeing copies that are always enough, 0 for no cap; at most 16
 //	history_cap 0; largest stake from earlier jobs that counts, 0 for no cap
+//	audit       0; share of the accepted units, chosen at random, that this node executes
+//	            itself while it is online, so that the error bound rests on no
+//	            stranger's word; less than 1
 //	trusted     node ids of volunteers whose copies decide alone; at most 1,024
 //
 //	[keep]

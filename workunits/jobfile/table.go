@@ -26,7 +26,7 @@ var schema = [...]struct {
 	{"inputs", nil},
 	{"env", nil},
 	{"limits", []string{"memory", "time", "cpu", "output", "files", "log", "tries"}},
-	{"verify", []string{"mode", "error", "share", "compare", "comparator", "rtol", "atol", "min_copies", "max_agree", "history_cap", "trusted"}},
+	{"verify", []string{"mode", "error", "share", "compare", "comparator", "rtol", "atol", "min_copies", "max_agree", "history_cap", "trusted", "audit"}},
 	{"keep", []string{"replicas", "days"}},
 	{"reduce", []string{"program", "args"}},
 	{"stewards", []string{"active", "listed"}},
