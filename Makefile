@@ -159,6 +159,10 @@ sim: ## Simulator over the pure machines, then over the law; SEED=n replays a ru
 sim-table: ## The table by which the law is judged, a JSON line a row
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -table -backend '$(BACKEND)'
 
+.PHONY: sim-crowds
+sim-crowds: ## What a volunteer sends and gets for a copy, of 100 to 4,000 volunteers (minutes)
+	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -crowds
+
 .PHONY: sim-search
 sim-search: ## Look for the worst strategies against the law (an hour)
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -search

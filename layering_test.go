@@ -73,7 +73,7 @@ var table = []row{
 	{dir: "grid/volunteer/policy", kind: pure},
 	{dir: "grid/gridtest", kind: test, may: []string{"pure"}},
 	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure", "workunits/verdict/oracle"}},
-	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest/lawsim", "workunits/verdict/oracle"}},
+	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest", "grid/gridtest/lawsim", "workunits/verdict/oracle"}},
 	{dir: "grid", kind: driver, may: []string{
 		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/exchange",
 		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy",

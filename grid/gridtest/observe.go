@@ -14,6 +14,7 @@ import (
 // observer gathers what happened, for transcripts and for what must hold.
 type observer struct {
 	frames, bytes int
+	crowd         int // bytes to and from nodes that are no stewards
 	types         map[wire.Type]int
 	kinds         map[workunits.Kind]int
 	lies, copied  int

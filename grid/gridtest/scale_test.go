@@ -1,37 +1,29 @@
 package gridtest
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/talka-grid/talka/workunits"
 )
 
-// crowd runs a job with many volunteers, in a world with the fast signer, and
-// returns it once the publisher has sealed the job.
 func crowd(tb testing.TB, seed uint64, volunteers, units int) *World {
 	tb.Helper()
-	w := New(seed, nil)
-	w.Fast, w.Gather = true, 20
-	var stewards, list []*Node
-	for _, name := range []string{"p", "s1", "s2", "s3"} {
-		stewards = append(stewards, w.Add(name))
-	}
-	for i := range volunteers {
-		list = append(list, w.Add(fmt.Sprint("v", i)))
-	}
-	j := &Job{Manifest: manifest(uint32(units), uint32(max(1, units/32))), Publisher: stewards[0], Time: 20_000}
-	j.Manifest.Limits.Wall = 300_000
-	if err := w.Publish(j, stewards, list); err != nil {
+	w, err := Crowd(seed, volunteers, units)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	if !w.Run(w.Sealed, hour) && w.Err() == nil {
-		tb.Fatalf("%d of %d units are accepted", w.Accepted(), units)
-	}
-	if w.Err() != nil {
-		tb.Fatal(w.Err())
-	}
 	return w
+}
+
+// TestFlat: what a volunteer sends and gets for a copy does not depend on how
+// many there are; make sim-crowds goes on to 4,000.
+func TestFlat(t *testing.T) {
+	t.Parallel()
+	few, many := crowd(t, 1, 40, 160).BytesPerCopy(), crowd(t, 1, 160, 640).BytesPerCopy()
+	t.Logf("%.0f bytes a copy with 40 volunteers, %.0f with 160", few, many)
+	if many > 1.2*few || few > 1.2*many {
+		t.Errorf("%.0f bytes a copy with 40 volunteers, %.0f with 160", few, many)
+	}
 }
 
 // TestScale holds that a crowd's job ends, and what the copies may cost: bytes

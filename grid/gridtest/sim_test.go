@@ -29,9 +29,6 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// hour bounds the virtual time of a simulation, in milliseconds.
-const hour = 3_600_000
-
 func simulate(t *testing.T, seed uint64, units int) {
 	var log bytes.Buffer
 	w := New(seed, &log)

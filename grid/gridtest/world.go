@@ -196,6 +196,9 @@ func (w *World) Partition(sides ...[]*Node) {
 func (w *World) send(from, to *Node, m wire.Message) {
 	frame := wire.Encode(m)
 	w.obs.sent(m, len(frame))
+	if !from.disk.steward || !to.disk.steward {
+		w.obs.crowd += len(frame)
+	}
 	if len(frame) > wire.MaxFrame {
 		w.fail("%s sends a frame of %d bytes to %s", from.Name, len(frame), to.Name)
 	}

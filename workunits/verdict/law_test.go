@@ -45,11 +45,13 @@ func TestDecides(t *testing.T) {
 	}{
 		{"one against one", newcomers(1), newcomers(1), false},
 		{"two against one lack the lead", newcomers(2), newcomers(1), false},
-		{"three newcomers against one", newcomers(3), newcomers(1), true},
+		{"three newcomers against one", newcomers(3), newcomers(1), false},
+		{"four newcomers against one", newcomers(4), newcomers(1), true},
 		{"three newcomers against a veteran", newcomers(3), support{1, 10_000}, false},
 		{"seven newcomers against a veteran", newcomers(7), support{1, 10_000}, false},
 		{"a veteran alone has no lead", support{1, 10_000}, newcomers(1), false},
-		{"three veterans against a newcomer", support{3, 10_000}, newcomers(1), true},
+		{"three veterans against a newcomer", support{3, 10_000}, newcomers(1), false},
+		{"four veterans against a newcomer", support{4, 10_000}, newcomers(1), true},
 		{"three against three", newcomers(3), newcomers(3), false},
 		{"the smaller side never wins", newcomers(1), newcomers(3), false},
 	} {

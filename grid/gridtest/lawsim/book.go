@@ -31,7 +31,8 @@ type Book struct {
 
 	// TakenBack counts burns that later statements took back: a verdict is of all
 	// statements, and those of somebody burned later may have decided a dispute.
-	// A Light never looks back.
+	// A Light never looks back. Nor does it count in a dispute, as a Book does, the
+	// copies of those who were burned for another one.
 	TakenBack int
 }
 

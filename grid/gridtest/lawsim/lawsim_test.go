@@ -2,6 +2,7 @@ package lawsim_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/talka-grid/talka/grid/gridtest/lawsim"
@@ -42,6 +43,26 @@ func TestTable(t *testing.T) {
 					l, x.copies, x.atMost, x.wrong, x.burns, c.Seed)
 			}
 		})
+	}
+}
+
+// TestFigures: what the table is judged by holds in small versions of its worlds;
+// the dearest strategies alone may miss their aims, by this much.
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	var rows []lawsim.Row
+	for _, c := range lawsim.Table(1) {
+		if c.Scheme != "cap-2" {
+			continue
+		}
+		c.Volunteers, c.Units = c.Volunteers*2/5, c.Units*2/5 // fewer lives, as long
+		rows = append(rows, lawsim.Row{Config: c, Line: lawsim.Run(c).Line(c)})
+	}
+	for _, f := range lawsim.Figures(rows) {
+		t.Log(f)
+		if !f.Met && (!strings.Contains(f.Name, "dearest") || f.Value > 1.1*f.Aim) {
+			t.Errorf("%s; replay with: make sim-table SEED=1", f)
+		}
 	}
 }
 

@@ -32,10 +32,15 @@ var (
 	Leavers = Adversary{Name: "leavers", Cheat: 1, Cheats: 1, Joiners: 0.5, Reenter: true, Flee: true, Leave: true}
 	Sleeper = Adversary{Name: "sleepers", Cheat: 1, Cheats: 1, Joiners: 0.5, Flee: true}
 
-	ColdWorst   = Adversary{Name: "worst, re-entry", Cheat: 1, Cheats: 1, Joiners: 0.5, Reenter: true, Flee: true}
-	ColdDearest = Adversary{Name: "dearest", Start: 60, Cheat: 1, Cheats: 1, Reenter: true}
-	LongWorst   = Adversary{Name: "worst, re-entry", Cheat: 0.01, Joiners: 0.5, Reenter: true, Flee: true}
-	LongDearest = Adversary{Name: "dearest", Start: 1500, Cheat: 0.03, Joiners: 0.5, Reenter: true}
+	ColdWorst   = Adversary{Name: "worst, re-entry", Start: 84, Cheat: 0.1, Cheats: 1, Joiners: 0.5, Reenter: true, Leave: true}
+	ColdDearest = Adversary{Name: "dearest", Start: 108, Cheat: 0.03, Cheats: 1}
+	LongWorst   = Adversary{Name: "worst, re-entry", Start: 6000, Cheat: 0.3, Cheats: 2, Reenter: true, Leave: true}
+	LongDearest = Adversary{Name: "dearest", Start: 10_800, Cheat: 0.01}
+
+	// Burners come again and again, half of them only to agree, and have everybody
+	// who checked them do so for nothing.
+	ColdBurners = Adversary{Name: "burners", Cheat: 1, Cheats: 1, Joiners: 0.5, Reenter: true, Flee: true}
+	LongBurners = Adversary{Name: "burners", Cheat: 0.01, Joiners: 0.5, Reenter: true, Flee: true}
 
 	// Patient ones work for a while first. In long lives nothing keeps them below
 	// eps: each takes what the law lets its stake risk, and goes.
@@ -46,10 +51,10 @@ var (
 // Table is the runs by which the law is judged.
 func Table(seed uint64) []Config {
 	list := []Config{
-		Cold("cap-2", Honest), Cold("cap-2", Errors), Cold("cap-2", Always), Cold("cap-2", Spam), Cold("cap-2", ColdWorst), Cold("cap-2", ColdDearest), Cold("cap-2", Leavers), Cold("cap-2", ColdPatient),
+		Cold("cap-2", Honest), Cold("cap-2", Errors), Cold("cap-2", Always), Cold("cap-2", Spam), Cold("cap-2", ColdWorst), Cold("cap-2", ColdDearest), Cold("cap-2", ColdBurners), Cold("cap-2", Leavers), Cold("cap-2", ColdPatient),
 		Cold("strict", Honest), Cold("strict", ColdWorst), Cold("strict", Leavers),
 		Cold("boinc", Honest), Cold("boinc", Always), Cold("2-of-2", Honest), Cold("2-of-2", Always), Cold("3-of-5", Always),
-		Long("cap-2", Honest), Long("cap-2", Errors), Long("cap-2", Always), Long("cap-2", Spam), Long("cap-2", LongWorst), Long("cap-2", LongDearest), Long("cap-2", Leavers), Long("cap-2", LongPatient),
+		Long("cap-2", Honest), Long("cap-2", Errors), Long("cap-2", Always), Long("cap-2", Spam), Long("cap-2", LongWorst), Long("cap-2", LongDearest), Long("cap-2", LongBurners), Long("cap-2", Leavers), Long("cap-2", LongPatient),
 		Long("strict", Honest), Long("strict", LongWorst), Long("strict", Leavers), Long("strict", LongPatient),
 		Long("boinc", Honest), Long("boinc", Always),
 	}

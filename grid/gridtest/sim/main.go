@@ -2,11 +2,12 @@
 //
 //	sim -seed 7           one run, drawn from the seed
 //	sim -seed 7 -table    the table by which the law is judged
+//	sim -seed 7 -crowds  bytes a volunteer and copy, of 100 to 4,000 volunteers
 //	sim -seed 7 -search   every strategy against cap-2, the worst last
 //	sim -backend book     nodes' own verdicts, in a small run, beside the fast model
 //
 // Each run prints one JSON object on a line of its own, and the last line of
-// output is such an object. Equal flags print equal lines. -law text takes the
+// output is such an object; figures with their aims follow the table. Equal flags print equal lines. -law text takes the
 // arithmetic as the design states it in place of the one that nodes use.
 package main
 
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/talka-grid/talka/grid/gridtest"
 	"github.com/talka-grid/talka/grid/gridtest/lawsim"
 	"github.com/talka-grid/talka/workunits/verdict/oracle"
 )
@@ -28,6 +30,7 @@ func main() {
 	table := flag.Bool("table", false, "print the table")
 	search := flag.Bool("search", false, "search for the worst strategies")
 	law := flag.String("law", "nodes", "whose arithmetic: nodes or text")
+	crowds := flag.Bool("crowds", false, "measure bytes a copy with 100, 1,000 and 4,000 volunteers")
 	backend := flag.String("backend", "", "book: let nodes' own verdicts decide, in a small run, and hold the fast model against them")
 	flag.Parse()
 	if flag.NArg() > 0 || *law != "nodes" && *law != "text" || *table && *search || *backend != "" && *backend != lawsim.BackendBook {
@@ -43,15 +46,50 @@ func main() {
 	switch {
 	case *backend != "":
 		os.Exit(checked(*seed, *table))
+	case *crowds:
+		os.Exit(flat(*seed))
 	case *table:
-		for _, c := range lawsim.Table(*seed) {
-			fmt.Println(run(c))
-		}
+		tabulate(run, *seed)
 	case *search:
 		worst(run, *seed)
 	default:
 		explain(run(drawn(*seed)))
 	}
+}
+
+// tabulate prints the table and then the figures by which it is judged.
+func tabulate(run func(lawsim.Config) lawsim.Line, seed uint64) {
+	var rows []lawsim.Row
+	for _, c := range lawsim.Table(seed) {
+		l := run(c)
+		rows = append(rows, lawsim.Row{Config: c, Line: l})
+		fmt.Println(l)
+	}
+	for _, f := range lawsim.Figures(rows) {
+		fmt.Println(f)
+	}
+}
+
+// flat measures what volunteers send and get for a copy in crowds of different
+// sizes, with all the machines and codecs of nodes. A job's ledger has at most
+// workunits.MaxAuthors authors.
+func flat(seed uint64) (code int) {
+	var least, most float64
+	for _, volunteers := range []int{100, 1000, 4000} {
+		w, err := gridtest.Crowd(seed, volunteers, 5*volunteers)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%d volunteers: %v\n", volunteers, err)
+			return 1
+		}
+		b := w.BytesPerCopy()
+		fmt.Println(lawsim.Figure{Name: fmt.Sprintf("bytes a volunteer and copy, of %d volunteers", volunteers), Value: b, Met: true})
+		if least == 0 || b < least {
+			least = b
+		}
+		most = max(most, b)
+	}
+	fmt.Println(lawsim.AtMost("bytes a volunteer and copy: most to least", most/least, 1.2))
+	return 0
 }
 
 // checked plays the seed's run, or small versions of the table's, with nodes' own

@@ -134,7 +134,7 @@ func (l Law) Settles(winner, second verdict.Side) bool {
 	if hi <= 0 {
 		return false // identities are free and nobody has anything to lose
 	}
-	tau := math.Min(Delta(l.Eps*lo/l.Share), 0.1*lo/hi)
+	tau := math.Min(Delta(l.Eps*lo/l.Share), 0.03*lo/hi)
 	return l.Doubt(winner) <= tau*l.Doubt(second)
 }
 
