@@ -111,8 +111,12 @@ func Unseal(b []byte, public, private [32]byte) (SealedOpening, error) {
 	return s, nil
 }
 
-// MaxChain is the longest hash chain, in values.
-const MaxChain = 1 << 20
+// MaxChain is the longest hash chain, in values, and MaxDraws how many values an
+// author's chains may have together.
+const (
+	MaxChain = 1 << 20
+	MaxDraws = 1 << 30
+)
 
 // Chain is a hash chain whose values are revealed from its end: value 0 is the
 // public anchor, and hashing value i+1 gives value i. It remembers every 64th

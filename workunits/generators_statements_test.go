@@ -32,10 +32,10 @@ func genBody(kind Kind) *rapid.Generator[Body] {
 		case KindCommit:
 			return genCommit().Draw(t, "commit")
 		case KindReceipt:
-			return Receipt{Commit: genRef().Draw(t, "commit"), Hash: genDigest().Draw(t, "hash"), Index: rapid.Uint32Range(1, MaxChain).Draw(t, "index")}
+			return Receipt{Commit: genRef().Draw(t, "commit"), Hash: genDigest().Draw(t, "hash"), Index: rapid.Uint32Range(1, MaxDraws).Draw(t, "index"), Next: rapid.OneOf(rapid.Just(Digest{}), genDigest()).Draw(t, "next")}
 		case KindDraw:
 			return Draw{
-				Commit: genRef().Draw(t, "commit"), Index: rapid.Uint32Range(1, MaxChain).Draw(t, "index"),
+				Commit: genRef().Draw(t, "commit"), Index: rapid.Uint32Range(1, MaxDraws).Draw(t, "index"), With: rapid.OneOf(rapid.Just(NodeID{}), genNode()).Draw(t, "with"),
 				Value: genDigest().Draw(t, "value"), Head: genDigest().Draw(t, "head"),
 			}
 		case KindOpening:

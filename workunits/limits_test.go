@@ -70,9 +70,9 @@ func TestBodyLimits(t *testing.T) {
 		"box":           {commit, set(commit, func(b *Commit) { b.Sealed = boxes(1, MaxSealed+1) })},
 		"empty box":     {commit, set(commit, func(b *Commit) { b.Sealed = boxes(1, 0) })},
 		"trace":         {set(commit, func(b *Commit) { b.Trace = nil }), set(commit, func(b *Commit) { b.Trace = make([]byte, 31) })},
-		"receipt index": {set(receipt, func(b *Receipt) { b.Index = MaxChain }), set(receipt, func(b *Receipt) { b.Index = MaxChain + 1 })},
+		"receipt index": {set(receipt, func(b *Receipt) { b.Index = MaxDraws }), set(receipt, func(b *Receipt) { b.Index = MaxDraws + 1 })},
 		"receipt 0":     {set(receipt, func(b *Receipt) { b.Index = 1 }), set(receipt, func(b *Receipt) { b.Index = 0 })},
-		"draw index":    {set(draw, func(b *Draw) { b.Index = MaxChain }), set(draw, func(b *Draw) { b.Index = 1<<32 - 1 })},
+		"draw index":    {set(draw, func(b *Draw) { b.Index = MaxDraws }), set(draw, func(b *Draw) { b.Index = 1<<32 - 1 })},
 		"draw 0":        {set(draw, func(b *Draw) { b.Index = 1 }), set(draw, func(b *Draw) { b.Index = 0 })},
 		"lease":         {set(grant, func(b *Grant) { b.Lease = MaxLease }), set(grant, func(b *Grant) { b.Lease = MaxLease + 1 })},
 		"evidence": {

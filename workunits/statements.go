@@ -188,6 +188,9 @@ type Receipt struct {
 	Commit Ref    `cbor:"commit"`
 	Hash   Digest `cbor:"hash"`  // chain hash of the commit
 	Index  uint32 `cbor:"index"` // from 1
+	// Next is the end of the author's next chain, in the receipt of the last value
+	// of one: values go on counting, and those of a chain follow its end in the log.
+	Next Digest `cbor:"next,omitzero"`
 }
 
 // Draw reveals the value that the author's receipt of a commit fixed.
@@ -196,6 +199,9 @@ type Draw struct {
 	Index  uint32 `cbor:"index"`
 	Value  Digest `cbor:"value"`
 	Head   Digest `cbor:"head"` // id of the head whose stakes decide, stated before; zero for none
+	// With is the steward whose receipt of the commit was there first, and whose own
+	// value this one goes with. Should that never come, the copy wants another one.
+	With NodeID `cbor:"with,omitzero"`
 }
 
 // OpenUnit opens one unit of a commit.
@@ -356,8 +362,8 @@ func (b Commit) check() error {
 	return nil
 }
 
-func (b Receipt) check() error { return checkCount("index", int(b.Index), 1, MaxChain) }
-func (b Draw) check() error    { return checkCount("index", int(b.Index), 1, MaxChain) }
+func (b Receipt) check() error { return checkCount("index", int(b.Index), 1, MaxDraws) }
+func (b Draw) check() error    { return checkCount("index", int(b.Index), 1, MaxDraws) }
 
 func (b Opening) check() error {
 	for i, u := range b.Units {

@@ -35,7 +35,7 @@ type crook struct {
 }
 
 func newCrook(n *Node) *crook {
-	id := steward.Identify(workunits.Identity{Enc: n.enc(), Arch: n.Arch}, n.w.job.Manifest, n.secret())
+	id := steward.Identify(workunits.Identity{Enc: n.enc(), Arch: n.Arch, Length: n.w.job.Chain}, n.w.job.Manifest, n.secret())
 	c := &crook{Node: n, chain: workunits.NewChain(n.secret(), id.Length), done: map[workunits.Ref]bool{}, denied: map[workunits.Comparison]bool{}}
 	if !n.author.Begun() {
 		c.say(id)

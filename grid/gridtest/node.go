@@ -166,6 +166,7 @@ func (n *Node) secret() [32]byte { return workunits.Sum(append([]byte("chain "),
 func (n *Node) identity(secret [32]byte) workunits.Identity {
 	id := workunits.Identity{Enc: n.enc(), Arch: n.Arch, Anchor: workunits.Sum(secret[:]), Length: 1}
 	if n.disk.steward && !n.author.Begun() {
+		id.Length = n.w.job.Chain
 		id = steward.Identify(id, n.w.job.Manifest, secret)
 	}
 	return id

@@ -15,6 +15,7 @@ package steward
 import (
 	"cmp"
 	"crypto/ed25519"
+	"encoding/binary"
 	"io"
 	"math"
 	"slices"
@@ -138,7 +139,7 @@ type Machine struct {
 	self     node
 	ledger   *ledger.Ledger
 	book     *verdict.Book
-	chain    *workunits.Chain
+	chains   map[uint32]*workunits.Chain // the one in use, and perhaps the one before or after
 	pub, prv [32]byte
 
 	now    uint64
@@ -257,7 +258,7 @@ func New(c Config) *Machine {
 		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, agrees: map[pair]bool{}, asked: map[pair]uint64{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
 		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
-	m.chain = workunits.NewChain(c.Secret, chainLength(c.Manifest))
+	m.chains = map[uint32]*workunits.Chain{}
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
 	m.book = verdict.NewWith(c.Job, c.Manifest, c.Standing)
 	// Verdicts are worked out once, when all is read.
@@ -278,15 +279,42 @@ func New(c Config) *Machine {
 	return m
 }
 
-// chainLength is how many commits a steward can receipt in one job.
+// chainLength is how many commits a steward can receipt with one hash chain.
 func chainLength(m workunits.Manifest) uint32 { return min(max(64*m.Units, 1<<10), 1<<16) }
 
-// Identify completes a node's identity for a job with the anchor of its hash
-// chain. A node says the same in every role, since its log has one beginning.
+// Identify completes a node's identity for a job with the anchor of its first hash
+// chain, of Length values if that is set. A node says the same in every role,
+// since its log has one beginning.
 func Identify(id workunits.Identity, m workunits.Manifest, secret [32]byte) workunits.Identity {
-	id.Length = chainLength(m)
-	id.Anchor = workunits.NewChain(secret, id.Length).Value(0)
+	id.Length = cmp.Or(id.Length, chainLength(m))
+	id.Anchor = chain(secret, 0, id.Length).Value(0)
 	return id
+}
+
+// chain is a node's hash chain of a number, from 0.
+func chain(secret [32]byte, number, length uint32) *workunits.Chain {
+	if number > 0 {
+		secret = workunits.Sum(binary.BigEndian.AppendUint32(secret[:], number))
+	}
+	return workunits.NewChain(secret, length)
+}
+
+// chain makes one of the own chains, or finds it.
+func (m *Machine) chain(number uint32) *workunits.Chain {
+	if c := m.chains[number]; c != nil {
+		return c
+	}
+	if len(m.chains) > 1 {
+		clear(m.chains)
+	}
+	m.chains[number] = chain(m.Secret, number, m.Identity.Length)
+	return m.chains[number]
+}
+
+// value is an own value, from 1.
+func (m *Machine) value(index uint32) workunits.Digest {
+	number := (index - 1) / m.Identity.Length
+	return m.chain(number).Value(index - number*m.Identity.Length)
 }
 
 // Book is the machine's view of the verdicts; it changes with every Step.

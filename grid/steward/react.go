@@ -53,13 +53,12 @@ func (m *Machine) derive(e ledger.Entry) {
 			}
 		}
 		m.acting = nil
+	case workunits.Identity:
+		if own {
+			m.Identity.Length = b.Length // of the log as it began, whatever is said now
+		}
 	case workunits.Grant:
-		if own && b.To == m.self && b.Lease == auditLease {
-			m.audits++
-		}
-		if m.unanswered(e.Ref, b) {
-			m.lend(e.Ref, b)
-		}
+		m.granted(e.Ref, b)
 	case workunits.Expiry:
 		if m.book.Ended(b.Grant) {
 			m.lapse(b.Grant)
@@ -99,6 +98,16 @@ func (m *Machine) derive(e ledger.Entry) {
 		if own && b.Job && !m.Restored {
 			m.content = contentHere
 		}
+	}
+}
+
+// granted notes a lease that is not answered yet, and own audits.
+func (m *Machine) granted(r ref, g workunits.Grant) {
+	if r.Author == m.self && g.To == m.self && g.Lease == auditLease {
+		m.audits++
+	}
+	if m.unanswered(r, g) {
+		m.lend(r, g)
 	}
 }
 

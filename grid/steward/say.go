@@ -80,12 +80,16 @@ func (m *Machine) receiptCommits() {
 			delete(m.thin, r)
 			continue
 		}
-		if spare || m.receipts >= chainLength(m.Manifest) {
+		if spare || m.receipts >= workunits.MaxDraws {
 			continue
 		}
 		delete(m.thin, r)
 		m.receipts++
-		m.say = append(m.say, workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts})
+		receipt := workunits.Receipt{Commit: r, Hash: hash, Index: m.receipts}
+		if n := m.Identity.Length; m.receipts%n == 0 {
+			receipt.Next = m.chain(m.receipts / n).Value(0)
+		}
+		m.say = append(m.say, receipt)
 	}
 }
 
@@ -107,18 +111,33 @@ func (m *Machine) needless(r ref, c workunits.Commit) bool {
 func (m *Machine) reveal() {
 	for len(m.undrawn) > 0 {
 		p := m.undrawn[0]
-		ready := m.publisher() || m.now >= p.since+patience
-		for _, s := range m.book.Stewards() {
-			if got, _ := m.book.Received(p.commit, s.Node); got && s.Node != m.self {
-				ready = true
-			}
-		}
-		if !ready {
+		with, ready := m.partner(p.commit)
+		if !ready && !m.publisher() && m.now < p.since+patience {
 			return
 		}
 		m.undrawn = m.undrawn[1:]
-		m.say = append(m.say, workunits.Draw{Commit: p.commit, Index: p.index, Value: m.chain.Value(p.index), Head: m.topHead})
+		m.say = append(m.say, workunits.Draw{Commit: p.commit, Index: p.index, Value: m.value(p.index), Head: m.topHead, With: with})
 	}
+}
+
+// partner finds another steward that receipted a commit: one that has drawn, or one
+// for whose value the copy then waits, who acts here if there is such. The
+// publisher's draws wait for nobody.
+func (m *Machine) partner(commit ref) (with node, found bool) {
+	acts := false
+	for _, s := range m.book.Stewards() {
+		got, drew := m.book.Received(commit, s.Node)
+		if !got || s.Node == m.self {
+			continue
+		}
+		if drew || m.publisher() {
+			return node{}, true
+		}
+		if a := m.awake(s.Node) && !m.shunned(s.Node); !found || a && !acts {
+			with, found, acts = s.Node, true, a
+		}
+	}
+	return with, found
 }
 
 // blame states the faults that the verdicts imply.

@@ -275,12 +275,17 @@ func (m *Machine) overdue() {
 	}
 }
 
-// absentees tells of stewards that do not answer for long, or do not keep what this
-// one has kept for as long, where the others are fewer than those who must keep a
-// result. A steward that ends and starts again all the time answers, too.
+// absentees tells of stewards that do not answer for long and owe a draw; and of
+// those that do not answer, or do not keep what this one has kept for as long, where
+// the others are fewer than those who must keep a result. A steward that ends and starts again all the time answers, too.
 func (m *Machine) absentees() {
 	if !m.isActive() || m.over() {
 		return
+	}
+	for _, s := range m.book.Stewards() {
+		if !m.present(s.Node) && len(m.owed[s.Node]) > 0 {
+			m.miss(s.Node)
+		}
 	}
 	var gone []node
 	overdue := m.overdueResults()
@@ -294,10 +299,15 @@ func (m *Machine) absentees() {
 		return
 	}
 	for _, n := range gone {
-		if !m.missed[n] {
-			m.missed[n] = true
-			m.say = append(m.say, workunits.Fault{Name: workunits.FaultAbsent, Against: n})
-		}
+		m.miss(n)
+	}
+}
+
+// miss says that a steward is not waited for.
+func (m *Machine) miss(n node) {
+	if !m.missed[n] {
+		m.missed[n] = true
+		m.say = append(m.say, workunits.Fault{Name: workunits.FaultAbsent, Against: n})
 	}
 }
 

@@ -22,9 +22,11 @@ type author struct {
 	listed   bool
 	forked   bool
 	badDraw  bool
-	cheap    bool      // shows too little work: its copies count for nothing
-	free     bool      // its grants count without bound: the publisher's, and where nothing is verified
-	gone     []*author // who says that it is absent
+	cheap    bool              // shows too little work: its copies count for nothing
+	free     bool              // its grants count without bound: the publisher's, and where nothing is verified
+	gone     []*author         // who says that it is absent
+	owing    []*author         // who says that it withholds what it owes
+	anchors  map[uint32]anchor // of its second chain and those after it
 	jobKept  bool
 	trusted  bool   // the publisher trusts its copies
 	brought  uint64 // stake from earlier jobs, in milliseconds
@@ -91,6 +93,12 @@ type commit struct {
 	open   int      // units that are open
 }
 
+// anchor is the end of a chain that was announced at a place of its author's log.
+type anchor struct {
+	value digest
+	at    uint64
+}
+
 // mark is what one steward said about a commit.
 type mark struct {
 	*author
@@ -103,6 +111,8 @@ type mark struct {
 	drawn   uint32 // index of the draw
 	value   digest
 	head    digest
+	anchor  uint64 // place that announced the draw's chain, 0 for the first one
+	with    node
 }
 
 // opened is a unit of a commit that openings fit.
@@ -343,6 +353,8 @@ func (b *Book) say(a *author, e ledger.Entry) []uint32 {
 			a.faulted = append(a.faulted, fault{e.Seq, s.Against})
 		case workunits.FaultAbsent:
 			return b.miss(a, b.author(s.Against))
+		case workunits.FaultWithheld:
+			return b.withheld(a, b.author(s.Against))
 		}
 	case workunits.Standing:
 		// For the project's next job.

@@ -68,7 +68,27 @@ func (b *Book) miss(a, gone *author) []uint32 {
 		b.keepers = k
 		return b.allNamed()
 	}
-	return nil
+	return b.owed(gone)
+}
+
+// withheld takes a steward's word that another withholds what it owes.
+func (b *Book) withheld(a, owing *author) []uint32 {
+	if slices.Contains(owing.owing, a) {
+		return nil
+	}
+	owing.owing = append(owing.owing, a)
+	return b.owed(owing)
+}
+
+// owed lists the units of commits on which a steward has not drawn.
+func (b *Book) owed(a *author) (units []uint32) {
+	for _, c := range b.commits {
+		if slices.ContainsFunc(c.marks, func(m mark) bool { return m.author == a && m.got && !m.drew }) {
+			units = append(units, c.body.Units...)
+		}
+	}
+	slices.Sort(units)
+	return slices.Compact(units)
 }
 
 // word reports whether statements that satisfy a condition bind everyone: one of

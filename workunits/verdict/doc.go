@@ -81,6 +81,18 @@
 // Who withholds a commit that two stewards receipted has no stake: withholding
 // what speaks against one never pays.
 //
+// # Draws
+//
+// Whether a further copy is made is decided by values that stewards fixed before
+// they knew the commit: each receipt takes the next value of a hash chain, whose
+// end stands in the log before it, in the identity or in the receipt of the last
+// value of the chain before. The publisher's value decides alone, else each pair of
+// two stewards' does, any of which may ask for a copy. A steward that sees others'
+// values first could show its own only where that asks for nothing. So a draw names
+// the steward whose value it goes with: the unit waits for that, and wants another
+// copy where the publisher or two other stewards say that it does not come. Nothing
+// is accepted on one steward's values but the publisher's.
+//
 // # Disputes
 //
 // Where results differ the publisher's copy decides, else one of a volunteer that

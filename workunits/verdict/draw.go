@@ -15,7 +15,7 @@ func (b *Book) drawers(k copyOf, list []copyOf) []*mark {
 	who := make([]*mark, 0, 4)
 	for i := range k.marks {
 		m := &k.marks[i]
-		if !m.listed || !m.got || !m.drew || m.index != m.drawn || m.hash != k.hash {
+		if !m.valid(k) {
 			continue
 		}
 		if m.id == b.manifest.Publisher || !slices.ContainsFunc(list, func(o copyOf) bool { return o.by == m.author }) {
@@ -24,6 +24,44 @@ func (b *Book) drawers(k copyOf, list []copyOf) []*mark {
 	}
 	slices.SortFunc(who, func(x, y *mark) int { return x.id.Compare(y.id) })
 	return who
+}
+
+// valid reports whether the mark is a listed steward's draw on just this copy, of
+// a value that was fixed when it received the commit.
+func (m *mark) valid(k copyOf) bool {
+	return m.listed && m.got && m.drew && m.index == m.drawn && m.hash == k.hash && (m.anchor == 0 || m.anchor < m.receipt)
+}
+
+// outstanding reports whether draws go with a value that is not here: waits, while
+// it may come, and withheld once the publisher or two other stewards say that it is
+// not waited for. Whoever sees the others' values first could otherwise show its
+// own only where that asks for no copy.
+func (b *Book) outstanding(k copyOf, who []*mark, list []copyOf) (waits, withheld bool) {
+	if b.ownDraw(who) >= 0 {
+		return false, false
+	}
+	for _, m := range who {
+		i := slices.IndexFunc(k.marks, func(o mark) bool { return o.id == m.with })
+		if i < 0 || !k.marks[i].listed || !k.marks[i].got || k.marks[i].hash != k.hash || k.marks[i].valid(k) ||
+			slices.ContainsFunc(list, func(o copyOf) bool { return o.by == k.marks[i].author }) {
+			continue
+		}
+		if b.unavailing(k.marks[i].author) {
+			withheld = true
+		} else {
+			waits = true
+		}
+	}
+	return waits, withheld
+}
+
+// unavailing reports whether a steward's draws are not waited for.
+func (b *Book) unavailing(a *author) bool {
+	var said []by
+	for _, x := range slices.Concat(a.gone, a.owing) {
+		said = append(said, by{author: x})
+	}
+	return b.word(said, func(x by) bool { return x.id != a.id })
 }
 
 // drawn reports whether the draws on a copy are in the ledger: the publisher's

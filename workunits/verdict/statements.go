@@ -164,6 +164,7 @@ func (c *commit) mark(a *author) *mark {
 func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 {
 	c := b.commitAt(s.Commit)
 	m := c.mark(a)
+	a.announce(e.Seq, s)
 	if m.got {
 		return nil
 	}
@@ -173,15 +174,48 @@ func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 
 	return nil // until something that follows it in the same log counts by it
 }
 
+// announce reads the end of the author's next chain; the first word on it counts.
+func (a *author) announce(at uint64, r workunits.Receipt) {
+	length := a.identity.Length
+	if r.Next.IsZero() || r.Index == 0 || r.Index%length != 0 {
+		return
+	}
+	if a.anchors == nil {
+		a.anchors = map[uint32]anchor{}
+	}
+	if _, said := a.anchors[r.Index/length]; !said {
+		a.anchors[r.Index/length] = anchor{r.Next, at}
+	}
+}
+
+// link is what a draw's value is held against: the value revealed last, or the end
+// of its chain if that is a later one.
+func (a *author) link(index uint32) (from chain, at uint64, ok bool) {
+	number := (index - 1) / a.identity.Length
+	if number == 0 {
+		return a.chain, 0, true
+	}
+	end, ok := a.anchors[number]
+	if from = a.chain; from.index <= number*a.identity.Length {
+		from = chain{number * a.identity.Length, end.value}
+	}
+	return from, end.at, ok
+}
+
 func (b *Book) draw(a *author, e ledger.Entry, d workunits.Draw) []uint32 {
-	if d.Index <= a.chain.index || !workunits.ChainLink(a.chain.value, d.Value, d.Index-a.chain.index) {
+	if d.Index <= a.chain.index {
+		a.badDraw = true
+		return nil
+	}
+	from, at, ok := a.link(d.Index)
+	if !ok || !workunits.ChainLink(from.value, d.Value, d.Index-from.index) {
 		a.badDraw = true
 		return nil
 	}
 	a.chain = chain{d.Index, d.Value}
 	c := b.commitAt(d.Commit)
 	m := c.mark(a)
-	m.drew, m.draw, m.drawn, m.value, m.head = true, e.Seq, d.Index, d.Value, d.Head
+	m.drew, m.draw, m.drawn, m.value, m.head, m.anchor, m.with = true, e.Seq, d.Index, d.Value, d.Head, at, d.With
 	if !d.Head.IsZero() {
 		b.headAt(d.Head).needed = append(b.headAt(d.Head).needed, c)
 	}

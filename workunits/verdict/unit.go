@@ -487,5 +487,9 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 		group += b.stakeAt(k, who)
 	}
 	chance := b.law.Chance(len(chain), b.stakeAt(chain[0], who), group, b.bar(who))
-	return chance <= 0 || chance < always && !b.asks(u, who, chance), true
+	if chance <= 0 || chance >= always {
+		return chance <= 0, true
+	}
+	waits, withheld := b.outstanding(last, who, list)
+	return !waits && !withheld && !b.asks(u, who, chance), !waits
 }

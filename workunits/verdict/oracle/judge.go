@@ -177,12 +177,12 @@ func (r *reading) unit(u uint32, inputs digest) (v Unit, lives []life) {
 	}
 	v.Support = len(r.chain(list))
 	// Sealed copies that came beside open ones which are enough hold nothing up.
-	if r.enough(u, open) {
+	if enough, _ := r.enough(u, open); enough {
 		v.Unsealed = r.due(list)
 		return r.agreed(v, u, open)
 	}
-	if !r.enough(u, list) {
-		if r.last(list) {
+	if enough, waits := r.enough(u, list); !enough {
+		if r.last(list) && !waits {
 			v.State = verdict.Open
 		}
 		return r.failing(v), nil
@@ -201,14 +201,15 @@ func (r *reading) last(list []copied) bool {
 }
 
 // enough reports whether the law asks for no copy beyond the chain, which is not
-// known before the draws on its last copy.
-func (r *reading) enough(u uint32, list []copied) bool {
+// known before the draws on its last copy, nor while values that they go with may
+// still come. A value that never comes is a copy.
+func (r *reading) enough(u uint32, list []copied) (enough, waits bool) {
 	chain := r.chain(list)
 	switch {
 	case len(chain) == 0 || !r.last(list):
-		return false
+		return false, false
 	case slices.ContainsFunc(list, func(k copied) bool { return r.trusts(k.who()) }):
-		return true
+		return true, false
 	}
 	draws := r.drawers(chain[len(chain)-1], list)
 	var group float64
@@ -218,22 +219,25 @@ func (r *reading) enough(u uint32, list []copied) bool {
 	q := r.law.Chance(len(chain), r.stake(chain[0], draws), group, r.bar(draws))
 	switch {
 	case q <= 0:
-		return true
+		return true, false
 	case q >= 1:
-		return false
+		return false, false
+	}
+	if some, final := r.missing(chain[len(chain)-1], draws, list); some {
+		return false, !final
 	}
 	for i, x := range draws {
 		if x.Author == r.manifest.Publisher {
-			return Fraction(r.job, u, x.body.Value, x.body.Value) >= q
+			return Fraction(r.job, u, x.body.Value, x.body.Value) >= q, false
 		}
 		for _, y := range draws[:i] {
 			asked := Fraction(r.job, u, y.body.Value, x.body.Value) < q
 			if asked && !slices.ContainsFunc(draws, func(d said[workunits.Draw]) bool { return d.Author == r.manifest.Publisher }) {
-				return false
+				return false, false
 			}
 		}
 	}
-	return true
+	return true, false
 }
 
 // due lists the sealed copies that have their draws.
@@ -246,8 +250,8 @@ func (r *reading) due(list []copied) (refs []ref) {
 	return refs
 }
 
-// agreed names the result, that of the first opening which the others agree with,
-// and counts the stewards that keep it. Copies that were all given up support
+// agreed names the result, that of the first opening which the others agree with
+// or, if that copy counts no more, of the first one there is; and it counts the stewards that keep it. Copies that were all given up support
 // nothing for long: the unit wants one that has the result, unless enough
 // stewards do.
 func (r *reading) agreed(v Unit, u uint32, open []copied) (Unit, []life) {
@@ -256,7 +260,8 @@ func (r *reading) agreed(v Unit, u uint32, open []copied) (Unit, []life) {
 	for _, k := range open {
 		v.Volunteers, lives = append(v.Volunteers, k.who()), append(lives, k.life)
 		lost = lost && k.givenUp
-		if k.result.Digest == k.class && (v.Opening == ref{} || compare(k.openAt[0], v.Opening) < 0) {
+		stands := k.result.Digest == k.class || !slices.ContainsFunc(open, func(o copied) bool { return o.result.Digest == o.class })
+		if stands && (v.Opening == ref{} || compare(k.openAt[0], v.Opening) < 0) {
 			v.Opening, v.Result = k.openAt[0], k.result.Digest
 		}
 	}

@@ -31,7 +31,8 @@ type reading struct {
 	forked   map[node]bool
 	burned   map[life]bool
 
-	anchors     map[node]digest
+	anchors     map[node]digest // of first chains
+	lengths     map[node]uint32
 	amendments  []said[workunits.Amendment]
 	grants      []said[workunits.Grant]
 	expiries    []said[workunits.Expiry]
@@ -57,10 +58,10 @@ func (r *reading) sort(entries []ledger.Entry) {
 	entries = slices.Clone(entries)
 	slices.SortStableFunc(entries, func(x, y ledger.Entry) int { return compare(x.Ref, y.Ref) })
 	entries = slices.CompactFunc(entries, func(x, y ledger.Entry) bool { return x.Ref == y.Ref })
-	r.anchors = map[node]digest{}
+	r.anchors, r.lengths = map[node]digest{}, map[node]uint32{}
 	for _, e := range entries {
 		if id, ok := e.Body.(workunits.Identity); ok && e.Seq == 0 {
-			r.anchors[e.Author] = id.Anchor
+			r.anchors[e.Author], r.lengths[e.Author] = id.Anchor, id.Length
 		}
 		if _, begun := r.anchors[e.Author]; begun {
 			r.place(e)
@@ -179,15 +180,66 @@ func (r *reading) draw(by node, commit said[workunits.Commit]) (d said[workunits
 	}
 	var shown uint32
 	for _, s := range r.draws {
-		if s.Author != by || s.body.Index <= shown || !workunits.ChainLink(r.anchors[by], s.body.Value, s.body.Index) {
+		if s.Author != by || s.body.Index <= shown {
+			continue
+		}
+		announced, linked := r.linked(s)
+		if !linked {
 			continue
 		}
 		shown = s.body.Index
 		if s.body.Commit == commit.ref {
-			d, ok = s, s.body.Index == receipt.body.Index
+			d, ok = s, s.body.Index == receipt.body.Index && (announced == 0 || announced < receipt.Seq)
 		}
 	}
 	return d, ok
+}
+
+// linked reports whether a draw's value is of its author's chains, and where in
+// its log the end of that chain was announced: in the identity, or in the first
+// receipt of the last value of the chain before that tells it.
+func (r *reading) linked(d said[workunits.Draw]) (announced uint64, ok bool) {
+	length := r.lengths[d.Author]
+	before := (d.body.Index - 1) / length * length // values of earlier chains
+	if before == 0 {
+		return 0, workunits.ChainLink(r.anchors[d.Author], d.body.Value, d.body.Index)
+	}
+	for _, s := range r.receipts {
+		if s.Author == d.Author && s.Seq < d.Seq && s.body.Index == before && s.body.Next != (digest{}) {
+			return s.Seq, workunits.ChainLink(s.body.Next, d.body.Value, d.body.Index-before)
+		}
+	}
+	return 0, false
+}
+
+// missing tells of draws that name a steward whose value they go with, and who
+// received the commit, but whose draw is not here: whether all of them are known
+// not to come, by the word of the publisher or two others on a steward that
+// withholds or is absent. The publisher's draw goes with nothing.
+func (r *reading) missing(k copied, draws []said[workunits.Draw], list []copied) (some, final bool) {
+	final = true
+	for _, d := range draws {
+		if d.Author == r.manifest.Publisher {
+			return false, true
+		}
+	}
+	for _, d := range draws {
+		n := d.body.With
+		receipt, got := r.receipt(n, k.commit.ref)
+		_, drew := r.draw(n, k.commit)
+		executes := slices.ContainsFunc(list, func(o copied) bool { return o.who() == n })
+		if !got || !r.listed(n) || receipt.body.Hash != k.commit.hash || drew || executes {
+			continue
+		}
+		var who []node
+		for _, f := range r.faults {
+			if f.body.Against == n && f.Author != n && (f.body.Name == workunits.FaultAbsent || f.body.Name == workunits.FaultWithheld) {
+				who = append(who, f.Author)
+			}
+		}
+		some, final = true, final && r.binding(who)
+	}
+	return some, final
 }
 
 // opened lists the openings of a commit's unit that fit its hash, in the order of

@@ -19,7 +19,6 @@ type scribe struct {
 	oracle.Job
 	entries []ledger.Entry
 	length  map[workunits.NodeID]uint64
-	chains  map[workunits.NodeID]*workunits.Chain
 	next    map[workunits.NodeID]uint32 // index of the next receipt
 
 	stewards, volunteers []workunits.NodeID
@@ -38,12 +37,17 @@ func named(kind string, i int) workunits.NodeID {
 const (
 	units      = 4
 	volunteers = 8 // that are no stewards
-	chainLen   = 256
+	chainLen   = 3
 )
+
+// chainOf is a steward's hash chain of a number, from 0.
+func chainOf(n workunits.NodeID, number uint32) *workunits.Chain {
+	return workunits.NewChain([32]byte(workunits.Sum(binary.BigEndian.AppendUint32(n[:], number))), chainLen)
+}
 
 // newScribe draws a job: its policy, its stewards, its volunteers.
 func newScribe(t *rapid.T) *scribe {
-	s := &scribe{t: t, length: map[workunits.NodeID]uint64{}, chains: map[workunits.NodeID]*workunits.Chain{}, next: map[workunits.NodeID]uint32{}}
+	s := &scribe{t: t, length: map[workunits.NodeID]uint64{}, next: map[workunits.NodeID]uint32{}}
 	for i := range rapid.IntRange(1, 4).Draw(t, "stewards") {
 		s.stewards = append(s.stewards, named("steward", i))
 	}
@@ -55,9 +59,8 @@ func newScribe(t *rapid.T) *scribe {
 	s.ID = workunits.JobID(workunits.Sum([]byte("job")))
 	s.standing()
 	for _, n := range s.volunteers {
-		s.chains[n] = workunits.NewChain([32]byte(n), chainLen)
 		if !s.rarely(40, "no identity") {
-			s.say(n, workunits.Identity{Arch: "amd64", Anchor: s.chains[n].Value(0), Length: chainLen})
+			s.say(n, workunits.Identity{Arch: "amd64", Anchor: chainOf(n, 0).Value(0), Length: chainLen})
 		}
 	}
 	late := rapid.IntRange(0, len(s.stewards)).Draw(t, "first stewards")
@@ -286,6 +289,9 @@ func (s *scribe) receiptOf(by workunits.NodeID, c ledger.Entry) {
 	if s.rarely(30, "other hash") {
 		r.Hash = workunits.Sum([]byte("other"))
 	}
+	if r.Index%chainLen == 0 && !s.rarely(20, "no further chain") {
+		r.Next = chainOf(by, r.Index/chainLen).Value(0)
+	}
 	s.receipts = append(s.receipts, s.say(by, r))
 }
 
@@ -300,10 +306,11 @@ func (s *scribe) drawOf(e ledger.Entry) {
 	if s.rarely(20, "other index") {
 		r.Index++
 	}
-	if r.Index >= chainLen {
-		return
+	number := (r.Index - 1) / chainLen
+	d := workunits.Draw{Commit: r.Commit, Index: r.Index, Value: chainOf(e.Author, number).Value(r.Index - number*chainLen)}
+	if s.rarely(2, "with another's") {
+		d.With = s.pick(s.stewards, "with")
 	}
-	d := workunits.Draw{Commit: r.Commit, Index: r.Index, Value: s.chains[e.Author].Value(r.Index)}
 	if len(s.heads) > 0 {
 		d.Head = s.heads[len(s.heads)-1]
 		if s.rarely(4, "older head") {
@@ -370,7 +377,7 @@ func (s *scribe) head() {
 }
 
 func (s *scribe) fault() {
-	name := rapid.SampledFrom([]workunits.FaultName{workunits.FaultWrong, workunits.FaultWrong, workunits.FaultAbsent}).Draw(s.t, "fault")
+	name := rapid.SampledFrom([]workunits.FaultName{workunits.FaultWrong, workunits.FaultWrong, workunits.FaultAbsent, workunits.FaultWithheld}).Draw(s.t, "fault")
 	against := s.pick(s.volunteers, "accused")
 	by := s.stewards
 	if s.rarely(2, "one accuser") {
