@@ -51,7 +51,11 @@ func (m *Machine) welcome(n node) bool { return !m.book.Closed(n) && !m.accused[
 
 // note remembers that a volunteer wants work.
 func (m *Machine) note(from node) {
+	_, known := m.askers[from]
 	m.askers[from] = m.now
+	if !known {
+		m.few = m.homely()
+	}
 	if from != m.Manifest.Publisher {
 		m.wantedAt = m.now
 		if !m.poor(from) {
@@ -125,7 +129,7 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "your copies in this job were just proven wrong", retrySoon
 	case m.accused[from]:
 		return "a fault in your statements is on record", retryLate
-	case !m.isActive():
+	case !m.isActive() || m.home() && !m.publisher():
 		return "other stewards are active", retrySoon
 	case w.Memory < m.Manifest.Limits.Memory:
 		return fmt.Sprintf("units take %d bytes of memory", m.Manifest.Limits.Memory), retryLate
@@ -162,7 +166,7 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
-			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || m.underWay(u) {
+			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || m.underWay(u) || v.Copies > 0 && m.unreceipted(u) {
 			return false
 		}
 		volunteers, stewards := m.book.Touched(u)
@@ -228,7 +232,7 @@ func (m *Machine) mayHelp(from node, u uint32) bool {
 	case m.now >= m.askedStaked+patience || w != nil && m.now >= w.since+patience || !m.poor(from):
 		return true
 	case m.book.FirstCommitter(u) == node{}:
-		return law.Begins(m.burned, m.book.Counts()[verdict.Accepted]) || !m.book.Poor(from, m.bar)
+		return !m.book.Poor(from, m.bar) || law.Begins(m.burned, m.book.Counts()[verdict.Accepted])
 	}
 	return w == nil || law.Checks(m.poorChecks, m.checks) && (!m.book.Unit(u).Contested || !m.book.Poor(from, m.bar))
 }
@@ -263,7 +267,11 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 			free++
 		}
 	}
-	return free >= 3 && !slices.Contains(stewards, from)
+	need := 3 // that grant, draw and keep
+	if m.home() {
+		need = 2 // the publisher does all but one
+	}
+	return free >= need && !slices.Contains(stewards, from)
 }
 
 // takers reports whether any volunteer that was here lately may execute a unit.
@@ -354,14 +362,19 @@ func (m *Machine) borrow(take func(uint32) bool) {
 
 // custodians picks whom openings are sealed to: two stewards other than the
 // grantor that execute none of the unit's copies, or one where there is but one.
+// Where hardly anybody but stewards volunteers it is one, the same for all copies.
 // Where nobody else is left the publisher keeps what it granted or executed
 // itself; with no verification nobody does, and volunteers open at once.
 func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool) {
 	if m.Manifest.Policy.Mode == workunits.VerifyNone {
 		return nil, true
 	}
+	most := 2
+	if m.home() {
+		most = 1
+	}
 	for _, s := range m.book.Stewards() {
-		if n := s.Node; len(list) < 2 && m.awake(n) && n != m.self && n != from && !slices.Contains(volunteers, n) {
+		if n := s.Node; len(list) < most && m.awake(n) && n != m.self && n != from && !slices.Contains(volunteers, n) {
 			list = append(list, n)
 		}
 	}

@@ -218,6 +218,7 @@ type Machine struct {
 	idle               []node            // who was refused for want of units, longest first
 	news               []uint32          // units that want a copy since this step
 	askers             map[node]uint64   // who asked for work lately, when
+	few                bool              // see homely
 	cursor             map[uint32]uint32 // by shard: units below were granted before
 	lastOf             map[uint32]uint32 // by another's shard: this unit and those above were granted before
 	unitTime           float64           // milliseconds of processor time, smoothed

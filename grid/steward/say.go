@@ -64,19 +64,16 @@ func sortedRefs[T any](set map[ref]T) []ref {
 }
 
 // receiptCommits receipts commits that still need it, if this steward is active.
-// Its draws count only for units that it does not execute itself. Where nothing
-// is verified the publisher's draw alone is wanted, as long as it is there.
+// Its draws count only for units that it does not execute itself.
 func (m *Machine) receiptCommits() {
 	if !m.isActive() {
 		return
 	}
-	p := m.Manifest.Publisher
-	spare := m.Manifest.Policy.Mode == workunits.VerifyNone && !m.publisher() && m.awake(p)
 	for _, r := range sortedRefs(m.thin) {
 		c, hash, _ := m.book.Commit(r)
 		got, _ := m.book.Received(r, m.self)
-		drawn, _ := m.book.Received(r, p)
-		if got || r.Author == m.self && !m.publisher() || spare && drawn || m.needless(r, c) {
+		spare := m.spared(c)
+		if got || r.Author == m.self && !m.publisher() || m.needless(r, c, spare) {
 			delete(m.thin, r)
 			continue
 		}
@@ -93,10 +90,47 @@ func (m *Machine) receiptCommits() {
 	}
 }
 
+// spared reports whether a commit is left to the publisher: where nothing is
+// verified, and where it grants alone, unless this steward is to grant another copy
+// of one of the units, which has to follow it.
+func (m *Machine) spared(c workunits.Commit) bool {
+	p := m.Manifest.Publisher
+	g, _ := m.book.Grant(c.Grant)
+	alone := c.Grant.Author == p && len(g.Custodians) == 1
+	switch {
+	case m.publisher():
+		return false
+	case !m.awake(p):
+		return alone && m.helpless()
+	case m.Manifest.Policy.Mode == workunits.VerifyNone:
+		return true
+	}
+	return (alone || m.home()) && !slices.ContainsFunc(c.Units, func(u uint32) bool {
+		return m.book.State(u) == verdict.Open && m.grants(u)
+	})
+}
+
+// unreceipted reports whether a unit has a commit that a copy which this steward
+// granted now would not follow.
+func (m *Machine) unreceipted(u uint32) bool {
+	for r := range m.thin {
+		if c, _, _ := m.book.Commit(r); slices.Contains(c.Units, u) {
+			return true
+		}
+	}
+	return false
+}
+
 // needless reports whether a commit was drawn, and came to results that were
-// accepted, without this steward.
-func (m *Machine) needless(r ref, c workunits.Commit) bool {
+// accepted, without this steward; one that it is spared, by the publisher alone.
+func (m *Machine) needless(r ref, c workunits.Commit, spared bool) bool {
 	drawn := 0
+	if _, draw := m.book.Received(r, m.Manifest.Publisher); draw && spared {
+		drawn = 2
+		if m.Manifest.Policy.Mode == workunits.VerifyNone {
+			return true
+		}
+	}
 	for _, s := range m.book.Stewards() {
 		if _, draw := m.book.Received(r, s.Node); draw {
 			drawn++

@@ -75,8 +75,44 @@ func (m *Machine) Active() []workunits.NodeID { return slices.Clone(m.active()) 
 
 func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
 
+// homely reports whether hardly anybody volunteers but stewards. Who draws for a
+// unit may not execute it, and were all of them to draw, nobody could check what one
+// executed. So while the publisher is up it grants and draws alone, which is enough,
+// and seals openings to one other steward: in a grid of four, two are left to execute.
+func (m *Machine) homely() bool {
+	stewards, others := 0, 0
+	for n, at := range m.askers {
+		switch {
+		case n == m.Manifest.Publisher || m.now >= at+asking:
+		case m.book.Listed(n):
+			stewards++
+		default:
+			others++
+		}
+	}
+	return stewards > 0 && others < 2 && m.Manifest.Policy.Mode != workunits.VerifyNone
+}
+
+// home reports whether the publisher grants and draws alone.
+func (m *Machine) home() bool { return m.few && m.awake(m.Manifest.Publisher) }
+
+// helpless reports whether those who are up could not check each other without the
+// publisher: two execute, and two others draw.
+func (m *Machine) helpless() bool {
+	up := 0
+	for _, s := range m.book.Stewards() {
+		if s.Node != m.Manifest.Publisher && m.awake(s.Node) {
+			up++
+		}
+	}
+	return m.few && up < 5
+}
+
 // rank orders the active stewards for a shard by rendezvous hash, its primary first.
 func (m *Machine) rank(shard uint32) []node {
+	if m.home() {
+		return []node{m.Manifest.Publisher}
+	}
 	active := m.active()
 	if r, ok := m.ranks[shard]; ok {
 		return r

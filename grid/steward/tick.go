@@ -15,6 +15,7 @@ func (m *Machine) tick() {
 	m.askAround()
 	m.overdue()
 	m.absentees()
+	m.few = m.homely()
 	m.knock()
 	m.expire()
 	m.giveUp()
