@@ -114,6 +114,7 @@ func (w *World) Check() error {
 }
 
 func (w *World) checkUnit(b *verdict.Book, u uint32) {
+	w.checkGrants(u, b.Story(u).Copies)
 	v := b.Unit(u)
 	if v.State != verdict.Accepted {
 		return
@@ -141,6 +142,21 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 	}
 	if kept < wanted {
 		w.fail("the result of unit %d is kept by %d stewards", u, kept)
+	}
+}
+
+// checkGrants fails honest stewards that granted a unit after they had executed it,
+// by which they undid their own copy.
+func (w *World) checkGrants(u uint32, copies []verdict.Told) {
+	for _, k := range copies {
+		if k.Fate != verdict.FateConflict || k.Commit == nil || w.byID[k.Volunteer].Ways.Crook != "" {
+			continue
+		}
+		for _, o := range copies {
+			if o.Grant.Author == k.Volunteer && o.Grant.Seq > k.Commit.Seq {
+				w.fail("%s executed unit %d and granted it then", w.byID[k.Volunteer].Name, u)
+			}
+		}
 	}
 }
 

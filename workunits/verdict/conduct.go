@@ -153,13 +153,15 @@ func balanced(run []copyOf) []copyOf {
 }
 
 // MayGrant reports whether a further copy that a steward grants would count
-// beside those of the unit that count or are under way, see balanced.
+// beside those of the unit that count or are under way, see balanced, and leave
+// them to count: a copy of its own would not any more.
 func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	if a := b.authors[n]; a != nil && a.free || len(b.look(u).grants) == 0 {
 		return true
 	}
-	own, others := 0, 0
-	count := func(by node) {
+	own, others, executes := 0, 0, false
+	count := func(by, to node) {
+		executes = executes || to == n
 		if by == n {
 			own++
 		} else {
@@ -169,12 +171,13 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	b.settle()
 	list, _ := b.counting(b.current(u), everyRound)
 	for _, k := range list {
-		count(k.grant.Author)
+		count(k.grant.Author, k.Author)
 	}
 	for _, r := range b.Outstanding(u) {
-		count(r.Author)
+		g, _ := b.Grant(r)
+		count(r.Author, g.To)
 	}
-	return own <= others
+	return own <= others && !executes
 }
 
 // Proven reports whether the ledger itself shows a steward to be at fault: it
