@@ -199,6 +199,11 @@ func corpus(t *testing.T) (list []corpusCase) {
 			}})
 		}
 	}
+	for seed := range uint64(20) {
+		program := filepath.Join(t.TempDir(), "program.wasm")
+		write(t, program, string(generate(randomBytes(seed, 4000))))
+		list = append(list, corpusCase{fmt.Sprint("random/", seed), program, 4 << 20, wasi.Config{}})
+	}
 	return list
 }
 

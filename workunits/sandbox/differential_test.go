@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
@@ -81,7 +83,7 @@ func randomBytes(seed uint64, count int) []byte {
 
 // FuzzPrograms runs random programs on all engines.
 func FuzzPrograms(f *testing.F) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		f.Add(randomBytes(seed, 500+int(seed)*50))
 	}
 	f.Fuzz(func(t *testing.T, choices []byte) {
@@ -92,7 +94,7 @@ func FuzzPrograms(f *testing.F) {
 // FuzzCalls lets programs call the host, any function with any arguments, on
 // all engines. They must not break the host, leave the tree, or see a difference.
 func FuzzCalls(f *testing.F) {
-	for seed := range uint64(40) {
+	for seed := range uint64(25) {
 		f.Add(randomBytes(seed, 400))
 		f.Add(likelyCalls(seed))
 	}
@@ -230,6 +232,92 @@ func caller(script []byte) []byte {
 	w.code = ops(w.code, i32(4096), i32(0), opI32Store, 2, 0, i32(4096), i32(2048), opI32Store, 2, 4,
 		i32(1), i32(4096), i32(1), i32(4104), call(number("fd_write")), opDrop, opLocalGet, 0, call(number("proc_exit")))
 	return w.bytes()
+}
+
+func FuzzCheck(f *testing.F) {
+	f.Add(grower.bytes())
+	f.Add(wasm{imports: []string{"fd_write", "path_open"}, pages: 3, most: 9, data: "d"}.bytes())
+	f.Fuzz(func(t *testing.T, code []byte) { agree(t, code) })
+}
+
+// agree holds what the engines accept against each other. A module that one
+// refuses would be a result here and void there, and what wazero accepts against
+// the specification is compiled to anything.
+func agree(t *testing.T, code []byte) (good bool) {
+	info, err := parseModule(code)
+	if err != nil {
+		return false
+	}
+	one, other := validate(code), validateWazero(code)
+	if one == nil && info.minPages > 65536 {
+		t.Errorf("a memory of %d pages", info.minPages)
+	}
+	if (one == nil) != (other == nil) {
+		t.Errorf("engines disagree: %v, %v\n%x", one, other, code)
+	}
+	return one == nil && other == nil
+}
+
+// FuzzDamage changes bytes of valid programs: most are not valid any more, and
+// some mean something else, the same on all engines. Damage may lay bare a NaN,
+// whose bits are the processor's: that is no finding.
+func FuzzDamage(f *testing.F) {
+	for seed := range uint64(15) {
+		f.Add(randomBytes(seed, 500), randomBytes(seed+1, 600))
+	}
+	var pools []*Pool
+	for _, engine := range Engines() {
+		p, err := New(Config{Engine: engine, CacheDir: f.TempDir(), Slots: 1, Cache: 1})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() {
+			if err := p.Close(); err != nil {
+				f.Error(err)
+			}
+		})
+		pools = append(pools, p)
+	}
+	f.Fuzz(func(t *testing.T, choices, damage []byte) {
+		whole, ran := generate(choices), false
+		for len(damage) >= 9 {
+			code := bytes.Clone(whole)
+			for range 1 + damage[0]%2 {
+				at := 8 + (int(damage[1])<<16|int(damage[2])<<8|int(damage[3]))%(len(code)-8)
+				code[at], damage = damage[4], damage[4:]
+			}
+			if agree(t, code) && !ran && !bytes.Equal(code, whole) {
+				ran = true
+				sameInChildren(t, pools, code)
+			}
+		}
+	})
+}
+
+// sameInChildren runs a program that may never end on each engine.
+func sameInChildren(t *testing.T, pools []*Pool, code []byte) {
+	t.Helper()
+	file := write(t, filepath.Join(t.TempDir(), "program.wasm"), string(code))
+	first := ""
+	for i, p := range pools {
+		task := task(t, file)
+		task.Limits.Memory, task.Limits.CPU, task.Limits.Wall = 4<<20, 2*time.Second, 10*time.Second
+		r, err := p.Run(t.Context(), task, nil)
+		var void *Void
+		if errors.As(err, &void) && void.Reason != workunits.VoidEngine {
+			return // its time or its stack ended, which says nothing
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", p.Engine(), err)
+		}
+		got := fmt.Sprintf("%s %d %q, %d bytes of memory, output %x", r.Kind, r.Code, r.Trap, r.PeakMemory, sha256.Sum256([]byte(read(t, r.Stdout))))
+		if i == 0 {
+			first = got
+		}
+		if got != first {
+			t.Errorf("%s: %s\n%s: %s\n%x", pools[0].Engine(), first, p.Engine(), got, code)
+		}
+	}
 }
 
 // FuzzChild is a child that says anything at all, however it is asked. The

@@ -55,7 +55,8 @@ func compileWazero(o loadOrder, code []byte) (p program, unkept, err error) {
 }
 
 // newWazero compiles a module, or takes it from a folder of compiled ones.
-func newWazero(code []byte, memory uint64, dir string) (*wazeroProgram, error) {
+func newWazero(code []byte, memory uint64, dir string) (w *wazeroProgram, err error) {
+	defer notPanic(&err)
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(wazeroFeatures).
 		WithMemoryLimitPages(uint32(memory / pageSize)).
@@ -68,8 +69,7 @@ func newWazero(code []byte, memory uint64, dir string) (*wazeroProgram, error) {
 		config = config.WithCompilationCache(cache)
 	}
 	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(newLinearMemory))
-	w := &wazeroProgram{runtime: wazero.NewRuntimeWithConfig(ctx, config), ctx: ctx}
-	var err error
+	w = &wazeroProgram{runtime: wazero.NewRuntimeWithConfig(ctx, config), ctx: ctx}
 	if w.module, err = w.runtime.CompileModule(ctx, code); err != nil {
 		return nil, errors.Join(err, w.runtime.Close(ctx))
 	}
@@ -150,9 +150,18 @@ func (w *wazeroProgram) ending(err error) ending {
 }
 
 // validateWazero compiles for the interpreter, which costs least.
-func validateWazero(code []byte) error {
+func validateWazero(code []byte) (err error) {
+	defer notPanic(&err)
 	ctx := context.Background()
 	runtime := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(wazeroFeatures))
-	_, err := runtime.CompileModule(ctx, code)
+	_, err = runtime.CompileModule(ctx, code)
 	return errors.Join(err, runtime.Close(ctx))
+}
+
+// notPanic makes an error of a panic: wazero panics on some modules that are not
+// valid.
+func notPanic(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("damaged WebAssembly module: wazero: %v", r)
+	}
 }

@@ -47,6 +47,18 @@ func (g *generator) n(ways int) int {
 	return int(c) % ways
 }
 
+// leb is a number, sometimes longer than need be, as linkers write it.
+func (g *generator) leb(v uint32) []byte {
+	b := leb(v)
+	if g.n(32) == 31 {
+		for range 1 + g.n(5-len(b)) {
+			b[len(b)-1] |= 0x80
+			b = append(b, 0)
+		}
+	}
+	return b
+}
+
 func (g *generator) letter() byte { return valueLetters[g.n(len(valueLetters))] }
 
 func (g *generator) emit(parts ...any) { g.out = append(g.out, ops(parts...)...) }
@@ -113,18 +125,18 @@ func (g *generator) expression(t byte, depth int) {
 	case 0, 1:
 		g.constant(t)
 	case 2:
-		g.emit(opLocalGet, leb(uint32(g.locals[t][g.n(len(g.locals[t]))])))
+		g.emit(opLocalGet, g.leb(uint32(g.locals[t][g.n(len(g.locals[t]))])))
 	case 3:
 		g.emit(0x23, global(t))
 	case 4:
 		g.address(depth)
 		list := loads[t]
-		g.emit(list[g.n(len(list))], 0, leb(uint32(g.n(64))))
+		g.emit(list[g.n(len(list))], 0, g.leb(uint32(g.n(64))))
 	case 5: // select
 		g.expression(t, depth)
 		g.expression(t, depth)
 		g.expression('i', depth)
-		g.emit(0x1c, 1, int(valueCodes[t]))
+		g.emit(0x1b)
 	case 6: // if
 		g.expression('i', depth)
 		g.emit(opIf, int(valueCodes[t]))
@@ -174,7 +186,7 @@ func (g *generator) canonical(t, lanes byte) {
 	if lanes == 0 {
 		return
 	}
-	local := leb(uint32(g.scratch[t]))
+	local := g.leb(uint32(g.scratch[t]))
 	nan64, nan32 := binary.LittleEndian.AppendUint64(nil, 0x7ff8<<48), binary.LittleEndian.AppendUint32(nil, 0x7fc0<<16)
 	g.emit(0x22, local) // local.tee
 	equal := map[byte]int{'f': 0x41, 'F': 0x47}[lanes]
@@ -217,7 +229,7 @@ func (g *generator) call(t byte, depth int) {
 		g.expression(g.funcs[f][i], depth)
 	}
 	if g.n(3) != 0 {
-		g.emit(call(f + 1)) // behind the import
+		g.emit(opCall, g.leb(uint32(f+1))) // behind the import
 		return
 	}
 	// Mostly the place of the function in the table.
@@ -225,7 +237,7 @@ func (g *generator) call(t byte, depth int) {
 		g.expression('i', 1)
 		g.emit(0x6a)
 	}
-	g.emit(0x11, leb(uint32(f+2)), 0) // types: of fd_write, of _start, of the functions
+	g.emit(0x11, g.leb(uint32(f+2)), 0) // types: of fd_write, of _start, of the functions
 }
 
 // statements writes what leaves the stack as it was.
@@ -244,7 +256,7 @@ func (g *generator) statement(depth int) {
 	switch g.n(14) {
 	case 0, 1:
 		g.expression(t, depth)
-		g.emit(opLocalSet, leb(uint32(g.locals[t][g.n(len(g.locals[t]))])))
+		g.emit(opLocalSet, g.leb(uint32(g.locals[t][g.n(len(g.locals[t]))])))
 	case 2, 3:
 		g.expression(t, depth)
 		g.emit(0x24, global(t))
@@ -252,7 +264,7 @@ func (g *generator) statement(depth int) {
 		g.address(depth)
 		g.expression(t, depth)
 		list := stores[t]
-		g.emit(list[g.n(len(list))], 0, leb(uint32(g.n(64))))
+		g.emit(list[g.n(len(list))], 0, g.leb(uint32(g.n(64))))
 	case 6:
 		g.expression('i', depth)
 		g.emit(opIf, void)
@@ -306,9 +318,9 @@ func (g *generator) jumps(depth int) {
 		g.emit(opBlock, void)
 	}
 	g.expression('i', depth)
-	g.emit(0x0e, leb(uint32(blocks)))
+	g.emit(0x0e, g.leb(uint32(blocks)))
 	for i := range blocks + 1 {
-		g.emit(leb(uint32(i % blocks)))
+		g.emit(g.leb(uint32(i % blocks)))
 	}
 	for range blocks {
 		g.emit(opEnd)

@@ -43,6 +43,7 @@ type parser struct {
 	types   []string // "params:results", one letter a value
 	funcs   []uint32 // types of all functions, imported first
 	imports int      // of functions
+	tables  []uint32 // how long they are at the start
 	memory  bool     // there is one
 	shows   bool     // it is exported as "memory"
 	starts  bool     // "_start" is a function without parameters and results
@@ -97,8 +98,16 @@ func (p *parser) section(id byte, r *reader) error {
 		}
 	case 5:
 		return p.memorySection(r)
+	case 4:
+		return p.tableSection(r)
+	case 6:
+		return p.globalSection(r)
 	case 7:
 		p.exportSection(r)
+	case 9:
+		return p.elementSection(r)
+	case 11:
+		return p.dataSection(r)
 	case 10:
 		return p.codeSection(r)
 	case 13:
@@ -112,18 +121,18 @@ func (p *parser) typeSection(r *reader) error {
 		if form := r.byte(); form != 0x60 && !r.bad {
 			return unsupported(featureGC)
 		}
-		params := valueTypes(r.take(r.u32()))
-		results := valueTypes(r.take(r.u32()))
-		p.types = append(p.types, params+":"+results)
+		params := r.valueTypes()
+		p.types = append(p.types, params+":"+r.valueTypes())
 	}
 	return nil
 }
 
-// valueTypes gives each type a letter: i for i32, I for i64, x for others.
-func valueTypes(b []byte) string {
-	letters := make([]byte, len(b))
-	for i, c := range b {
-		switch c {
+// valueTypes reads a list and gives each type a letter: i for i32, I for i64, x
+// for others.
+func (r *reader) valueTypes() string {
+	letters := make([]byte, r.count())
+	for i := range letters {
+		switch r.valueType() {
 		case 0x7f:
 			letters[i] = 'i'
 		case 0x7e:

@@ -157,6 +157,11 @@ func TestFeaturesAreTheSame(t *testing.T) {
 		"tags":               {wasm{extra: []section{{13, vec(ops(0, 0))}}}, featureExceptions},
 		"null checks":        {wasm{code: ops(0xd0, 0x70, 0xd4, opDrop)}, featureReferences},
 		"stack switching":    {wasm{code: ops(0xe0, 0)}, featureStacks},
+		"elements":           {wasm{extra: []section{{4, vec([]byte{0x70, 0, 2})}, {9, vec(ops(0, i32(1), opEnd, vec(leb(0))))}}}, ""},
+		"too many elements":  {wasm{extra: []section{{4, vec([]byte{0x70, 0, 2})}, {9, vec(ops(0, i32(1), i32(1), 0x6a, opEnd, vec(leb(0))))}}}, "end of their table"},
+		"negative place":     {wasm{extra: []section{{4, vec([]byte{0x70, 0, 2})}, {9, vec(ops(0, i32(-1), opEnd, vec(leb(0))))}}}, "end of their table"},
+		"values of globals":  {wasm{extra: []section{{6, vec(ops(0x7f, 0, i32(1), opEnd), ops(0x7f, 0, 0x23, 0, opEnd))}}}, "constant"},
+		"typed select":       {wasm{code: ops(i32(0), i32(0), i32(0), 0x1c, 1, 0x7f, opDrop)}, "select with a type"},
 		"overlong":           {wasm{code: long}, "engines read differently"},
 		"unknown":            {wasm{code: ops(0xff)}, "0xff"},
 	} {
@@ -174,17 +179,6 @@ func TestFeaturesAreTheSame(t *testing.T) {
 			t.Errorf("%s on wazero: %v", name, err)
 		}
 	}
-}
-
-func FuzzCheck(f *testing.F) {
-	f.Add(grower.bytes())
-	f.Add(wasm{imports: []string{"fd_write", "path_open"}, pages: 3, most: 9, data: "d"}.bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		info, err := parseModule(b)
-		if err == nil && validate(b) == nil && info.minPages > 65536 {
-			t.Errorf("a memory of %d pages", info.minPages)
-		}
-	})
 }
 
 func TestFunctionsAreComplete(t *testing.T) {
