@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Features that this package leaves off, as an error names them.
@@ -31,7 +32,7 @@ func (p *parser) codeSection(r *reader) error {
 			body.valueType()
 		}
 		for len(body.b) > 0 && !body.bad {
-			if err := instruction(body); err != nil {
+			if err := p.instruction(body); err != nil {
 				return err
 			}
 		}
@@ -50,7 +51,7 @@ func unsupported(feature string) error {
 }
 
 // instruction reads one with what belongs to it.
-func instruction(r *reader) error {
+func (p *parser) instruction(r *reader) error {
 	switch op := r.byte(); {
 	case op >= 0x02 && op <= 0x04: // type of a block: none, one of a value, or a number
 		if len(r.b) == 0 || r.b[0] >= 0x80 || r.b[0] < 0x40 {
@@ -85,7 +86,7 @@ func instruction(r *reader) error {
 	case op == 0x44:
 		r.take(8)
 	case op == 0xfc:
-		return miscellaneous(r)
+		return p.miscellaneous(r)
 	case op == 0xfd:
 		return vector(r)
 	default:
@@ -114,7 +115,15 @@ func unknown(op byte) error {
 	return nil // the engine knows better
 }
 
-// tableSection remembers how long tables are at the start.
+// The limit of memory does not count tables.
+const (
+	maxTable  = 1 << 20 // elements
+	maxTables = 10
+)
+
+// table is how many elements one has at the start, and may ever have.
+type table struct{ least, most uint32 }
+
 func (p *parser) tableSection(r *reader) error {
 	for range r.count() {
 		if len(r.b) > 0 && r.b[0] == 0x40 {
@@ -122,10 +131,17 @@ func (p *parser) tableSection(r *reader) error {
 		}
 		r.valueType()
 		flags := r.byte()
-		p.tables = append(p.tables, r.u32())
+		t := table{r.u32(), math.MaxUint32}
 		if flags&1 != 0 {
-			r.u32()
+			t.most = r.u32()
 		}
+		if t.least > maxTable {
+			return fmt.Errorf("has a table of %d elements, the limit is %d", t.least, maxTable)
+		}
+		if len(p.tables) == maxTables {
+			return fmt.Errorf("has more than %d tables", maxTables)
+		}
+		p.tables = append(p.tables, t)
 	}
 	return nil
 }
@@ -134,7 +150,7 @@ func (p *parser) globalSection(r *reader) (err error) {
 	for n := r.count(); n > 0 && err == nil; n-- {
 		r.valueType()
 		r.byte()
-		_, err = r.constant()
+		_, err = p.constant(r)
 	}
 	return err
 }
@@ -143,12 +159,12 @@ func (p *parser) globalSection(r *reader) (err error) {
 // would trap at its start, but wazero goes on without them.
 func (p *parser) elementSection(r *reader) (err error) {
 	for n := r.count(); n > 0 && err == nil; n-- {
-		flags, table, place := r.u32(), uint32(0), uint32(0)
+		flags, into, place := r.u32(), uint32(0), uint32(0)
 		if flags&3 == 2 {
-			table = r.u32()
+			into = r.u32()
 		}
 		if flags&1 == 0 {
-			if place, err = r.constant(); err != nil {
+			if place, err = p.constant(r); err != nil {
 				return err
 			}
 		}
@@ -156,14 +172,14 @@ func (p *parser) elementSection(r *reader) (err error) {
 			r.byte() // kind or type
 		}
 		items := r.count()
-		if flags&1 == 0 && uint64(table) < uint64(len(p.tables)) && uint64(place)+uint64(items) > uint64(p.tables[table]) {
+		if flags&1 == 0 && into < uint32(len(p.tables)) && uint64(place)+uint64(items) > uint64(p.tables[into].least) {
 			return errors.New("has elements beyond the end of their table, which engines treat differently")
 		}
 		for ; items > 0 && err == nil; items-- {
 			if flags&4 == 0 {
 				r.u32()
 			} else {
-				_, err = r.constant()
+				_, err = p.constant(r)
 			}
 		}
 	}
@@ -177,7 +193,7 @@ func (p *parser) dataSection(r *reader) (err error) {
 			r.u32() // memory
 		}
 		if flags != 1 {
-			_, err = r.constant()
+			_, err = p.constant(r)
 		}
 		r.take(r.u32())
 	}
@@ -186,7 +202,7 @@ func (p *parser) dataSection(r *reader) (err error) {
 
 // constant reads an expression, and answers its value if that is an i32. No
 // globals are imported, and of others wazero alone takes values.
-func (r *reader) constant() (value uint32, err error) {
+func (p *parser) constant(r *reader) (value uint32, err error) {
 	var stack []uint32
 	for len(r.b) > 0 && !r.bad {
 		op := r.b[0]
@@ -212,7 +228,7 @@ func (r *reader) constant() (value uint32, err error) {
 		default:
 			return 0, fmt.Errorf("instruction %#x where a constant is needed", op)
 		}
-		if err := instruction(r); err != nil {
+		if err := p.instruction(r); err != nil {
 			return 0, err
 		}
 	}
@@ -235,7 +251,7 @@ func (r *reader) i32() (value uint32) {
 }
 
 // miscellaneous reads an instruction behind the prefix 0xfc.
-func miscellaneous(r *reader) error {
+func (p *parser) miscellaneous(r *reader) error {
 	before := len(r.b)
 	op := r.u32()
 	if before-len(r.b) != 1 {
@@ -246,6 +262,10 @@ func miscellaneous(r *reader) error {
 	case op == 8 || op == 10 || op == 12 || op == 14:
 		r.u32()
 		r.u32()
+	case op == 15: // table.grow
+		if i := r.u32(); i < uint32(len(p.tables)) && p.tables[i].most > maxTable {
+			return fmt.Errorf("grows a table without a maximum of at most %d elements: whether that succeeds depends on the machine", maxTable)
+		}
 	case op <= 17:
 		r.u32()
 	case op >= 19 && op <= 22:

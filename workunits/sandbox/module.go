@@ -43,10 +43,10 @@ type parser struct {
 	types   []string // "params:results", one letter a value
 	funcs   []uint32 // types of all functions, imported first
 	imports int      // of functions
-	tables  []uint32 // how long they are at the start
-	memory  bool     // there is one
-	shows   bool     // it is exported as "memory"
-	starts  bool     // "_start" is a function without parameters and results
+	tables  []table
+	memory  bool // there is one
+	shows   bool // it is exported as "memory"
+	starts  bool // "_start" is a function without parameters and results
 }
 
 var errModule = errors.New("damaged WebAssembly module")

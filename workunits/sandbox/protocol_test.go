@@ -134,6 +134,7 @@ func TestFeaturesAreTheSame(t *testing.T) {
 	simd := ops(i32(0), 0xfd, 0x0f, opDrop) // i8x16.splat
 	// Two instructions to wazero, one of which traps.
 	long := ops(i32(0), 0xfd, 0x0f, 0xfd, 0xe1, 0, opDrop)
+	growTable := ops(0xd0, 0x70, i32(1), 0xfc, 15, 0, opDrop)
 	relaxed := ops(i32(0), 0xfd, 0x0f, i32(0), 0xfd, 0x0f, 0xfd, 0x80, 0x02, opDrop)
 	for name, c := range map[string]struct {
 		program wasm
@@ -161,6 +162,9 @@ func TestFeaturesAreTheSame(t *testing.T) {
 		"too many elements":  {wasm{extra: []section{{4, vec([]byte{0x70, 0, 2})}, {9, vec(ops(0, i32(1), i32(1), 0x6a, opEnd, vec(leb(0))))}}}, "end of their table"},
 		"negative place":     {wasm{extra: []section{{4, vec([]byte{0x70, 0, 2})}, {9, vec(ops(0, i32(-1), opEnd, vec(leb(0))))}}}, "end of their table"},
 		"values of globals":  {wasm{extra: []section{{6, vec(ops(0x7f, 0, i32(1), opEnd), ops(0x7f, 0, 0x23, 0, opEnd))}}}, "constant"},
+		"growing a table":    {wasm{code: growTable, extra: []section{{4, vec([]byte{0x70, 1, 2, 9})}}}, ""},
+		"growing for ever":   {wasm{code: growTable, extra: []section{{4, vec([]byte{0x70, 0, 2})}}}, "grows a table"},
+		"a large table":      {wasm{extra: []section{{4, vec(ops(0x70, 0, leb(1<<20+1)))}}}, "a table of 1048577 elements"},
 		"typed select":       {wasm{code: ops(i32(0), i32(0), i32(0), 0x1c, 1, 0x7f, opDrop)}, "select with a type"},
 		"overlong":           {wasm{code: long}, "engines read differently"},
 		"unknown":            {wasm{code: ops(0xff)}, "0xff"},
