@@ -160,6 +160,9 @@ func corpus(t *testing.T) (list []corpusCase) {
 		add("trap/"+name, wasm{pages: 1, code: code}.file(t), wasi.Config{})
 	}
 	add("stack", recursion.file(t), wasi.Config{})
+	starting := recursion // by a start function
+	starting.extra = []section{{8, leb(0)}}
+	add("stack/start", starting.file(t), wasi.Config{})
 	list = append(list, corpusCase{"memory/grow", grower.file(t), 5 << 20, wasi.Config{}})
 	list = append(list, corpusCase{"memory/start", wasm{pages: 99}.file(t), 5 << 20, wasi.Config{}})
 	big := write(t, filepath.Join(t.TempDir(), "big"), strings.Repeat("0123456789abcdef", 1<<18))

@@ -140,7 +140,8 @@ func (w *wazeroProgram) ending(err error) ending {
 	switch name {
 	case trapUnreachable, trapMemory, trapTable, trapSignature, trapOverflow, trapDivide, trapConversion:
 		return ending{trap: name}
-	case "stack overflow":
+	}
+	if strings.HasSuffix(name, "stack overflow") { // also in a start function
 		return ending{void: workunits.VoidStack}
 	}
 	if strings.HasPrefix(text, "data[") && strings.HasSuffix(text, trapMemory) {
