@@ -17,7 +17,8 @@ const effectsTime = 5 * time.Minute
 
 // TestKilledAtEveryEffect kills a steward and a volunteer before the first effect
 // after their start, then before the second, and so on, while the publisher is
-// away. The job goes on, and in the end all that look after it say the same.
+// away, and the publisher in the same way when it comes back. The job goes on, and
+// in the end all that look after it say the same.
 func TestKilledAtEveryEffect(t *testing.T) {
 	const units, effects = 60, 16
 	exe, err := exec.LookPath(spoiled)
@@ -51,12 +52,20 @@ func TestKilledAtEveryEffect(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%v deaths before one of the first %d effects; %d of %d units accepted", died, effects, g.job(a, id).Units.Accepted, units)
 	for _, n := range victims {
+		g.start(n)
+	}
+	accepted := g.job(a, id).Units.Accepted
+	for i := 1; i <= effects; i++ {
+		if g.dies(exe, p, i) {
+			died[p.name]++
+		}
+	}
+	t.Logf("%v deaths before one of the first %d effects; %d units accepted before the publisher came back, %d after", died, effects, accepted, g.job(a, id).Units.Accepted)
+	for _, n := range append(victims, p) {
 		if died[n.name] < 3 {
 			t.Errorf("%s died %d times in %d starts", n.name, died[n.name], effects)
 		}
-		g.start(n)
 	}
 	g.start(p)
 	g.until("the job is done and sealed", func() bool { return g.job(p, id).Settled })
