@@ -13,7 +13,8 @@
 // and unit. One copy follows another if its grantor's log holds the receipt of
 // the other's commit before the grant; hash chains make that order binding.
 // Agreeing copies support a result as far as they follow one another; those that
-// do not count together as one. A result is accepted when its support is enough
+// do not count together as one, the one that was received first: the draws on a
+// late or spare copy are no second chance. A result is accepted when its support is enough
 // under the law, the draws are in the ledger, and enough stewards keep it.
 //
 // A steward that gives a grant up after it receipted the commit says that nothing

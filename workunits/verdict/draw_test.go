@@ -102,3 +102,38 @@ func TestChains(t *testing.T) {
 		})
 	}
 }
+
+// TestSpareCopy: of two copies that do not follow one another the one that was
+// received first says whether the unit wants more. The draws on the other one are
+// no second chance, and do not reopen what is accepted.
+func TestSpareCopy(t *testing.T) {
+	t.Parallel()
+	for _, newcomer := range []string{"v2", "v3", "v4", "v5", "v6"} { // before and after the veteran, in order of ids
+		for _, first := range []string{"v1", newcomer} {
+			w := newWorld(nil)
+			w.node("v1")
+			h := w.stakeHead(veteran)
+			heads := map[string]workunits.Digest{}
+			for _, s := range []string{"s1", "s2"} {
+				w.say(s, h)
+				heads[s] = h.ID()
+			}
+			veteran, other := w.commit(w.grant("s1", "v1", 0), "x"), w.commit(w.grant("s3", newcomer, 0), "x")
+			want, spare := verdict.Accepted, other
+			x := veteran
+			if first == newcomer {
+				want, x, spare = verdict.Open, other, veteran
+			}
+			w.headed(x, heads, "s1", "s2")
+			w.keep(x)
+			if got := w.live.Unit(0).State; first == "v1" && got != want {
+				t.Fatalf("the veteran's copy alone is %v", got)
+			}
+			w.headed(spare, heads, "s1", "s2")
+			w.keep(spare)
+			if got := w.book().Unit(0).State; got != want || w.live.Unit(0).State != want {
+				t.Errorf("with a spare copy, the first by %s, the unit is %v, want %v", first, got, want)
+			}
+		}
+	}
+}

@@ -293,8 +293,46 @@ func follows(x, y copyOf) bool {
 	return i >= 0 && y.marks[i].got && y.marks[i].hash == y.hash && y.marks[i].receipt < x.grant.Seq
 }
 
+// sooner reports whether x was received before y: by more of the stewards that
+// received both. A further copy, late or spare, does not take the place of the one
+// that was drawn on before: its own draws would be a second chance.
+func sooner(x, y copyOf) bool {
+	lead := 0
+	for _, m := range x.marks {
+		i := slices.IndexFunc(y.marks, func(o mark) bool { return o.author == m.author })
+		if i < 0 || !m.listed || !m.got || !y.marks[i].got {
+			continue
+		}
+		if m.receipt < y.marks[i].receipt {
+			lead++
+		} else {
+			lead--
+		}
+	}
+	return lead > 0
+}
+
+// better reports whether a run of copies is taken before another one: the longer
+// one, of equals the one that is longer balanced, then that whose last copy, or the
+// last that is not the same, came sooner.
+func better(x, y []copyOf) bool {
+	if len(x) != len(y) {
+		return len(x) > len(y)
+	}
+	if a, b := len(balanced(x)), len(balanced(y)); a != b {
+		return a > b
+	}
+	for i := len(x) - 1; i >= 0; i-- {
+		if x[i].commit != y[i].commit {
+			return sooner(x[i], y[i])
+		}
+	}
+	return false
+}
+
 // longest is the longest run of copies that follow one another, first to last,
-// as far as one grantor's copies count beside the others'. Hash chains make "follows" free of cycles.
+// as far as one grantor's copies count beside the others', see better. Hash chains
+// make "follows" free of cycles.
 func longest(list []copyOf) []copyOf {
 	if len(list) < 2 {
 		return list
@@ -306,20 +344,20 @@ func longest(list []copyOf) []copyOf {
 			return best[i]
 		}
 		best[i] = []copyOf{list[i]} // also what a cycle through a broken hash would meet
-		var before []copyOf
+		top := best[i]
 		for j := range list {
 			if j != i && follows(list[i], list[j]) {
-				if r := run(j); len(r) > len(before) || len(r) == len(before) && len(balanced(r)) > len(balanced(before)) {
-					before = r
+				if r := append(slices.Clone(run(j)), list[i]); better(r, top) {
+					top = r
 				}
 			}
 		}
-		best[i] = append(slices.Clone(before), list[i])
-		return best[i]
+		best[i] = top
+		return top
 	}
 	var top []copyOf
 	for i := range list {
-		if r := balanced(run(i)); len(r) > len(top) {
+		if r := balanced(run(i)); better(r, top) {
 			top = r
 		}
 	}

@@ -149,27 +149,64 @@ func (r *reading) follows(x, y copied) bool {
 // chain is the most copies that follow one another, as far as no steward granted
 // more of them than one beyond all others: the longest run up to each copy, of
 // equals the one with the most that count, of which the first that counts most.
+// Where still two are equal, the one whose last copy was received sooner.
 func (r *reading) chain(list []copied) (best []copied) {
 	for _, k := range list {
-		if run := r.balanced(r.run(k, list)); len(run) > len(best) {
+		run := r.balanced(r.run(k, list))
+		if len(run) > len(best) || len(run) == len(best) && r.sooner(run, best) {
 			best = run
 		}
 	}
 	return best
 }
 
-// run is the longest run of copies that ends with k.
+// sooner reports whether, of the last copies in which two runs of one length
+// differ, the first one's was received before the other's: a vote of the listed
+// stewards that received both.
+func (r *reading) sooner(run, other []copied) bool {
+	for i := len(run) - 1; i >= 0; i-- {
+		x, y := run[i].commit.ref, other[i].commit.ref
+		if x == y {
+			continue
+		}
+		first, second := 0, 0
+		for _, s := range r.stewards() {
+			a, gotA := r.receipt(s, x)
+			b, gotB := r.receipt(s, y)
+			switch {
+			case !gotA || !gotB:
+			case a.Seq < b.Seq:
+				first++
+			default:
+				second++
+			}
+		}
+		return first > second
+	}
+	return false
+}
+
+// stewards lists those that the manifest or the ledger names, once each.
+func (r *reading) stewards() []node {
+	who := append(r.succession(), r.manifest.Publisher)
+	slices.SortFunc(who, node.Compare)
+	return slices.Compact(who)
+}
+
+// run is the longest run of copies that ends with k, chosen like chain.
 func (r *reading) run(k copied, list []copied) []copied {
-	var before []copied
+	best := []copied{k}
 	for _, o := range list {
 		if o.commit.ref == k.commit.ref || !r.follows(k, o) {
 			continue
 		}
-		if x := r.run(o, list); len(x) > len(before) || len(x) == len(before) && len(r.balanced(x)) > len(r.balanced(before)) {
-			before = x
+		x := append(slices.Clone(r.run(o, list)), k)
+		most, much := len(r.balanced(best)), len(r.balanced(x))
+		if len(x) > len(best) || len(x) == len(best) && (much > most || much == most && r.sooner(x, best)) {
+			best = x
 		}
 	}
-	return append(slices.Clone(before), k)
+	return best
 }
 
 // balanced takes from a run the latest copies of a steward that granted more of
@@ -199,9 +236,7 @@ func (r *reading) balanced(run []copied) []copied {
 // drawers lists the draws on a copy that count, ascending by author: of listed
 // stewards that do not execute the unit, but for the publisher.
 func (r *reading) drawers(k copied, list []copied) (draws []said[workunits.Draw]) {
-	who := append(r.succession(), r.manifest.Publisher)
-	slices.SortFunc(who, node.Compare)
-	for _, s := range slices.Compact(who) {
+	for _, s := range r.stewards() {
 		executes := slices.ContainsFunc(list, func(o copied) bool { return o.who() == s })
 		if d, ok := r.draw(s, k.commit); ok && (s == r.manifest.Publisher || !executes) {
 			draws = append(draws, d)
