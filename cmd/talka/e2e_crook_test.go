@@ -3,16 +3,23 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
+	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 const crookTime = 4 * time.Minute
@@ -21,10 +28,6 @@ const crookTime = 4 * time.Minute
 // to its end with right results, the same on every node, and the ledger speaks
 // against those two alone.
 func TestLyingSteward(t *testing.T) {
-	exe, err := exec.LookPath(spoiled)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for way, want := range map[string]workunits.FaultName{crookOmits: "", crookForks: workunits.FaultEquivocation} {
 		t.Run(way, func(t *testing.T) {
 			const units = 30
@@ -35,17 +38,10 @@ func TestLyingSteward(t *testing.T) {
 			project := g.project(p, "atoms")
 			flags := []string{"--join", g.invite(p), "--trust", project}
 			a, b := g.up("a", flags...), g.up("b", flags...)
-			spoil := func(name string, flags ...string) *demoNode {
-				n := g.node(name, flags...)
-				if err := n.start(g.ctx, exe, testEnv()); err != nil {
-					t.Fatal(err)
-				}
-				return n
-			}
-			c := spoil("c", append(flags, fmt.Sprintf("--test-crook=%s:%s,%s", way, a.status.PeerID, b.status.PeerID))...)
+			c := g.spoiled("c", append(flags, fmt.Sprintf("--test-crook=%s:%s,%s", way, a.status.PeerID, b.status.PeerID))...)
 			flags = append(flags, "--steward=false")
 			v, w, x := g.up("v", flags...), g.up("w", flags...), g.up("x", flags...)
-			l := spoil("l", append(flags, "--test-lie=1")...)
+			l := g.spoiled("l", append(flags, "--test-lie=1")...)
 			g.meet(p, a, b, c, v, w, x, l)
 			id := g.submit(p, "atoms", g.ljJob(units, 4, "audit"))
 			p.kill()
@@ -73,4 +69,88 @@ func TestLyingSteward(t *testing.T) {
 			g.sameVerdictsAgainst([]workunits.NodeID{c.status.PeerID, l.status.PeerID}, id, units, p, a, b)
 		})
 	}
+}
+
+// Volunteers that read their own nodes' ledgers, which are stewards', find no
+// result there that their own copies are to check.
+func TestCopycats(t *testing.T) {
+	const units = 30
+	g := newTestGrid(t, crookTime)
+	p := g.up("p", "--seed")
+	project := g.project(p, "atoms")
+	flags := []string{"--join", g.invite(p), "--trust", project}
+	var copycats []*demoNode // more than draw, which keeps from executing
+	for _, name := range []string{"a", "b", "c", "d"} {
+		copycats = append(copycats, g.spoiled(name, append(flags, "--test-copycat")...))
+	}
+	g.up("v", append(flags, "--steward=false")...)
+	g.meet(g.nodes...)
+	if _, err := p.client.Pause(g.ctx, 0); err != nil { // its own copies need no check
+		t.Fatal(err)
+	}
+	id := g.submit(p, "atoms", g.ljJob(units, 4, "audit"))
+	g.until("the job is done and sealed", func() bool { return g.job(p, id).Settled })
+	if info := g.job(p, id); info.State != grid.JobDone || info.Units.Accepted != units {
+		t.Errorf("the job came to %+v", info)
+	}
+	looks, sealed, open := 0, 0, 0
+	for _, c := range copycats {
+		file, err := os.ReadFile(filepath.Join(c.dir, "seen"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for d := json.NewDecoder(bytes.NewReader(file)); d.More(); looks++ {
+			var l look
+			if err := d.Decode(&l); err != nil {
+				t.Fatal(err)
+			}
+			sealed, open = sealed+l.Sealed, open+l.Open
+			if l.Open > 0 && l.State != "accepted" && !g.agreedWithout(p, id, c.status.PeerID, l.Unit) {
+				t.Errorf("%s could read what its copy was to check: %+v", c.name, l)
+			}
+		}
+	}
+	t.Logf("in %d looks they saw %d sealed copies, and %d open ones that needed them no more", looks, sealed, open)
+	if sealed == 0 {
+		t.Error("there was nothing to see: the test shows nothing")
+	}
+}
+
+// agreedWithout reports whether the ledger comes to a result of a unit without a
+// volunteer's copy.
+func (g *testGrid) agreedWithout(n *demoNode, id workunits.JobID, who workunits.NodeID, unit uint32) bool {
+	g.Helper()
+	path := filepath.Join(g.TempDir(), "ledger")
+	var exported map[string]any
+	g.ok(n, &exported, "job", "export", id.String(), "-o", path)
+	f, err := os.Open(path)
+	if err != nil {
+		g.Fatal(err)
+	}
+	defer f.Close()
+	x, err := ledger.ReadExport(f)
+	if err != nil {
+		g.Fatal(err)
+	}
+	b := verdict.NewWith(id, x.Manifest, x.Standing)
+	x.Ledger.Walk(x.Ledger.Heads(), func(e ledger.Entry) {
+		if c, ok := e.Body.(workunits.Commit); !ok || e.Author != who || !slices.Contains(c.Units, unit) {
+			b.Learn(e)
+		}
+	})
+	return b.Unit(unit).Agreed()
+}
+
+// spoiled starts a new node of the test binary's own command.
+func (g *testGrid) spoiled(name string, flags ...string) *demoNode {
+	g.Helper()
+	exe, err := exec.LookPath(spoiled)
+	if err != nil {
+		g.Fatal(err)
+	}
+	n := g.node(name, flags...)
+	if err := n.start(g.ctx, exe, testEnv()); err != nil {
+		g.Fatal(err)
+	}
+	return n
 }

@@ -17,6 +17,7 @@ import (
 //	--test-lie=SEED  its copies are wrong on units that the seed draws
 //	--test-crook=WAY:NODE,NODE
 //	                 it is a steward that lies to these
+//	--test-copycat   it looks for others' results before it executes a copy
 const spoiled = "talka-spoiled"
 
 func spoiledMain() {
@@ -24,6 +25,7 @@ func spoiledMain() {
 	var args []string
 	var crash, seed uint64
 	var lies string
+	var copies bool
 	for _, arg := range os.Args[1:] {
 		switch {
 		case strings.HasPrefix(arg, "--test-crash="):
@@ -32,6 +34,8 @@ func spoiledMain() {
 			_, _ = fmt.Sscan(strings.TrimPrefix(arg, "--test-lie="), &seed)
 		case strings.HasPrefix(arg, "--test-crook="):
 			lies = strings.TrimPrefix(arg, "--test-crook=")
+		case arg == "--test-copycat":
+			copies = true
 		default:
 			args = append(args, arg)
 		}
@@ -39,6 +43,9 @@ func spoiledMain() {
 	a.change = func(c *grid.Config) {
 		if seed > 0 {
 			c.Exec = liar{c.Exec, seed, filepath.Join(c.Dir, "lies")}
+		}
+		if copies {
+			c.Exec = newCopycat(c, filepath.Join(c.Dir, "seen"))
 		}
 		if lies != "" {
 			c.Net = newCrook(c, lies)
