@@ -15,7 +15,7 @@ import (
 func (a *app) jobCmd() *cobra.Command {
 	cmd := group("job", "Publish jobs, follow them and fetch their results")
 	cmd.AddCommand(
-		a.jobNewCmd(), a.jobSubmitCmd(), a.jobListCmd(), a.jobShowCmd(),
+		a.jobNewCmd(), a.jobTryCmd(), a.jobSubmitCmd(), a.jobListCmd(), a.jobShowCmd(),
 		a.jobWatchCmd(), a.jobFetchCmd(), a.jobExportCmd(), a.jobAuditCmd(), a.jobCancelCmd(),
 	)
 	return cmd
