@@ -62,7 +62,7 @@ func (n *Node) compareTask(ctx context.Context, id workunits.JobID, m workunits.
 	program := m.Policy.Compare.Program.Cid
 	t = sandbox.Task{
 		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: m.Canonical,
-		Args: []string{workunits.CompareA, workunits.CompareB}, Limits: limits(m), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit})),
+		Args: []string{workunits.CompareA, workunits.CompareB}, Limits: sandbox.LimitsOf(m.Limits), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit})),
 	}
 	for i, d := range []workunits.Digest{c.A, c.B} {
 		folder := filepath.Join(dir, workunits.StageTop, t.Args[i])

@@ -126,7 +126,7 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	defer cancel()
 	t := sandbox.Task{
 		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: r.Canonical,
-		Limits: limits(m),
+		Limits: sandbox.LimitsOf(m.Limits),
 		Seed:   workunits.Sum(workunits.Encode([]any{r.Job, r.Unit})),
 	}
 	err := n.keepInputs(r.Job, m)
@@ -166,15 +166,6 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: path})
 	}
 	return t, nil
-}
-
-// limits are those of a job's copies.
-func limits(m workunits.Manifest) sandbox.Limits {
-	l := m.Limits
-	return sandbox.Limits{
-		Memory: l.Memory, Output: l.Output, Files: l.Files, Log: l.Log,
-		Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
-	}
 }
 
 // pack turns what a run left on disk into its outcome's record. Files that do not

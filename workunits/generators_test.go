@@ -158,6 +158,7 @@ func genManifest() *rapid.Generator[Manifest] {
 			Memory: rapid.Uint64Range(1, MaxMemory).Draw(t, "memory"), Output: rapid.Uint64Range(1, MaxOutput).Draw(t, "output"),
 			Files: rapid.Uint32Max(MaxFiles).Draw(t, "files"), Log: rapid.Uint64Max(MaxLog).Draw(t, "log"), Wall: rapid.Uint64Range(1, MaxTime).Draw(t, "wall"),
 			CPU: rapid.Uint64Max(MaxTime).Draw(t, "cpu"), Tries: rapid.Uint32Range(1, MaxTries).Draw(t, "tries"),
+			File: rapid.Uint64Max(MaxOutput).Draw(t, "file"), Calls: rapid.Uint64Max(MaxCalls).Draw(t, "calls"),
 		}
 		m.Policy.Mode = rapid.SampledFrom([]VerifyMode{VerifyAudit, VerifyNone}).Draw(t, "mode")
 		m.Policy.Error = rapid.Float64Range(1e-12, 0.99).Draw(t, "error")

@@ -32,6 +32,7 @@ const (
 	MaxLog    = 16 << 20              // bytes
 	MaxTime   = 30 * 24 * 3600 * 1000 // milliseconds of one copy
 	MaxTries  = 100
+	MaxCalls  = 1 << 48 // host calls
 )
 
 // VerifyMode tells how results are checked.
@@ -44,7 +45,7 @@ const (
 )
 
 // Limits bound one copy. They are part of the result's meaning where their
-// excess is deterministic (Memory, Output, Files), else of its voidness.
+// excess is deterministic (Memory, Output, Files, File, Calls), else of its voidness.
 type Limits struct {
 	Memory uint64 `cbor:"memory"` // bytes of linear memory
 	Output uint64 `cbor:"output"` // bytes of /out and standard output together
@@ -53,6 +54,9 @@ type Limits struct {
 	Wall   uint64 `cbor:"wall"`   // milliseconds
 	CPU    uint64 `cbor:"cpu"`    // milliseconds
 	Tries  uint32 `cbor:"tries"`  // void copies after which a unit fails
+
+	File  uint64 `cbor:"file,omitempty"`  // bytes of each file in /out, and of standard output; 0: as Output
+	Calls uint64 `cbor:"calls,omitempty"` // of the functions of WASI; 0: as many as the processor time allows
 }
 
 // MaxPrice is the most units of a job that an identity may count for.
@@ -320,6 +324,8 @@ func (l Limits) check() error {
 		{"milliseconds of wall time", l.Wall, 1, MaxTime},
 		{"milliseconds of processor time", l.CPU, 0, MaxTime},
 		{"tries", uint64(l.Tries), 1, MaxTries},
+		{"bytes of a file", l.File, 0, MaxOutput},
+		{"host calls", l.Calls, 0, MaxCalls},
 	} {
 		if x.n < x.least || x.n > x.max {
 			return fmt.Errorf("limit of %d %s, want %d to %d", x.n, x.what, x.least, x.max)

@@ -68,6 +68,8 @@ func TestManifestCheck(t *testing.T) {
 		"log":                 func(m *Manifest) { m.Limits.Log = MaxLog + 1 },
 		"wall time":           func(m *Manifest) { m.Limits.Wall = MaxTime + 1 },
 		"processor time":      func(m *Manifest) { m.Limits.CPU = MaxTime + 1 },
+		"file":                func(m *Manifest) { m.Limits.File = MaxOutput + 1 },
+		"calls":               func(m *Manifest) { m.Limits.Calls = MaxCalls + 1 },
 		"tries":               func(m *Manifest) { m.Limits.Tries = MaxTries + 1 },
 		"no wall time":        func(m *Manifest) { m.Limits.Wall = 0 },
 		"no tries":            func(m *Manifest) { m.Limits.Tries = 0 },

@@ -146,14 +146,10 @@ func (p *preparer) task(ctx context.Context, f jobfile.File, unit uint32) (t san
 	if err != nil {
 		return t, 0, err
 	}
-	l := f.Limits
 	t = sandbox.Task{
 		Dir: filepath.Join(tmp, "run"), Env: f.Env, Stdin: f.Units.Stdin, Canonical: f.Canonical,
-		Limits: sandbox.Limits{
-			Memory: l.Memory, Output: l.Output, Files: l.Files, Log: l.Log,
-			Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
-		},
-		Seed: workunits.Sum(workunits.Encode([]any{"try", unit})),
+		Limits: sandbox.LimitsOf(f.Limits),
+		Seed:   workunits.Sum(workunits.Encode([]any{"try", unit})),
 	}
 	if t.Program, err = p.sourceOf(ctx, "program", f.Program); err != nil {
 		return t, 0, err

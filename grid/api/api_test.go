@@ -75,7 +75,7 @@ func manifest() workunits.Manifest {
 		Project: "atoms", Name: "lj-13", Program: link("program"), Units: 3,
 		Args: []string{"--seed", "{unit}"}, Env: []string{"A=b"}, Table: &table,
 		Inputs: []workunits.Input{{Path: "in/a", Cid: link("a")}, {Path: "b", Cid: link("b"), PerUnit: true}},
-		Limits: workunits.Limits{Memory: 1 << 20, Output: 1 << 20, Files: 3, Log: 4, Wall: 5, CPU: 6, Tries: 7},
+		Limits: workunits.Limits{Memory: 1 << 20, Output: 1 << 20, Files: 3, Log: 4, Wall: 5, CPU: 6, Tries: 7, File: 9, Calls: 10},
 		Policy: workunits.Policy{
 			Mode: workunits.VerifyAudit, Error: 1e-4, Share: 0.2, Price: 10, MinCopies: 1, MaxAgree: 2, HistoryCap: 9,
 			Compare: workunits.Comparator{Kind: workunits.CompareBytes}, Trusted: []workunits.NodeID{{7}},

@@ -57,6 +57,8 @@ type LimitsSpec struct {
 	Wall   uint64 `json:"wall" doc:"Milliseconds"`
 	CPU    uint64 `json:"cpu" doc:"Milliseconds"`
 	Tries  uint32 `json:"tries"`
+	File   uint64 `json:"file,omitempty" doc:"Bytes of one file; 0: as output"`
+	Calls  uint64 `json:"calls,omitempty" doc:"0: any number"`
 }
 
 // PolicySpec is the verification policy; see workunits.Policy.

@@ -236,6 +236,8 @@ func limits(t table) workunits.Limits {
 		Files:  t.integer32("files", 1000, 1, workunits.MaxFiles),
 		Log:    t.size("log", 64<<10, 0, workunits.MaxLog),
 		Tries:  t.integer32("tries", 5, 1, workunits.MaxTries),
+		File:   t.size("file", 0, 1, workunits.MaxOutput),
+		Calls:  t.integer("calls", 0, 1, workunits.MaxCalls),
 	}
 }
 

@@ -76,7 +76,7 @@ func (o runOrder) run(prog program) (a runAnswer) {
 		Args: o.Args, Env: o.Env, Stdin: o.Stdin,
 		Out: filepath.Join(o.Dir, outName), Scratch: filepath.Join(o.Dir, scratchName), Checkpoint: o.Checkpoint,
 		Stdout: filepath.Join(o.Dir, stdoutName), Stderr: filepath.Join(o.Dir, stderrName),
-		OutputLimit: o.Output, FilesLimit: o.Files, LogLimit: o.Log, ScratchLimit: o.Scratch,
+		OutputLimit: o.Output, FilesLimit: o.Files, FileLimit: o.File, CallsLimit: o.Calls, LogLimit: o.Log, ScratchLimit: o.Scratch,
 		Seed: o.Seed,
 	}
 	for _, in := range o.Inputs {
@@ -87,6 +87,7 @@ func (o runOrder) run(prog program) (a runAnswer) {
 		return voidAnswer(reasonOf(err), err.Error())
 	}
 	a = answerOf(host, prog.run(host))
+	a.Tally, a.Refusal = host.Tally(), clip(host.Refusal())
 	if err := host.Close(); err != nil && a.Void == "" {
 		a = voidAnswer(reasonOf(err), err.Error())
 	}
@@ -104,6 +105,8 @@ func answerOf(host *wasi.Process, e ending) runAnswer {
 		return voidAnswer(workunits.VoidEngine, stop.Detail)
 	case stopped && stop.Kind == wasi.StopOutput:
 		return runAnswer{Kind: workunits.OutputLimit, Detail: stop.Detail, Memory: e.memory}
+	case stopped && stop.Kind == wasi.StopCalls:
+		return runAnswer{Kind: workunits.Trapped, Trap: trapCalls, Detail: stop.Detail, Memory: e.memory}
 	case stopped:
 		return runAnswer{Kind: workunits.Exited, Code: stop.Code, Memory: e.memory}
 	case e.void != "":

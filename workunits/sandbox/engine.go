@@ -45,6 +45,7 @@ const (
 	trapDivide       = "integer divide by zero"
 	trapConversion   = "invalid conversion to integer"
 	trapStartsTooBig = "initial memory over the limit"
+	trapCalls        = "host calls over the limit"
 )
 
 // tooBig is a program whose memory is over the limit before it starts.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -259,34 +258,6 @@ func TestFullDiskIsVoid(t *testing.T) {
 		p := loadHere(t, loadOrder{Engine: engine, Program: guest(t), Memory: 64 << 20})
 		if a := order.run(p); a.Void != workunits.VoidDisk || a.check() != nil {
 			t.Errorf("%s: %+v", engine, a)
-		}
-	}
-}
-
-func TestGuard(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "a/b"), strings.Repeat("x", 1000))
-	write(t, filepath.Join(dir, "c"), strings.Repeat("x", 1000))
-	calm := guard{wall: time.Hour, memory: 1 << 40, dir: dir, disk: 2000, diskNext: watchDisk}
-	for name, c := range map[string]struct {
-		change  func(*guard)
-		elapsed time.Duration
-		reason  workunits.VoidReason
-	}{
-		"calm":        {func(*guard) {}, 10 * time.Minute, ""},
-		"wall":        {func(g *guard) { g.wall = time.Second }, time.Second, workunits.VoidWall},
-		"before wall": {func(g *guard) { g.wall = time.Second }, time.Second - 1, ""},
-		"memory":      {func(g *guard) { g.memory = 1 }, 0, workunits.VoidKilled},
-		"cpu":         {func(g *guard) { g.cpu, g.cpuBefore = 1, -time.Hour }, 0, workunits.VoidCPU},
-		"disk":        {func(g *guard) { g.disk = 1999 }, watchDisk, workunits.VoidKilled},
-		"disk later":  {func(g *guard) { g.disk = 1999 }, watchDisk - 1, ""},
-	} {
-		g := calm
-		c.change(&g)
-		v := g.broken(os.Getpid(), c.elapsed)
-		if (v == nil) != (c.reason == "") || v != nil && v.Reason != c.reason {
-			t.Errorf("%s: %v, want %q", name, v, c.reason)
 		}
 	}
 }

@@ -226,7 +226,7 @@ func (c *moduleCache) evict(name string) error {
 	)
 	for _, e := range list {
 		path := c.path(e.Name())
-		size := diskUse(path, 1<<62)
+		size := filesBelow(path, 1<<20).bytes
 		sum += size
 		if e.Name() == name {
 			continue

@@ -257,12 +257,12 @@ func TestModulesUsedLastStay(t *testing.T) {
 			if made(t, p, a, 1) { // which is a use
 				t.Error("compiled again")
 			}
-			two := diskUse(p.modules.modules(), 1<<62)
+			two := filesBelow(p.modules.modules(), 1<<20).bytes
 			p = cachePool(t, engine, dir, two)
 			if !made(t, p, c, 3) || made(t, p, a, 1) || !made(t, p, b, 2) {
 				t.Error("not the module used longest ago went")
 			}
-			if n := diskUse(p.modules.modules(), 1<<62); n > two {
+			if n := filesBelow(p.modules.modules(), 1<<20).bytes; n > two {
 				t.Errorf("%d bytes, the bound is %d", n, two)
 			}
 			// The one in use stays, however small the bound.

@@ -179,7 +179,8 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 	if err != nil {
 		return Report{}, p.explain(err)
 	}
-	answer, err := w.run(ctx, order, p.guard(t), func() {
+	g := guard{limits: t.Limits, memory: t.Limits.Memory + memoryOverhead, dir: t.Dir, checkpoint: order.Checkpoint}
+	answer, err := w.run(ctx, order, g, func() {
 		if started != nil {
 			started(w.cmd.Process.Pid)
 		}
@@ -196,6 +197,7 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 	return Report{
 		Kind: answer.Kind, Code: answer.Code, Trap: answer.Trap,
 		Stdout: filepath.Join(t.Dir, stdoutName), Stderr: filepath.Join(t.Dir, stderrName), Out: filepath.Join(t.Dir, outName),
+		Tally: answer.Tally, Detail: answer.Detail, Refusal: answer.Refusal,
 		Wall: wall, CPU: time.Duration(answer.CPU), PeakMemory: answer.Memory,
 	}, nil
 }
@@ -230,7 +232,7 @@ func prepare(t *Task) (o runOrder, err error) {
 	}
 	o = runOrder{
 		Args: t.Args, Env: t.Env, Stdin: t.Stdin, Dir: t.Dir, Checkpoint: t.Checkpoint,
-		Output: t.Limits.Output, Files: t.Limits.Files, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Seed: t.Seed,
+		Output: t.Limits.Output, Files: t.Limits.Files, File: t.Limits.File, Calls: t.Limits.Calls, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Seed: t.Seed,
 	}
 	for _, in := range t.Inputs {
 		o.Inputs = append(o.Inputs, inputOrder{Path: in.Path, Host: in.Host})
@@ -246,15 +248,6 @@ func prepare(t *Task) (o runOrder, err error) {
 		return o, fmt.Errorf("folder of the run: %w", err)
 	}
 	return o, nil
-}
-
-// guard is what the parent holds the child to for a task.
-func (p *Pool) guard(t Task) guard {
-	l := t.Limits
-	return guard{
-		wall: l.Wall, cpu: l.CPU, memory: l.Memory + memoryOverhead,
-		dir: t.Dir, disk: l.Output + 2*l.Scratch + l.Log + diskOverhead,
-	}
 }
 
 // take finds an idle child for the task or starts one, closing another if

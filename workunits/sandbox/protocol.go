@@ -7,11 +7,12 @@ import (
 	"io"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
 )
 
 // protocolVersion changes with every message below. Parent and child are the
 // same binary unless it was replaced while the node runs.
-const protocolVersion = 3
+const protocolVersion = 4
 
 // Limits of frames in bytes.
 const (
@@ -50,6 +51,8 @@ type runOrder struct {
 	Checkpoint string       `cbor:"checkpoint"`
 	Output     uint64       `cbor:"output"`
 	Files      uint32       `cbor:"files"`
+	File       uint64       `cbor:"file"`
+	Calls      uint64       `cbor:"calls"`
 	Log        uint64       `cbor:"log"`
 	Scratch    uint64       `cbor:"scratch"`
 	Seed       [32]byte     `cbor:"seed"`
@@ -63,13 +66,15 @@ type inputOrder struct {
 
 // runAnswer is the end of a task: an outcome, or Void and Detail.
 type runAnswer struct {
-	Kind   workunits.OutcomeKind `cbor:"kind"`
-	Code   uint32                `cbor:"code"`
-	Trap   string                `cbor:"trap"`
-	Void   workunits.VoidReason  `cbor:"void"`
-	Detail string                `cbor:"detail"`
-	CPU    uint64                `cbor:"cpu"`    // nanoseconds of processor time
-	Memory uint64                `cbor:"memory"` // bytes of linear memory
+	Kind    workunits.OutcomeKind `cbor:"kind"`
+	Code    uint32                `cbor:"code"`
+	Trap    string                `cbor:"trap"`
+	Void    workunits.VoidReason  `cbor:"void"`
+	Detail  string                `cbor:"detail"`
+	Refusal string                `cbor:"refusal"`
+	Tally   wasi.Tally            `cbor:"tally"`
+	CPU     uint64                `cbor:"cpu"`    // nanoseconds of processor time
+	Memory  uint64                `cbor:"memory"` // bytes of linear memory
 }
 
 func (a runAnswer) check() error {

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-open" {
 		os.Exit(childMain(os.Stdin, os.Stdout, func(uint64) error { return nil }))
 	}
+	if len(os.Args) == 3 && os.Args[1] == "sandbox-glutton" {
+		os.Exit(glutton(os.Args[2], os.Stdin, os.Stdout))
+	}
 	if len(os.Args) == 6 && os.Args[1] == "sandbox-planted" {
 		os.Exit(planted(os.Args[2] == "true", os.Args[3] == "true", os.Args[4], os.Args[5]))
 	}

@@ -21,10 +21,20 @@ type Limits struct {
 	Memory  uint64        // bytes of linear memory, at least a page (64 KiB); growth beyond is refused, as is the last page of 4 GiB
 	Output  uint64        // bytes of /out and standard output together; one more is the outcome
 	Files   uint32        // files in /out; one more is the outcome; 0: workunits.MaxOutFiles
+	File    uint64        // bytes of each file in /out, and of standard output; one more is the outcome; 0: as Output
+	Calls   uint64        // of the functions of WASI; one more is a trap; 0: any number, which CPU bounds
 	Log     uint64        // bytes of standard error that are kept, the rest is dropped
 	Scratch uint64        // bytes of /scratch, and of /checkpoint: ENOSPC; 0: DefaultScratch
 	Wall    time.Duration // time that passes while not paused; over it the copy is void
 	CPU     time.Duration // processor time; over it the copy is void; 0: as much as Wall allows
+}
+
+// LimitsOf gives the limits of a job's copies.
+func LimitsOf(l workunits.Limits) Limits {
+	return Limits{
+		Memory: l.Memory, Output: l.Output, Files: l.Files, File: l.File, Calls: l.Calls, Log: l.Log,
+		Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
+	}
 }
 
 const (
@@ -42,7 +52,7 @@ func (l Limits) Validate() error {
 		return fmt.Errorf("wall time limit of %v, want more than 0", l.Wall)
 	case l.CPU < 0:
 		return fmt.Errorf("processor time limit of %v, want 0 or more", l.CPU)
-	case l.Output > 1<<62 || l.Log > 1<<62 || l.Scratch > 1<<62:
+	case l.Output > 1<<62 || l.File > 1<<62 || l.Log > 1<<62 || l.Scratch > 1<<62:
 		return errors.New("limit of more than 2^62 bytes")
 	}
 	return nil
@@ -54,6 +64,9 @@ func (l Limits) withDefaults() Limits {
 	l.Memory = min(l.Memory, maxMemory)
 	if l.Files == 0 {
 		l.Files = workunits.MaxOutFiles
+	}
+	if l.File == 0 {
+		l.File = l.Output
 	}
 	if l.Scratch == 0 {
 		l.Scratch = DefaultScratch
@@ -89,10 +102,16 @@ func (t Task) validate() error {
 type Report struct {
 	Kind workunits.OutcomeKind
 	Code uint32 // exit code
-	Trap string // the same words from both engines, see trapNames
+	Trap string // the same words from both engines
 
 	Stdout, Stderr string // host files in Task.Dir
 	Out            string // host folder in Task.Dir: regular files and folders only
+
+	wasi.Tally
+
+	// For people:
+	Detail  string // which limit ended the program
+	Refusal string // the path that the program could not open last, and what there is instead
 
 	// Not deterministic:
 	Wall       time.Duration

@@ -1,12 +1,14 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/sandbox/wasi"
 )
 
 // stopwatch measures time that passes while not paused. The zero value stands
@@ -42,19 +44,17 @@ const (
 	watchEvery     = 100 * time.Millisecond // at first
 	watchSeldom    = time.Second            // in the end
 	watchDisk      = 5 * time.Second
-	memoryOverhead = 1 << 30 // engine, compiled module, tree of files; wazero lets stacks grow to 600 MiB
-	diskOverhead   = 1 << 20
+	memoryOverhead = 1 << 30          // engine, compiled module, tree of files; wazero lets stacks grow to 600 MiB
 	loadWall       = 10 * time.Minute // to compile a module
 	loadMemory     = 4 << 30
 )
 
 // guard is what the parent itself holds a child to during one order.
 type guard struct {
-	wall   time.Duration
-	cpu    time.Duration // 0: any
-	memory uint64        // bytes of memory of its own
-	dir    string        // whose files are counted; empty: none
-	disk   uint64
+	limits     Limits // of which CPU 0 is any
+	memory     uint64 // bytes of memory of the process's own
+	dir        string // of the run, whose files are looked at; empty: none
+	checkpoint string
 
 	cpuBefore time.Duration
 	diskNext  time.Duration
@@ -62,45 +62,90 @@ type guard struct {
 
 // broken says which limit a child is over.
 func (g *guard) broken(pid int, elapsed time.Duration) *Void {
-	if elapsed >= g.wall {
-		return &Void{Reason: workunits.VoidWall, Detail: fmt.Sprintf("limit %v", g.wall)}
+	if elapsed >= g.limits.Wall {
+		return &Void{Reason: workunits.VoidWall, Detail: fmt.Sprintf("limit %v", g.limits.Wall)}
 	}
 	cpu, memory, known := usage(pid)
-	if known && g.cpu > 0 && cpu-g.cpuBefore > g.cpu {
-		return &Void{Reason: workunits.VoidCPU, Detail: fmt.Sprintf("limit %v", g.cpu)}
+	if known && g.limits.CPU > 0 && cpu-g.cpuBefore > g.limits.CPU {
+		return &Void{Reason: workunits.VoidCPU, Detail: fmt.Sprintf("limit %v", g.limits.CPU)}
 	}
 	if known && memory > g.memory {
 		return &Void{Reason: workunits.VoidKilled, Detail: fmt.Sprintf("process grew to %d MiB of memory", memory>>20)}
 	}
 	if g.dir != "" && elapsed >= g.diskNext {
 		g.diskNext = elapsed + watchDisk
-		if diskUse(g.dir, g.disk) > g.disk {
-			return &Void{Reason: workunits.VoidKilled, Detail: fmt.Sprintf("more than %d MiB on disk", g.disk>>20)}
+		if what := g.over(true); what != "" {
+			return &Void{Reason: workunits.VoidKilled, Detail: "the engine let the program write " + what}
 		}
 	}
 	return nil
 }
 
-// next is when to look again.
-func (g *guard) next(elapsed time.Duration) time.Duration {
-	return max(time.Millisecond, min(max(watchEvery, elapsed/2), watchSeldom, g.wall-elapsed))
+// doubt says why an outcome cannot be one: no child whose engine works gives it.
+func (g *guard) doubt(a runAnswer) error {
+	l := g.limits
+	if l.Calls > 0 && a.Tally.Calls > l.Calls && a.Trap != trapCalls {
+		return fmt.Errorf("%d host calls, the limit is %d", a.Tally.Calls, l.Calls)
+	}
+	if a.Memory > l.Memory {
+		return fmt.Errorf("%d bytes of memory, the limit is %d", a.Memory, l.Memory)
+	}
+	if what := g.over(false); what != "" {
+		return errors.New("the engine let the program write " + what)
+	}
+	return nil
 }
 
-// diskUse sums the sizes of the files below dir, at least until they are more
-// than enough.
-func diskUse(dir string, enough uint64) (sum uint64) {
+// over says what of a run's files is over the limits, which an engine never lets
+// happen. Those that go with the run are of interest while it lasts.
+func (g *guard) over(all bool) string {
+	l := g.limits
+	log, out, output := filesBelow(filepath.Join(g.dir, stderrName), 1), filesBelow(filepath.Join(g.dir, stdoutName), 1), filesBelow(filepath.Join(g.dir, outName), l.Files)
+	switch {
+	case log.bytes > l.Log:
+		return fmt.Sprintf("more than %d bytes of log", l.Log)
+	case output.files > uint64(l.Files):
+		return fmt.Sprintf("more than %d files of output", l.Files)
+	case out.bytes+output.bytes > l.Output:
+		return fmt.Sprintf("more than %d bytes of output", l.Output)
+	case max(out.largest, output.largest) > l.File:
+		return fmt.Sprintf("more than %d bytes in one file of output", l.File)
+	case !all:
+		return ""
+	}
+	for name, dir := range map[string]string{"/scratch": filepath.Join(g.dir, scratchName), "/checkpoint": g.checkpoint} {
+		if f := filesBelow(dir, wasi.MaxScratch); f.bytes > l.Scratch || f.files > wasi.MaxScratch {
+			return fmt.Sprintf("more than %d bytes or %d files to %s", l.Scratch, wasi.MaxScratch, name)
+		}
+	}
+	return ""
+}
+
+// next is when to look again.
+func (g *guard) next(elapsed time.Duration) time.Duration {
+	return max(time.Millisecond, min(max(watchEvery, elapsed/2), watchSeldom, g.limits.Wall-elapsed))
+}
+
+// tree sums up the files of a folder.
+type tree struct{ files, bytes, largest uint64 }
+
+// filesBelow looks at a file or at all below a folder, and no further than one
+// file more than most.
+func filesBelow(path string, most uint32) (t tree) {
 	// What goes away meanwhile takes no room.
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil //nolint:nilerr // see above
 		}
 		if info, err := d.Info(); err == nil {
-			sum += uint64(info.Size())
+			t.files++
+			t.bytes += uint64(info.Size())
+			t.largest = max(t.largest, uint64(info.Size()))
 		}
-		if sum > enough {
+		if t.files > uint64(most) {
 			return fs.SkipAll
 		}
 		return nil
 	})
-	return sum
+	return t
 }

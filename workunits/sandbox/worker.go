@@ -112,7 +112,7 @@ func (w *worker) elapsed() time.Duration {
 // an error, which is a *Void, the child is dead.
 func (w *worker) order(ctx context.Context, v any, g guard, started func()) (body []byte, err error) {
 	g.cpuBefore, _, _ = usage(w.cmd.Process.Pid)
-	g.diskNext = watchDisk
+	g.diskNext = watchSeldom
 	w.begin()
 	defer w.end()
 	uncancel := context.AfterFunc(ctx, func() {
@@ -150,7 +150,7 @@ func (w *worker) order(ctx context.Context, v any, g guard, started func()) (bod
 
 // load waits until the child has its program ready.
 func (w *worker) load(ctx context.Context, o loadOrder) (loadAnswer, error) {
-	body, err := w.order(ctx, o, guard{wall: loadWall, memory: loadMemory}, nil)
+	body, err := w.order(ctx, o, guard{limits: Limits{Wall: loadWall}, memory: loadMemory}, nil)
 	if err != nil {
 		return loadAnswer{}, err
 	}
@@ -173,6 +173,9 @@ func (w *worker) run(ctx context.Context, o runOrder, g guard, started func()) (
 	answer, err := workunits.Decode[runAnswer](body, maxAnswer)
 	if err == nil {
 		err = answer.check()
+	}
+	if err == nil && answer.Void == "" {
+		err = g.doubt(answer)
 	}
 	if err != nil {
 		return answer, &Void{Reason: workunits.VoidEngine, Detail: "answer of the child: " + err.Error()}

@@ -145,6 +145,7 @@ func (p *Process) readAt(n *inode, off, iovs, count uint64) (done uint64, e Errn
 		off += want
 		done += want
 	}
+	p.tally.Read += done
 	return done, ok
 }
 
@@ -188,6 +189,7 @@ func (p *Process) writeAt(n *inode, off, iovs, count uint64) (uint64, Errno) {
 	end := off + sum
 	if n.quota.drop {
 		end = min(end, max(n.size, n.quota.bytes))
+		p.tally.Dropped += off + sum - max(end, off)
 	}
 	if end > n.size {
 		if e := p.room(n, end); e != ok {
@@ -213,6 +215,7 @@ func (p *Process) writeAt(n *inode, off, iovs, count uint64) (uint64, Errno) {
 		off += want
 	}
 	n.size = max(n.size, end)
+	p.tally.Written += sum
 	return sum, ok
 }
 

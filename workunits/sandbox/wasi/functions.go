@@ -82,6 +82,9 @@ func (p *Process) Call(fn int, args []uint64, mem Memory) (errno Errno, unwind b
 		mem = noMemory{}
 	}
 	p.mem = mem
+	if !p.count() {
+		return eIO, true
+	}
 	errno = functions[fn].call(p, args)
 	return errno, p.stop != nil
 }

@@ -1,6 +1,9 @@
 package wasi
 
-import "os"
+import (
+	"fmt"
+	"os"
+)
 
 func (p *Process) pathFilestatGet(a []uint64) Errno {
 	at, e := p.lookup(a[0], a[2], a[3], a[1]&lookupFollow != 0)
@@ -122,6 +125,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	at, e := p.lookup(a[0], a[2], a[3], a[1]&lookupFollow != 0 && oflags&oExcl == 0)
 	if e != ok {
+		p.refuse(a[0], a[2], a[3], e)
 		return e
 	}
 	num, e := p.free()
@@ -130,6 +134,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	if at.node == nil {
 		if e := p.create(&at, oflags); e != ok {
+			p.refuse(a[0], a[2], a[3], e)
 			return e
 		}
 	} else if oflags&oCreat != 0 && oflags&oExcl != 0 {
@@ -137,6 +142,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	f := &fd{node: at.node, flags: flags}
 	if e := p.permit(f, oflags, a[5], a[6]); e != ok {
+		p.refuse(a[0], a[2], a[3], e)
 		return e
 	}
 	if dir, _ := p.fd(a[0]); oflags&oTrunc != 0 && dir.rights&rightPathSetSize == 0 {
@@ -172,7 +178,7 @@ func (p *Process) create(at *place, oflags uint32) Errno {
 	}
 	q := at.dir.quota
 	if q.usedFiles >= q.files {
-		return p.over(q, "files of output over the limit")
+		return p.over(q, fmt.Sprintf("more than %d files of output", q.files))
 	}
 	n := &inode{kind: typeFile, ino: p.nextIno(), vol: at.dir.vol, quota: q, sized: true, loaded: true}
 	at.dir.add(at.name, n)

@@ -43,6 +43,8 @@ type Config struct {
 
 	OutputLimit  uint64 // bytes of /out and standard output together; one more ends the program
 	FilesLimit   uint32 // files in /out; one more ends the program
+	FileLimit    uint64 // bytes of each file in /out, and of standard output; one more ends the program; 0: OutputLimit
+	CallsLimit   uint64 // calls of the interface; one more ends the program; 0: any number
 	LogLimit     uint64 // bytes of standard error; the rest is dropped
 	ScratchLimit uint64 // bytes of /scratch, and of /checkpoint: ENOSPC
 
@@ -55,7 +57,8 @@ type StopKind uint8
 // The ends. Those of the host are not the program's doing: the copy is void.
 const (
 	StopExit     StopKind = iota + 1 // proc_exit
-	StopOutput                       // over OutputLimit or FilesLimit
+	StopOutput                       // over OutputLimit, FilesLimit or FileLimit
+	StopCalls                        // over CallsLimit
 	StopDiskFull                     // host
 	StopHost                         // host
 )
@@ -90,6 +93,10 @@ type Process struct {
 	scratch quota
 	state   quota // /checkpoint
 	errs    quota // standard error
+
+	calls   uint64 // at most; 0: any number
+	tally   Tally
+	refusal *refused // nil: none
 }
 
 // New opens the inputs and makes the tree.
@@ -108,7 +115,8 @@ func New(c Config) (*Process, error) {
 		now:     monotonicStart,
 		born:    Epoch + startOffset(clock),
 		rand:    rand.NewChaCha8(chance),
-		out:     quota{bytes: c.OutputLimit, files: uint64(c.FilesLimit), dirs: MaxDirs, fatal: true},
+		calls:   c.CallsLimit,
+		out:     quota{bytes: c.OutputLimit, each: c.FileLimit, files: uint64(c.FilesLimit), dirs: MaxDirs, fatal: true},
 		scratch: quota{bytes: c.ScratchLimit, files: MaxScratch, dirs: MaxDirs},
 		state:   quota{bytes: c.ScratchLimit, files: MaxScratch, dirs: MaxDirs},
 		errs:    quota{bytes: c.LogLimit, files: 1, drop: true},

@@ -18,8 +18,9 @@ import (
 type quota struct {
 	bytes, files, dirs             uint64 // at most
 	usedBytes, usedFiles, usedDirs uint64
-	fatal                          bool // going over ends the program
-	drop                           bool // bytes over it are dropped in silence
+	each                           uint64 // bytes of one file at most; 0: as many as of all
+	fatal                          bool   // going over ends the program
+	drop                           bool   // bytes over it are dropped in silence
 }
 
 // volume is a folder of the host that stands somewhere in the tree.
@@ -315,7 +316,10 @@ func (p *Process) room(n *inode, size uint64) Errno {
 		return ok
 	}
 	if grow := size - n.size; size > 1<<62 || grow > n.quota.bytes-min(n.quota.bytes, n.quota.usedBytes) {
-		return p.over(n.quota, "bytes of output over the limit")
+		return p.over(n.quota, fmt.Sprintf("more than %d bytes of output", n.quota.bytes))
+	}
+	if n.quota.each > 0 && size > n.quota.each {
+		return p.over(n.quota, fmt.Sprintf("more than %d bytes in one file of output", n.quota.each))
 	}
 	n.quota.usedBytes += size - n.size
 	return ok
