@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,48 +22,34 @@ import (
 // It is not the node's, which may be running.
 const tryCache = "try-cache"
 
-// trial is what one unit did on this machine.
-type trial struct {
-	Unit   uint32                `json:"unit"`
-	Units  uint32                `json:"units"`
-	How    workunits.OutcomeKind `json:"how"`
-	Code   uint32                `json:"code"`
-	Trap   string                `json:"trap,omitempty"`
-	Output int64                 `json:"output"` // bytes of standard output
-	Log    int64                 `json:"log"`    // bytes of standard error that were kept
-	Files  []trialFile           `json:"files"`  // in /out, ascending by path
-	Wall   float64               `json:"wall"`   // seconds
-	CPU    float64               `json:"cpu"`    // seconds
-	Memory uint64                `json:"memory"` // bytes of linear memory at the end
-	Hours  float64               `json:"hours"`  // processor hours of one copy of every unit, if all are like this one
-}
-
-type trialFile struct {
-	Path string `json:"path"`
-	Size int64  `json:"size"`
-}
-
 func (a *app) jobTryCmd() *cobra.Command {
-	var unit uint32
-	var cat bool
+	var (
+		unit, reduce uint32
+		cat          bool
+	)
 	cmd := &cobra.Command{
 		Use: "try FILE", Short: "Execute one unit of a job on this machine, as a volunteer would", Args: argCount(1, 1),
 		Long: "Execute one unit of a job file in the sandbox that volunteers use, with the job's limits.\n" +
-			"Needs no running node, unless the file names something by CID or the program is python.\n" +
+			"Needs no running node: what the file names by CID, and the Python interpreter, come from\n" +
+			"the node's store if it does not run.\n" +
 			"Exit code 4 if the program fails; with --cat, the program's own.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cat && a.json {
+			switch {
+			case cat && a.json:
 				return usage("--cat prints the output alone: leave --json out")
+			case cmd.Flags().Changed("reduce") && (reduce == 0 || cmd.Flags().Changed("unit")):
+				return usage("--reduce wants a number of units, from 1, and goes without --unit")
 			}
-			return a.try(cmd.Context(), args[0], unit, cat)
+			return a.try(cmd.Context(), args[0], unit, reduce, cat)
 		},
 	}
 	cmd.Flags().Uint32Var(&unit, "unit", 0, "number of the unit")
-	cmd.Flags().BoolVar(&cat, "cat", false, "print the unit's output alone")
+	cmd.Flags().Uint32Var(&reduce, "reduce", 0, "execute so many units, from 0, and then the second stage over their results")
+	cmd.Flags().BoolVar(&cat, "cat", false, "print the output alone")
 	return cmd
 }
 
-func (a *app) try(ctx context.Context, file string, unit uint32, cat bool) error {
+func (a *app) try(ctx context.Context, file string, unit, reduce uint32, cat bool) error {
 	f, text, err := readJobFile(file)
 	if err != nil {
 		return err
@@ -73,138 +58,209 @@ func (a *app) try(ctx context.Context, file string, unit uint32, cat bool) error
 	if err != nil {
 		return err
 	}
-	p := &preparer{app: a, client: api.NewClient(dir), file: file, text: text, data: dir, timeout: time.Minute}
-	defer p.clean()
-	if err := p.check(f); err != nil {
+	t := &trier{preparer: &preparer{app: a, client: api.NewClient(dir), file: file, text: text, data: dir, timeout: time.Minute, offline: true}}
+	defer t.clean()
+	if err := t.check(f); err != nil {
 		return err
 	}
-	task, units, err := p.task(ctx, f, unit)
+	var r sandbox.Report
+	if reduce > 0 {
+		r, err = t.second(ctx, f, reduce)
+	} else {
+		r, err = t.unit(ctx, f, unit)
+	}
 	if err != nil {
 		return err
-	}
-	r, err := runTask(ctx, filepath.Join(dir, tryCache), task)
-	if err != nil {
-		return p.tried(err)
 	}
 	if cat {
 		err = a.cat(r.Stdout)
 	} else {
-		err = a.showTrial(r, unit, units)
+		var shown trial
+		if shown, err = t.trial(f, r, unit, reduce); err == nil {
+			err = a.show(shown, func(w io.Writer) { trialFields(w, shown) })
+		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case r.Kind == workunits.Exited && r.Code == 0:
-		return nil
-	case r.Kind == workunits.Exited && cat:
-		return &exitErr{int(r.Code), fmt.Errorf("the program ended with exit code %d", r.Code)}
-	case r.Kind == workunits.Exited:
-		return &exitErr{exitFailedUnits, fmt.Errorf("the program ended with exit code %d", r.Code)}
-	case r.Kind == workunits.Trapped:
-		return &exitErr{exitFailedUnits, fmt.Errorf("the program trapped: %s", r.Trap)}
 	}
-	return &exitErr{exitFailedUnits, p.at("limits.output", usage("more output than the job's limits of %s and %s allow",
-		size(int64(f.Limits.Output)), plural(int(f.Limits.Files), "file")))}
+	return t.verdict(f, r, cat)
 }
 
-// runTask executes a task in a pool of its own, whose children reach what the
-// task needs alone.
-func runTask(ctx context.Context, cache string, t sandbox.Task) (sandbox.Report, error) {
-	reads := []string{filepath.Dir(t.Program)}
-	for _, in := range t.Inputs {
-		info, err := os.Stat(in.Host)
-		if err != nil {
-			return sandbox.Report{}, err
-		}
-		folder := in.Host
-		if !info.IsDir() {
-			folder = filepath.Dir(folder)
-		}
-		reads = append(reads, folder)
-	}
-	pool, err := sandbox.New(sandbox.Config{CacheDir: cache, Reads: reads, Writes: []string{t.Dir}, Slots: 1})
+// trier executes units of a job file here.
+type trier struct {
+	*preparer
+	units  uint32 // of the job, once one was executed
+	pieces uint32 // of what the job splits, once it is
+	runs   int
+}
+
+// unit executes a unit of the first stage.
+func (t *trier) unit(ctx context.Context, f jobfile.File, unit uint32) (sandbox.Report, error) {
+	task, err := t.task(ctx, f, unit)
 	if err != nil {
 		return sandbox.Report{}, err
 	}
-	r, err := pool.Run(ctx, t, nil)
+	r, err := t.run(ctx, task)
+	if err != nil {
+		return r, t.voided(fmt.Errorf("unit %d: %w", unit, err))
+	}
+	return r, nil
+}
+
+// second executes the second stage over the results of the first units.
+func (t *trier) second(ctx context.Context, f jobfile.File, units uint32) (r sandbox.Report, err error) {
+	if f.Reduce == nil {
+		return r, usage("%s has no [reduce]: leave --reduce out", t.file)
+	}
+	tmp, err := t.scratch()
+	if err != nil {
+		return r, err
+	}
+	for unit := range units {
+		if r, err = t.unit(ctx, f, unit); err != nil {
+			return r, err
+		}
+		if err := layOutTrial(filepath.Join(tmp, filepath.FromSlash(workunits.StageFolder(unit))), r); err != nil {
+			return r, err
+		}
+		t.app.note("unit %d: %s", unit, ending(r))
+	}
+	task := t.base(f, units)
+	task.Args = f.Reduce.Args
+	task.Inputs = []sandbox.Input{{Path: workunits.StageTop, Host: filepath.Join(tmp, workunits.StageTop)}}
+	if err = t.load(ctx, &task, "reduce.program", f.Reduce.Program); err != nil {
+		return r, err
+	}
+	if r, err = t.run(ctx, task); err != nil {
+		return r, t.voided(fmt.Errorf("second stage: %w", err))
+	}
+	return r, nil
+}
+
+// layOutTrial moves a unit's result to where the second stage finds it.
+func layOutTrial(folder string, r sandbox.Report) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	out, stdout := filepath.Join(folder, "out"), filepath.Join(folder, "stdout")
+	o := workunits.Outcome{How: r.Kind, Code: r.Code, Trap: r.Trap}
+	if err := os.WriteFile(filepath.Join(folder, "status"), []byte(o.Status()), 0o600); err != nil {
+		return err
+	}
+	if r.Kind == workunits.OutputLimit { // of which nothing is kept
+		return errors.Join(os.Mkdir(out, 0o700), os.WriteFile(stdout, nil, 0o600))
+	}
+	return errors.Join(os.Rename(r.Out, out), os.Rename(r.Stdout, stdout))
+}
+
+// run executes a task in a pool of its own, whose children reach what the task
+// needs alone and step behind everything else, as a volunteer's do.
+func (t *trier) run(ctx context.Context, task sandbox.Task) (sandbox.Report, error) {
+	tmp, err := t.scratch()
+	if err != nil {
+		return sandbox.Report{}, err
+	}
+	t.runs++
+	task.Dir = filepath.Join(tmp, fmt.Sprint("run-", t.runs))
+	reads := []string{task.Program}
+	for _, in := range task.Inputs {
+		reads = append(reads, in.Host)
+	}
+	pool, err := sandbox.New(sandbox.Config{
+		CacheDir: filepath.Join(t.data, tryCache), Reads: reads, Writes: []string{task.Dir}, Slots: 1, Nice: volunteerNice,
+	})
+	if err != nil {
+		return sandbox.Report{}, err
+	}
+	slow := time.AfterFunc(time.Second, func() {
+		if len(pool.Compiling()) > 0 {
+			t.app.note("compiling the program for this machine, which happens once")
+		}
+	})
+	defer slow.Stop()
+	r, err := pool.Run(ctx, task, nil)
 	return r, errors.Join(err, pool.Close())
 }
 
-// tried says which line of the job file bounds what made a run void.
-func (p *preparer) tried(err error) error {
-	var v *sandbox.Void
-	if errors.As(err, &v) && (v.Reason == workunits.VoidWall || v.Reason == workunits.VoidCPU) {
-		return p.at("limits.time", usage("%w: raise the limit, or make units smaller", err))
+// base is a task without its program, arguments and inputs. Its seed differs from
+// that of any job, which has no id yet.
+func (t *trier) base(f jobfile.File, unit uint32) sandbox.Task {
+	return sandbox.Task{
+		Env: f.Env, Canonical: f.Canonical, Limits: sandbox.LimitsOf(f.Limits),
+		Seed: workunits.Sum(workunits.Encode([]any{"try", unit})),
 	}
-	return err
 }
 
-// task is one unit of a job from the files of this machine, and the number of
-// units. Its seed differs from that of any job, which has no id yet.
-func (p *preparer) task(ctx context.Context, f jobfile.File, unit uint32) (t sandbox.Task, units uint32, err error) {
-	tmp, err := p.scratch()
+// load brings a task's program here.
+func (t *trier) load(ctx context.Context, task *sandbox.Task, field, program string) (err error) {
+	if task.Program, err = t.sourceOf(ctx, field, program); err != nil {
+		return bringPython(program, err)
+	}
+	code, err := os.ReadFile(task.Program)
 	if err != nil {
-		return t, 0, err
+		return err
 	}
-	t = sandbox.Task{
-		Dir: filepath.Join(tmp, "run"), Env: f.Env, Stdin: f.Units.Stdin, Canonical: f.Canonical,
-		Limits: sandbox.LimitsOf(f.Limits),
-		Seed:   workunits.Sum(workunits.Encode([]any{"try", unit})),
-	}
-	if t.Program, err = p.sourceOf(ctx, "program", f.Program); err != nil {
-		return t, 0, err
-	}
-	code, err := os.ReadFile(t.Program)
+	task.ProgramID = workunits.Sum(code)
+	return nil
+}
+
+// task is one unit of a job from the files of this machine.
+func (t *trier) task(ctx context.Context, f jobfile.File, unit uint32) (task sandbox.Task, err error) {
+	tmp, err := t.scratch()
 	if err != nil {
-		return t, 0, err
+		return task, err
 	}
-	t.ProgramID = workunits.Sum(code)
+	task = t.base(f, unit)
+	task.Stdin = f.Units.Stdin
+	if err := t.load(ctx, &task, "program", f.Program); err != nil {
+		return task, err
+	}
 	for _, in := range f.Inputs {
-		host, err := p.sourceOf(ctx, inputField(f, in), in.Source)
+		host, err := t.sourceOf(ctx, inputField(f, in), in.Source)
 		if err != nil {
-			return t, 0, err
+			return task, err
 		}
-		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: host})
+		task.Inputs = append(task.Inputs, sandbox.Input{Path: in.Path, Host: host})
 	}
 	var row map[string]string
-	units = f.Units.Count
+	t.units = f.Units.Count
 	switch u := f.Units; {
 	case u.Table != "":
-		row, units, err = p.row(ctx, f, unit)
+		row, t.units, err = t.row(ctx, f, unit)
 	case u.Split != nil:
 		var piece sandbox.Input
-		piece, units, err = p.piece(ctx, u.Split, filepath.Join(tmp, "pieces"), unit)
-		t.Inputs = append(t.Inputs, piece)
+		piece, t.units, err = t.piece(ctx, u.Split, filepath.Join(tmp, "pieces"), unit)
+		task.Inputs = append(task.Inputs, piece)
 	}
 	if err != nil {
-		return t, 0, err
+		return task, err
 	}
-	if unit >= units {
-		return t, 0, usage("--unit %d: the job's units are 0 to %d", unit, units-1)
+	if unit >= t.units {
+		return task, usage("unit %d: the job's units are 0 to %d", unit, t.units-1)
 	}
-	f.Units.Count, f.Units.Args = units, f.Args()
-	t.Args, err = f.UnitArgs(int(unit), row)
-	return t, units, err
+	f.Units.Count, f.Units.Args = t.units, f.Args()
+	task.Args, err = f.UnitArgs(int(unit), row)
+	return task, err
 }
 
 // sourceOf is the path of what a field names.
-func (p *preparer) sourceOf(ctx context.Context, field, name string) (string, error) {
-	src, err := p.find(field, name)
+func (t *trier) sourceOf(ctx context.Context, field, name string) (string, error) {
+	src, err := t.find(field, name)
 	if err != nil {
 		return "", err
 	}
-	return p.local(ctx, field, src)
+	return t.local(ctx, field, src)
 }
 
 // row reads a unit's row of the table, and counts the rows.
-func (p *preparer) row(ctx context.Context, f jobfile.File, unit uint32) (map[string]string, uint32, error) {
-	path, err := p.sourceOf(ctx, "units.table", f.Units.Table)
+func (t *trier) row(ctx context.Context, f jobfile.File, unit uint32) (map[string]string, uint32, error) {
+	path, err := t.sourceOf(ctx, "units.table", f.Units.Table)
 	if err != nil {
 		return nil, 0, err
 	}
 	units, err := checkTable(f, path)
 	if err != nil || unit >= units {
-		return nil, units, p.at("units.table", err)
+		return nil, units, t.at("units.table", err)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -228,80 +284,15 @@ func (p *preparer) row(ctx context.Context, f jobfile.File, unit uint32) (map[st
 }
 
 // piece cuts what the job splits, and counts the pieces.
-func (p *preparer) piece(ctx context.Context, s *jobfile.Split, folder string, unit uint32) (sandbox.Input, uint32, error) {
-	path, err := p.sourceOf(ctx, "units.split", s.Source)
+func (t *trier) piece(ctx context.Context, s *jobfile.Split, folder string, unit uint32) (sandbox.Input, uint32, error) {
+	path, err := t.sourceOf(ctx, "units.split", s.Source)
 	if err != nil {
 		return sandbox.Input{}, 0, err
 	}
-	units, err := split(path, folder, s.By, s.Size, maxPieces)
-	return sandbox.Input{Path: s.Path, Host: filepath.Join(folder, fmt.Sprint(unit))}, units, p.at("units.split", err)
-}
-
-func (a *app) cat(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(a.out, f)
-	return err
-}
-
-func (a *app) showTrial(r sandbox.Report, unit, units uint32) error {
-	t := trial{
-		Unit: unit, Units: units, How: r.Kind, Code: r.Code, Trap: r.Trap, Files: []trialFile{},
-		Wall: r.Wall.Seconds(), CPU: r.CPU.Seconds(), Memory: r.PeakMemory, Hours: r.CPU.Hours() * float64(units),
-	}
-	for path, n := range map[string]*int64{r.Stdout: &t.Output, r.Stderr: &t.Log} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
+	if t.pieces == 0 {
+		if t.pieces, err = split(path, folder, s.By, s.Size, maxPieces); err != nil {
+			return sandbox.Input{}, 0, t.at("units.split", err)
 		}
-		*n = info.Size()
 	}
-	err := filepath.WalkDir(r.Out, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(r.Out, path)
-		t.Files = append(t.Files, trialFile{filepath.ToSlash(name), info.Size()})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return a.show(t, func(w io.Writer) { trialFields(w, t) })
-}
-
-func trialFields(w io.Writer, t trial) {
-	how := fmt.Sprintf("exit code %d", t.Code)
-	if t.How != workunits.Exited {
-		how = string(t.How) + " " + t.Trap
-	}
-	fields(w,
-		"unit", fmt.Sprintf("%d of %d", t.Unit, t.Units),
-		"end", how,
-		"output", size(t.Output),
-		"log", size(t.Log),
-		"time", fmt.Sprintf("%.2f s, %.2f s of processor time", t.Wall, t.CPU),
-		"memory", size(int64(t.Memory)),
-		"whole job", fmt.Sprintf("%.3g processor hours for one copy of every unit", t.Hours),
-	)
-	if t.How == workunits.Exited && t.Code == 0 {
-		fields(w, "enough", t.enough())
-	}
-	for _, f := range t.Files {
-		fmt.Fprintf(w, "file: %s (%s)\n", line(f.Path), size(f.Size))
-	}
-}
-
-// enough suggests limits for the job file: twice the memory that the unit took,
-// and five times its time, as other units and machines differ.
-func (t trial) enough() string {
-	const mib = 1 << 20
-	return fmt.Sprintf(`memory = "%dMiB", time = "%ds"`, min(max(1, (2*t.Memory+mib-1)/mib), workunits.MaxMemory/mib), max(1, int(5*t.Wall+1)))
+	return sandbox.Input{Path: s.Path, Host: filepath.Join(folder, fmt.Sprint(unit))}, t.pieces, nil
 }

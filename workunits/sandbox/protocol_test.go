@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
@@ -28,7 +29,7 @@ func TestFrames(t *testing.T) {
 	gotOrder, err1 := readFrame[runOrder](r, maxOrder)
 	gotAnswer, err2 := readFrame[runAnswer](r, maxAnswer)
 	_, err3 := readFrame[runAnswer](r, maxAnswer)
-	if err1 != nil || err2 != nil || !errors.Is(err3, io.EOF) || gotAnswer != answer || cmp.Diff(gotOrder.Args, order.Args) != "" || gotOrder.Seed != order.Seed {
+	if err1 != nil || err2 != nil || !errors.Is(err3, io.EOF) || cmp.Diff(gotAnswer, answer, cmpopts.EquateEmpty()) != "" || cmp.Diff(gotOrder.Args, order.Args) != "" || gotOrder.Seed != order.Seed {
 		t.Errorf("%v %v %v: %+v, %+v", err1, err2, err3, gotOrder, gotAnswer)
 	}
 	for cut := 1; cut < 60; cut++ {

@@ -111,7 +111,7 @@ type Report struct {
 
 	// For people:
 	Detail  string // which limit ended the program
-	Refusal string // the path that the program could not open last, and what there is instead
+	Refusal wasi.Refusal
 
 	// Not deterministic:
 	Wall       time.Duration

@@ -70,6 +70,17 @@ func (l Law) Copies(first, bar float64) int {
 	return n
 }
 
+// Expected is how many agreeing copies a unit takes on average where every
+// volunteer is honest and has the same stake, in units of this job.
+func (l Law) Expected(stake float64) float64 {
+	copies, reached := 0.0, 1.0
+	for m := 1; m <= 64 && reached > 0; m++ {
+		copies += reached
+		reached *= l.Chance(m, stake, float64(m)*stake, 0)
+	}
+	return copies
+}
+
 // poor is the share of the bar below which a first committer is poor.
 const poor = 0.5
 

@@ -34,6 +34,26 @@ func TestDelta(t *testing.T) {
 	}
 }
 
+// TestExpected: what a unit takes among honest volunteers, as the table of schemes
+// has it for a cold start; a record makes it cheaper, and a cap dearer never.
+func TestExpected(t *testing.T) {
+	t.Parallel()
+	capped := Law{workunits.Policy{Error: 1e-4, Share: 0.2, MaxAgree: 2}}
+	if got := capped.Expected(1); got != 2 {
+		t.Errorf("newcomers: %g copies, want 2", got)
+	}
+	strict := Law{workunits.Policy{Error: 1e-4, Share: 0.2}}
+	for _, stake := range []float64{1, 10, 1e3, 1e4, 1e6} {
+		a, b := capped.Expected(stake), strict.Expected(stake)
+		if a < 1 || a > b || a < capped.Expected(10*stake) {
+			t.Errorf("stake %g: %g copies, without cap %g, with ten times the stake %g", stake, a, b, capped.Expected(10*stake))
+		}
+	}
+	if got := (Law{workunits.Policy{Mode: workunits.VerifyNone, MinCopies: 3}}).Expected(0); got != 3 {
+		t.Errorf("trusted: %g copies, want 3", got)
+	}
+}
+
 func TestDecides(t *testing.T) {
 	t.Parallel()
 	l := Law{workunits.Policy{Error: 1e-2, Share: 0.2, Price: 10}}

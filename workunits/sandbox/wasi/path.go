@@ -125,7 +125,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	at, e := p.lookup(a[0], a[2], a[3], a[1]&lookupFollow != 0 && oflags&oExcl == 0)
 	if e != ok {
-		p.refuse(a[0], a[2], a[3], e)
+		p.refused(a[0], a[2], a[3], e)
 		return e
 	}
 	num, e := p.free()
@@ -134,7 +134,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	if at.node == nil {
 		if e := p.create(&at, oflags); e != ok {
-			p.refuse(a[0], a[2], a[3], e)
+			p.refused(a[0], a[2], a[3], e)
 			return e
 		}
 	} else if oflags&oCreat != 0 && oflags&oExcl != 0 {
@@ -142,7 +142,7 @@ func (p *Process) pathOpen(a []uint64) Errno {
 	}
 	f := &fd{node: at.node, flags: flags}
 	if e := p.permit(f, oflags, a[5], a[6]); e != ok {
-		p.refuse(a[0], a[2], a[3], e)
+		p.refused(a[0], a[2], a[3], e)
 		return e
 	}
 	if dir, _ := p.fd(a[0]); oflags&oTrunc != 0 && dir.rights&rightPathSetSize == 0 {

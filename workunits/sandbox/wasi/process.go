@@ -96,7 +96,7 @@ type Process struct {
 
 	calls   uint64 // at most; 0: any number
 	tally   Tally
-	refusal *refused // nil: none
+	refusal Refusal
 }
 
 // New opens the inputs and makes the tree.

@@ -27,55 +27,64 @@ func (p *Process) count() bool {
 	return false
 }
 
-// refused is a path that the program could not open.
-type refused struct {
-	path     string // from the top
-	readOnly bool   // something is there, or could be, but for reading alone
+// Refusal is the last path that a program could not open, which is what most
+// programs fail for that fail. It is for people.
+type Refusal struct {
+	Path     string   `cbor:"path" json:"path"`          // from "/"; empty: all were opened
+	ReadOnly bool     `cbor:"readonly" json:"read_only"` // there is something, or could be, but for reading alone
+	In       string   `cbor:"in" json:"in"`              // else the last folder on the way that there is
+	Names    []string `cbor:"names" json:"names"`        // and what lies there, the beginning
+	More     bool     `cbor:"more" json:"more"`          // names are left out
 }
 
-// refuse remembers the last path that could not be opened, which is what most
-// programs fail for that fail.
-func (p *Process) refuse(num, ptr, n uint64, e Errno) {
+const maxRefusalNames = 12
+
+// refused remembers a path that could not be opened.
+func (p *Process) refused(num, ptr, n uint64, e Errno) {
 	if e != eNoent && e != eRofs {
 		return
 	}
 	dir, e1 := p.fd(num)
 	text, e2 := p.text(ptr, n)
 	if e1 == ok && e2 == ok {
-		p.refusal = &refused{path.Join(dir.node.guestPath(), text), e == eRofs}
+		p.refusal = Refusal{Path: "/" + path.Join(dir.node.guestPath(), text), ReadOnly: e == eRofs}
 	}
 }
 
-// Refusal says for people which path the program could not open last, and what
-// there is instead; empty if it opened all that it asked for.
-func (p *Process) Refusal() string {
-	if p.refusal == nil {
-		return ""
-	}
-	name := "/" + p.refusal.path
-	if p.refusal.readOnly {
-		return name + " cannot be written: results go to /out, other files to /scratch"
+// Refusal answers what the program could not open last.
+func (p *Process) Refusal() Refusal {
+	r := p.refusal
+	if r.Path == "" || r.ReadOnly {
+		return r
 	}
 	dir := p.top
-	for part := range strings.SplitSeq(p.refusal.path, "/") {
+	for part := range strings.SplitSeq(r.Path[1:], "/") {
 		child := dir.children[part]
-		if child == nil || child.kind != typeDir {
+		if child == nil || child.kind != typeDir || p.load(child) != nil {
 			break
 		}
 		dir = child
 	}
-	if p.load(dir) != nil {
-		return name + " is not there"
+	r.In, r.Names = "/"+dir.guestPath(), dir.names()
+	if len(r.Names) > maxRefusalNames {
+		r.Names, r.More = r.Names[:maxRefusalNames], true
 	}
-	const most = 12
-	names := dir.names()
+	return r
+}
+
+// String says it in a sentence.
+func (r Refusal) String() string {
+	switch {
+	case r.Path == "":
+		return ""
+	case r.ReadOnly:
+		return r.Path + " cannot be written: results go to /out, other files to /scratch"
+	case len(r.Names) == 0:
+		return fmt.Sprintf("%s is not there, and %s is empty", r.Path, r.In)
+	}
 	more := ""
-	if len(names) > most {
-		names, more = names[:most], ", ..."
+	if r.More {
+		more = ", ..."
 	}
-	where := "/" + dir.guestPath()
-	if len(names) == 0 {
-		return fmt.Sprintf("%s is not there, and %s is empty", name, where)
-	}
-	return fmt.Sprintf("%s is not there; in %s there is %s%s", name, where, strings.Join(names, ", "), more)
+	return fmt.Sprintf("%s is not there; in %s there is %s%s", r.Path, r.In, strings.Join(r.Names, ", "), more)
 }
