@@ -159,7 +159,7 @@ func machineSettings() []setting {
 			get: func(c Config) any { return c.Memory.text(Bytes(c.Memory.Fixed).String()) },
 		},
 		{
-			key: "disk", doc: "Quota of the data directory.",
+			key: "disk", doc: "Quota of the data directory; an eighth of it is for what units that run have saved.",
 			set: func(c *Config, v any) error {
 				b, err := ParseBytes(scalar(v))
 				if err == nil && b < MinDisk {

@@ -55,7 +55,7 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 		f.Void = workunits.VoidInput
 		return f
 	}
-	report, err := n.cfg.Exec.Run(ctx, task, nil)
+	report, err := n.resume(ctx, m, r, task)
 	if err == nil {
 		f.Millis = uint64(report.CPU.Milliseconds())
 		f.Result, f.Block, err = n.pack(ctx, r.Job, report)
@@ -65,6 +65,30 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 		n.log.Info("a copy is void", "job", r.Job, "unit", r.Unit, "reason", f.Void, "err", err)
 	}
 	return f
+}
+
+// resume executes a copy, from where an earlier run of it left off if there is a
+// checkpoint. A failure after that may be the checkpoint's, which other machines do
+// not have: it counts only if the copy fails from its beginning too.
+func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run, t sandbox.Task) (report sandbox.Report, err error) {
+	path, resumed, err := n.checkpoints.take(m, r)
+	if err != nil {
+		return report, err
+	}
+	defer func() {
+		if err := n.checkpoints.put(path); err != nil {
+			n.log.Warn("a checkpoint stays behind", "job", r.Job, "unit", r.Unit, "err", err)
+		}
+	}()
+	t.Checkpoint, t.CheckpointRoom = path, n.checkpoints.each()
+	report, err = n.cfg.Exec.Run(ctx, t, nil)
+	if !resumed || err != nil || report.Kind == workunits.Exited && report.Code == 0 {
+		return report, err
+	}
+	if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)); err != nil {
+		return report, err
+	}
+	return n.cfg.Exec.Run(ctx, t, nil)
 }
 
 // folders lends each running copy a folder below dir for itself alone. They are

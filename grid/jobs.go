@@ -181,6 +181,7 @@ func (n *Node) volunteerFor(j *job) {
 	case j.joined:
 		j.joined = false
 		n.stepVolunteer(volunteer.Leave{Job: j.id})
+		n.dropCheckpoints(j.id)
 	}
 }
 

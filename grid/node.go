@@ -96,24 +96,25 @@ type Sensors interface {
 // Config is what a node is made of. Dir is the node's directory; what is zero
 // has no default but Logger and Effect.
 type Config struct {
-	Key       ed25519.PrivateKey
-	Network   string
-	Dir       string
-	Net       Network
-	Data      Data
-	Exec      Executor
-	Arch      string       // what executes here, as "amd64"
-	Canonical bool         // the executor can make NaNs canonical
-	Slots     int          // units at a time while the machine is not in use
-	Percent   int          // of its time that each may work; 0: all
-	Memory    uint64       // bytes for one unit
-	Rules     policy.Rules // of the owner; Free is Slots, Percent and Memory
-	Sensors   Sensors      // nil: nothing is known
-	Steward   bool         // look after others' jobs when asked
-	Work      int          // bits of proof of work that identities of the network show
-	Trust     []workunits.ProjectID
-	Rand      io.Reader // secret randomness, used by the loop alone
-	Logger    *slog.Logger
+	Key         ed25519.PrivateKey
+	Network     string
+	Dir         string
+	Net         Network
+	Data        Data
+	Exec        Executor
+	Arch        string       // what executes here, as "amd64"
+	Canonical   bool         // the executor can make NaNs canonical
+	Slots       int          // units at a time while the machine is not in use
+	Percent     int          // of its time that each may work; 0: all
+	Memory      uint64       // bytes for one unit
+	Checkpoints uint64       // bytes on disk of what copies have saved, see checkpoints; 0: nothing is kept
+	Rules       policy.Rules // of the owner; Free is Slots, Percent and Memory
+	Sensors     Sensors      // nil: nothing is known
+	Steward     bool         // look after others' jobs when asked
+	Work        int          // bits of proof of work that identities of the network show
+	Trust       []workunits.ProjectID
+	Rand        io.Reader // secret randomness, used by the loop alone
+	Logger      *slog.Logger
 
 	// Effect is called before each write of the state and each message. A test
 	// ends the process in it, as a power cut could.
@@ -137,6 +138,9 @@ type Node struct {
 	events  *eventLog
 	fetch   *fetcher
 	folders folders
+
+	checkpoints checkpoints
+	swept       time.Time // the loop's
 
 	catalogue catalogue
 
@@ -192,19 +196,13 @@ func New(cfg Config) (*Node, error) {
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
 	n.folders.dir = filepath.Join(cfg.Dir, "work", "runs")
+	n.checkpoints = checkpoints{dir: filepath.Join(cfg.Dir, "work", "checkpoints"), room: cfg.Checkpoints, slots: cfg.Slots, busy: map[string]bool{}}
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
 	if err := errors.Join(os.RemoveAll(n.folders.dir), n.load()); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	cfg.Data.ServeRecords(db.served)
 	return n, nil
-}
-
-// identity is how this node begins its log in a job.
-func (n *Node) identity(j *job) workunits.Identity {
-	enc, _ := workunits.EncryptionKey(n.cfg.Key)
-	id := workunits.Identity{Enc: enc, Arch: n.cfg.Arch, Proof: n.proofFor(j)}
-	return steward.Identify(id, j.manifest, chainSecret(n.cfg.Key, j.id))
 }
 
 // Run drives the node until ctx ends, then stops everything that it started.
@@ -383,6 +381,7 @@ func (n *Node) tick() {
 	n.forget()
 	n.releaseExpired()
 	n.packSettled()
+	n.sweepCheckpoints()
 }
 
 func (n *Node) unreachable(peer workunits.NodeID) {
@@ -467,6 +466,7 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		}
 		for _, e := range s.Entries {
 			n.readOpening(s.Job, e.Body)
+			n.dropCommitted(s.Job, e.Body)
 		}
 	}
 	for _, s := range fx.Said {

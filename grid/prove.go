@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 
+	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -53,4 +54,11 @@ func (n *Node) price(m workunits.Manifest) float64 {
 		return workunits.MaxPrice
 	}
 	return min(workunits.MaxPrice, workunits.WorkMillis(n.cfg.Work)/float64(m.Nominal))
+}
+
+// identity is how this node begins its log in a job.
+func (n *Node) identity(j *job) workunits.Identity {
+	enc, _ := workunits.EncryptionKey(n.cfg.Key)
+	id := workunits.Identity{Enc: enc, Arch: n.cfg.Arch, Proof: n.proofFor(j)}
+	return steward.Identify(id, j.manifest, chainSecret(n.cfg.Key, j.id))
 }

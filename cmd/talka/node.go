@@ -81,7 +81,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	of := grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: slots, Percent: percent, Memory: unitMemory(cfg.Memory, slots), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
+		Slots: slots, Percent: percent, Memory: unitMemory(cfg.Memory, slots), Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
 		Rand: rand.Reader, Logger: log,
 	}
 	if a.change != nil {
@@ -118,7 +118,7 @@ func wishes(cfg configs.Config) ([]workunits.ProjectID, policy.Rules, error) {
 func openPool(dir string, slots, percent int, log *slog.Logger) (*sandbox.Pool, error) {
 	work := filepath.Join(dir, workDir)
 	return sandbox.New(sandbox.Config{
-		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs")},
+		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs"), filepath.Join(work, "checkpoints")},
 		Slots: slots, Percent: percent, Nice: volunteerNice, Logger: log,
 	})
 }

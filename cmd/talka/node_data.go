@@ -28,6 +28,9 @@ const chunksDir = "chunks"
 // theirs. Source trees have some 10 KiB a file.
 const bytesPerFile = 4096
 
+// checkpointShare is how many bytes of the quota are for what copies have saved.
+func checkpointShare(cfg configs.Config) uint64 { return uint64(cfg.Disk) / 8 }
+
 // openData opens the store of a data directory and its exchange with peers. The
 // function that it returns closes both.
 func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Host, log *slog.Logger) (grid.Data, func() error, error) {
@@ -41,8 +44,9 @@ func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Hos
 	if err != nil {
 		return nil, nil, err
 	}
+	quota := int64(cfg.Disk) - int64(checkpointShare(cfg))
 	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{
-		Quota: int64(cfg.Disk), Files: int64(cfg.Disk) / bytesPerFile, Deny: denied,
+		Quota: quota, Files: quota / bytesPerFile, Deny: denied,
 	})
 	if err != nil {
 		return nil, nil, err

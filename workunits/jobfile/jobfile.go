@@ -38,7 +38,8 @@
 //	output    "1MiB"; 1B to 64GiB of /out and standard output together
 //	files     1000; 1 to 1 million files in /out
 //	file      as output; bytes of each file in /out, and of standard output
-//	calls     any number; 1 to 2^48 calls of the functions of WASI; one more is a trap
+//	calls     any number; 1 to 2^48 calls of the functions of WASI; one more is a trap.
+//	          Where it is set, /checkpoint is empty at the start of every run
 //	log       "64KiB"; up to 16MiB of standard error kept
 //	tries     5; void copies after which a unit fails; 1 to 100
 //

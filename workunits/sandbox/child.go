@@ -76,7 +76,7 @@ func (o runOrder) run(prog program) (a runAnswer) {
 		Args: o.Args, Env: o.Env, Stdin: o.Stdin,
 		Out: filepath.Join(o.Dir, outName), Scratch: filepath.Join(o.Dir, scratchName), Checkpoint: o.Checkpoint,
 		Stdout: filepath.Join(o.Dir, stdoutName), Stderr: filepath.Join(o.Dir, stderrName),
-		OutputLimit: o.Output, FilesLimit: o.Files, FileLimit: o.File, CallsLimit: o.Calls, LogLimit: o.Log, ScratchLimit: o.Scratch,
+		OutputLimit: o.Output, FilesLimit: o.Files, FileLimit: o.File, CallsLimit: o.Calls, LogLimit: o.Log, ScratchLimit: o.Scratch, CheckpointRoom: o.Room,
 		Seed: o.Seed,
 	}
 	for _, in := range o.Inputs {

@@ -226,7 +226,7 @@ func (c *moduleCache) evict(name string) error {
 	)
 	for _, e := range list {
 		path := c.path(e.Name())
-		size := filesBelow(path, 1<<20).bytes
+		size := DiskUse(path)
 		sum += size
 		if e.Name() == name {
 			continue

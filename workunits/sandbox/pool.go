@@ -231,7 +231,7 @@ func prepare(t *Task) (o runOrder, err error) {
 		return o, err
 	}
 	o = runOrder{
-		Args: t.Args, Env: t.Env, Stdin: t.Stdin, Dir: t.Dir, Checkpoint: t.Checkpoint,
+		Args: t.Args, Env: t.Env, Stdin: t.Stdin, Dir: t.Dir, Checkpoint: t.Checkpoint, Room: t.CheckpointRoom,
 		Output: t.Limits.Output, Files: t.Limits.Files, File: t.Limits.File, Calls: t.Limits.Calls, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Seed: t.Seed,
 	}
 	for _, in := range t.Inputs {

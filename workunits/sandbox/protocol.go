@@ -49,6 +49,7 @@ type runOrder struct {
 	Inputs     []inputOrder `cbor:"inputs"`
 	Dir        string       `cbor:"dir"`
 	Checkpoint string       `cbor:"checkpoint"`
+	Room       uint64       `cbor:"room"` // bytes of the host for it; 0: any
 	Output     uint64       `cbor:"output"`
 	Files      uint32       `cbor:"files"`
 	File       uint64       `cbor:"file"`

@@ -84,11 +84,12 @@ type Task struct {
 	Stdin  string   // path of a file in the unit's tree; empty: no input
 	Inputs []Input  // read-only, never copied
 
-	Dir        string // host folder of this run alone, see [Clear]. Gets out, stdout and stderr
-	Checkpoint string // host folder that is /checkpoint; empty: one that goes with the run
-	Limits     Limits
-	Seed       [32]byte // of the clock and of randomness
-	Canonical  bool     // one bit pattern for every NaN; wasmtime only (ErrCanonical)
+	Dir            string // host folder of this run alone, see [Clear]. Gets out, stdout and stderr
+	Checkpoint     string // host folder that is /checkpoint; empty: one that goes with the run
+	CheckpointRoom uint64 // bytes that this host has for it: more makes the copy void; 0: as many as the limit
+	Limits         Limits
+	Seed           [32]byte // of the clock and of randomness
+	Canonical      bool     // one bit pattern for every NaN; wasmtime only (ErrCanonical)
 }
 
 func (t Task) validate() error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -125,6 +126,9 @@ func (g *guard) over(all bool) string {
 func (g *guard) next(elapsed time.Duration) time.Duration {
 	return max(time.Millisecond, min(max(watchEvery, elapsed/2), watchSeldom, g.limits.Wall-elapsed))
 }
+
+// DiskUse is how many bytes the files below a folder have.
+func DiskUse(path string) uint64 { return filesBelow(path, math.MaxUint32).bytes }
 
 // tree sums up the files of a folder.
 type tree struct{ files, bytes, largest uint64 }

@@ -21,6 +21,17 @@
 // once. Randomness is ChaCha8 of the seed. There are no sockets (ENOTSOCK) and no
 // signals (ENOTSUP).
 //
+// # Checkpoints
+//
+// What a program leaves in /checkpoint may be there when the same copy runs again:
+// after a crash, a restart or a later grant to the same node, until the copy is
+// committed. It may as well be gone. A program that goes on from it starts with the
+// clock and the randomness of a beginning, so that it has to save the state of its
+// generators too; what it writes to /out and to standard output must be the same
+// with and without a checkpoint, and whoever computes a unit whose program breaks
+// this is found to be wrong. Write beside the last state and rename: a run can end
+// between any two calls.
+//
 // # Ends
 //
 // Some calls end the program: proc_exit, output over its limit, and a failure

@@ -48,6 +48,8 @@ type Config struct {
 	LogLimit     uint64 // bytes of standard error; the rest is dropped
 	ScratchLimit uint64 // bytes of /scratch, and of /checkpoint: ENOSPC
 
+	CheckpointRoom uint64 // bytes that the host has for /checkpoint, more is a full disk; 0: any
+
 	Seed [32]byte // of the clock and of randomness
 }
 
@@ -118,7 +120,7 @@ func New(c Config) (*Process, error) {
 		calls:   c.CallsLimit,
 		out:     quota{bytes: c.OutputLimit, each: c.FileLimit, files: uint64(c.FilesLimit), dirs: MaxDirs, fatal: true},
 		scratch: quota{bytes: c.ScratchLimit, files: MaxScratch, dirs: MaxDirs},
-		state:   quota{bytes: c.ScratchLimit, files: MaxScratch, dirs: MaxDirs},
+		state:   quota{bytes: c.ScratchLimit, room: c.CheckpointRoom, files: MaxScratch, dirs: MaxDirs},
 		errs:    quota{bytes: c.LogLimit, files: 1, drop: true},
 	}
 	if err = p.mount(c); err == nil {

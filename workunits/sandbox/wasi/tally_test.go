@@ -61,3 +61,22 @@ func TestRefusal(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestCheckpointRoom: what the host has no room for is no doing of the program's.
+func TestCheckpointRoom(t *testing.T) {
+	t.Parallel()
+	config := newConfig(t)
+	config.CheckpointRoom = 10
+	c := start(t, config)
+	fd := c.mustOpen("checkpoint/f", oCreat, rightRead|rightWrite)
+	if e := c.write(fd, "0123456789"); e != ok {
+		t.Fatal(e)
+	}
+	if s, stopped := c.p.Stopped(); stopped {
+		t.Fatalf("stopped within the room: %+v", s)
+	}
+	c.write(fd, "x")
+	if s, stopped := c.p.Stopped(); !stopped || s.Kind != StopDiskFull {
+		t.Errorf("%v %+v", stopped, s)
+	}
+}

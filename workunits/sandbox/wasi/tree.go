@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -19,6 +20,7 @@ type quota struct {
 	bytes, files, dirs             uint64 // at most
 	usedBytes, usedFiles, usedDirs uint64
 	each                           uint64 // bytes of one file at most; 0: as many as of all
+	room                           uint64 // bytes that the host has; 0: any
 	fatal                          bool   // going over ends the program
 	drop                           bool   // bytes over it are dropped in silence
 }
@@ -320,6 +322,9 @@ func (p *Process) room(n *inode, size uint64) Errno {
 	}
 	if n.quota.each > 0 && size > n.quota.each {
 		return p.over(n.quota, fmt.Sprintf("more than %d bytes in one file of output", n.quota.each))
+	}
+	if grown := n.quota.usedBytes + size - n.size; n.quota.room > 0 && grown > n.quota.room {
+		return p.fail("checkpoint", fmt.Errorf("more than %d bytes: %w", n.quota.room, syscall.ENOSPC))
 	}
 	n.quota.usedBytes += size - n.size
 	return ok
