@@ -63,7 +63,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
 		a.initCmd(), a.upCmd(), a.openCmd(), a.inviteCmd(), a.joinCmd(),
-		a.statusCmd(), a.whyCmd(), a.peersCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
+		a.statusCmd(), a.whyCmd(), a.peersCmd(), a.doctorCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
 		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.configCmd(),
 		a.demoCmd(), a.demoLiarCmd(), a.versionCmd(), a.sandboxChildCmd(),
 	)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,11 +35,15 @@ time = "10m"
 [verify]
 mode = "none"
 `)
-	n := g.up("n")
-	want := g.talka(n, "job", "try", file, "--cat").stdout
-
-	g.project(n, "steps")
-	id := g.submit(n, "steps", file)
+	p := g.up("p", "--seed")
+	undisturbed := runTalka(g.ctx, t, g.exe, "--dir", filepath.Join(g.dir, "undisturbed"), "job", "try", file, "--cat")
+	if undisturbed.code != exitOK || undisturbed.stdout == "" {
+		t.Fatalf("undisturbed: %+v", undisturbed)
+	}
+	g.ok(p, &grid.Status{}, "pause") // its units are for n
+	n := g.up("n", "--join", g.invite(p), "--trust", g.project(p, "steps"))
+	g.meet(p, n)
+	id := g.submit(p, "steps", file)
 	saved := func() (starts, done int) {
 		paths, err := filepath.Glob(filepath.Join(n.dir, workDir, "checkpoints", id.String(), "0-*", "state"))
 		if err != nil {
@@ -67,11 +70,11 @@ mode = "none"
 		if starts > 0 && done < before {
 			t.Errorf("%d steps after %d starts, there were %d", done, starts, before)
 		}
-		return starts == 2 || g.job(n, id).State == grid.JobDone
+		return starts == 2 || g.job(p, id).State == grid.JobDone
 	})
-	g.until("the job is done", func() bool { return g.job(n, id).State == grid.JobDone })
-	if got := g.talka(n, "job", "fetch", id.String(), "--cat").stdout; got != want || strings.TrimSpace(want) == "" {
-		t.Errorf("it came to %q, undisturbed to %q", got, want)
+	g.until("the job is done", func() bool { return g.job(p, id).State == grid.JobDone })
+	if got := g.talka(p, "job", "fetch", id.String(), "--cat").stdout; got != undisturbed.stdout {
+		t.Errorf("it came to %q, undisturbed to %q", got, undisturbed.stdout)
 	}
 	g.until("nothing is left", func() bool {
 		left, err := filepath.Glob(filepath.Join(n.dir, workDir, "checkpoints", "*"))

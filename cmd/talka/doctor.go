@@ -1,0 +1,268 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/api"
+	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/apps"
+	"github.com/talka-grid/talka/workunits/sandbox"
+)
+
+// health is how one of the things is that doctor looks at.
+type health string
+
+const (
+	healthy health = "ok"
+	warning health = "warning" // the node works, but less well or less safely than it could
+	fault   health = "fault"   // it does not work
+)
+
+// check is one thing that doctor looked at.
+type check struct {
+	Name   string `json:"name"`
+	State  health `json:"state"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// diagnosis is what doctor says.
+type diagnosis struct {
+	OK     bool    `json:"ok"` // there is no fault
+	Checks []check `json:"checks"`
+}
+
+func (d *diagnosis) add(name string, state health, remedy, format string, args ...any) {
+	d.Checks = append(d.Checks, check{name, state, fmt.Sprintf(format, args...), remedy})
+	d.OK = d.OK && state != fault
+}
+
+func (a *app) doctorCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Find out what is wrong with this node or its machine", Args: argCount(0, 0),
+		Long: "Look at settings, key, disk, clock, the walls around units, the engines (which execute a unit)\n" +
+			"and, if the node runs, at its network. Exit code 1 if there is a fault; warnings are none.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			d := a.diagnose(cmd.Context(), dir)
+			if err := a.show(d, func(w io.Writer) { diagnosisText(w, d) }); err != nil || d.OK {
+				return err
+			}
+			return errors.New("there is a fault: see above")
+		},
+	}
+}
+
+func diagnosisText(w io.Writer, d diagnosis) {
+	for _, c := range d.Checks {
+		fmt.Fprintf(w, "%-7s  %s: %s\n", c.State, line(c.Name), line(c.Detail))
+		if c.Remedy != "" {
+			fmt.Fprintf(w, "         Next: %s\n", line(c.Remedy))
+		}
+	}
+}
+
+func (a *app) diagnose(ctx context.Context, dir string) diagnosis {
+	d := diagnosis{OK: true}
+	cfg, err := a.diagnoseDir(&d, dir)
+	if err == nil {
+		diagnoseDisk(&d, dir, cfg)
+	}
+	diagnoseClock(&d)
+	for _, w := range sandbox.Walls() {
+		if w.Active {
+			d.add("wall", healthy, "", "units cannot %s", w.Name)
+		} else {
+			d.add("wall", warning, w.Remedy, "nothing but the engine keeps units from this: %s", w.Name)
+		}
+	}
+	for _, engine := range sandbox.Engines() {
+		diagnoseEngine(ctx, &d, engine)
+	}
+	if !canonical() {
+		d.add("engines", warning, "use a build with cgo to execute every job", "%s alone: jobs with canonical numbers go to others", sandbox.Wazero)
+	}
+	a.diagnoseNode(ctx, &d, dir)
+	return d
+}
+
+// canonical reports whether this build can make NaNs canonical.
+func canonical() bool { return sandbox.Engines()[0] == sandbox.Wasmtime }
+
+// diagnoseDir looks at the data directory, the key and the settings.
+func (a *app) diagnoseDir(d *diagnosis, dir string) (cfg configs.Config, err error) {
+	src, err := a.sources(dir, nil)
+	if err == nil {
+		cfg, err = configs.Load(src)
+	}
+	if err != nil {
+		d.add("settings", fault, "mend what it says (talka config explain)", "%v", err)
+	} else {
+		d.add("settings", healthy, "", "network %s", cfg.Network)
+	}
+	switch key, kerr := loadKey(dir); {
+	case errors.Is(kerr, fs.ErrNotExist):
+		d.add("data directory", warning, "talka init, or talka up, makes it", "%s has no key yet", dir)
+	case kerr != nil:
+		d.add("data directory", fault, "", "%v", kerr)
+	default:
+		d.add("data directory", healthy, "", "%s, of node %s", dir, workunits.NodeIDOf(key))
+		if f, werr := os.CreateTemp(dir, "doctor-"); werr != nil {
+			d.add("data directory", fault, "give this user the right to write there", "%v", werr)
+		} else if werr := errors.Join(f.Close(), os.Remove(f.Name())); werr != nil {
+			d.add("data directory", fault, "", "%v", werr)
+		}
+	}
+	return cfg, err
+}
+
+// diagnoseDisk compares the room on the disk with the quota.
+func diagnoseDisk(d *diagnosis, dir string, cfg configs.Config) {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir) // it is not made yet
+	}
+	free, err := freeBytes(dir)
+	if err != nil {
+		return // nothing is known
+	}
+	lacks := int64(cfg.Disk) - int64(sandbox.DiskUse(filepath.Join(dir, chunksDir))) - int64(min(free, 1<<62))
+	remedy := "make room, or lower the setting disk (talka config set disk SIZE)"
+	switch {
+	case free < uint64(configs.MinDisk):
+		d.add("disk", fault, remedy, "%s are free, a node needs %s", size(int64(free)), configs.MinDisk)
+	case lacks > 0:
+		d.add("disk", warning, remedy, "%s less than the quota of %s can be used", size(lacks), cfg.Disk)
+	default:
+		d.add("disk", healthy, "", "%s free, quota %s", size(int64(min(free, 1<<62))), cfg.Disk)
+	}
+}
+
+// firstDay is before any node that speaks this protocol was built.
+var firstDay = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// diagnoseClock: leases and announcements end by the clock, and one that is wrong
+// keeps a node from all work.
+func diagnoseClock(d *diagnosis) {
+	t := time.Now().UTC().Format(time.RFC3339)
+	known, synchronised := clockState()
+	switch remedy := "set the clock, and keep it right with NTP (timedatectl set-ntp true)"; {
+	case time.Now().Before(firstDay):
+		d.add("clock", fault, remedy, "it says %s", t)
+	case known && !synchronised:
+		d.add("clock", warning, remedy, "%s; the system does not keep it synchronised", t)
+	default:
+		d.add("clock", healthy, "", "%s", t)
+	}
+}
+
+// diagnoseEngine executes a unit, behind the walls that a volunteer's have, and
+// tells what the sandbox warns of.
+func diagnoseEngine(ctx context.Context, d *diagnosis, engine string) {
+	said := &warnings{}
+	r, err := tryEngine(ctx, engine, slog.New(said))
+	for _, text := range said.list {
+		d.add("engine "+engine, warning, "", "%s", text)
+	}
+	switch {
+	case err != nil:
+		d.add("engine "+engine, fault, "see that this binary can be started, and that the temporary folder is not full", "%v", err)
+	case r.Kind != workunits.Exited || r.Code != 0:
+		d.add("engine "+engine, fault, "report this with the machine's processor and system", "a unit that runs elsewhere ended with %s", ending(r))
+	default:
+		d.add("engine "+engine, healthy, "", "executed a unit in %.0f ms", float64(r.Wall.Microseconds())/1000)
+	}
+}
+
+func tryEngine(ctx context.Context, engine string, log *slog.Logger) (r sandbox.Report, err error) {
+	tmp, err := os.MkdirTemp("", "talka-doctor-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	program := filepath.Join(tmp, "lj.wasm")
+	if err := os.WriteFile(program, apps.LJ(), 0o600); err != nil {
+		return r, err
+	}
+	run := filepath.Join(tmp, "run")
+	pool, err := sandbox.New(sandbox.Config{
+		CacheDir: filepath.Join(tmp, "cache"), Reads: []string{program}, Writes: []string{run}, Slots: 1, Engine: engine, Nice: volunteerNice, Logger: log,
+	})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	return pool.Run(ctx, sandbox.Task{
+		Program: program, ProgramID: workunits.Sum(apps.LJ()), Args: []string{"--atoms", "5", "--seed", "1", "--steps", "2"}, Dir: run,
+		Limits: sandbox.Limits{Memory: 64 << 20, Output: 1 << 20, Wall: time.Minute},
+	}, nil)
+}
+
+// warnings keeps what is logged as a warning or worse.
+type warnings struct{ list []string }
+
+// Enabled implements slog.Handler.
+func (*warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+// Handle implements slog.Handler. The sandbox is closed before the list is read.
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		text += fmt.Sprintf(", %s: %v", a.Key, a.Value)
+		return true
+	})
+	w.list = append(w.list, text)
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+// WithGroup implements slog.Handler.
+func (w *warnings) WithGroup(string) slog.Handler { return w }
+
+// diagnoseNode asks the running node about its store and its network.
+func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
+	c := api.NewClient(dir)
+	defer c.Close()
+	reach, err := c.Reach(ctx)
+	if api.KindOf(err) == api.KindNotRunning {
+		d.add("node", warning, "talka up", "it does not run, so that nothing is known of its network")
+		return
+	}
+	if err != nil {
+		d.add("node", fault, "start it again; talka status", "it does not answer: %v", err)
+		return
+	}
+	data, err := c.DataInfo(ctx)
+	if err == nil && data.Damaged > 0 {
+		d.add("store", warning, "look at the disk's health: they are fetched again", "%s damaged", plural(data.Damaged, "chunk"))
+	}
+	r := netReportOf(reach)
+	state := warning
+	if r.OK {
+		state = healthy
+	}
+	next := ""
+	if !r.OK {
+		next = cmp.Or(append(r.Next, "talka netcheck")[0], "talka netcheck")
+	}
+	d.add("network", state, next, "%s", r.State)
+}
