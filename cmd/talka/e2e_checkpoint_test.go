@@ -25,7 +25,12 @@ func TestCheckpointSurvivesAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.write("tool.wasm", string(tool))
-	file := g.write("count.toml", `name = "count"
+	p := g.up("p", "--seed")
+	g.ok(p, &grid.Status{}, "pause") // its units are for n
+	project := g.project(p, "steps")
+	n := g.up("n", "--join", g.invite(p), "--trust", project, "--steward=false")
+	g.meet(p, n)
+	file := g.write("count.toml", fmt.Sprintf(`name = "count"
 program = "tool.wasm"
 [units]
 count = 1
@@ -34,15 +39,12 @@ args = ["count", "100"]
 time = "10m"
 [verify]
 mode = "none"
-`)
-	p := g.up("p", "--seed")
+trusted = [%q]
+`, g.status(n).PeerID))
 	undisturbed := runTalka(g.ctx, t, g.exe, "--dir", filepath.Join(g.dir, "undisturbed"), "job", "try", file, "--cat")
 	if undisturbed.code != exitOK || undisturbed.stdout == "" {
 		t.Fatalf("undisturbed: %+v", undisturbed)
 	}
-	g.ok(p, &grid.Status{}, "pause") // its units are for n
-	n := g.up("n", "--join", g.invite(p), "--trust", g.project(p, "steps"))
-	g.meet(p, n)
 	id := g.submit(p, "steps", file)
 	saved := func() (starts, done int) {
 		paths, err := filepath.Glob(filepath.Join(n.dir, workDir, "checkpoints", id.String(), "0-*", "state"))
