@@ -330,13 +330,28 @@ func (p *preparer) scratch() (string, error) {
 		if err := os.MkdirAll(work, 0o700); err != nil {
 			return "", err
 		}
-		tmp, err := os.MkdirTemp(work, "submit-")
+		tmp, err := os.MkdirTemp(work, scratchPrefix)
 		if err != nil {
 			return "", err
 		}
 		p.tmp = tmp
 	}
 	return p.tmp, nil
+}
+
+const scratchPrefix = "submit-"
+
+// sweepScratch removes the scratch folders of commands that were killed before a
+// time. None needs one as long.
+func sweepScratch(dir string, before time.Time) error {
+	list, err := filepath.Glob(filepath.Join(dir, workDir, scratchPrefix+"*"))
+	errs := []error{err}
+	for _, path := range list {
+		if info, err := os.Stat(path); err == nil && info.ModTime().Before(before) {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p *preparer) clean() {

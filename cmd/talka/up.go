@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,6 +80,9 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	defer func() { err = errors.Join(err, lock.release()) }()
 	if _, _, err := initDir(dir, ""); err != nil {
 		return err
+	}
+	if err := sweepScratch(dir, time.Now().Add(-24*time.Hour)); err != nil {
+		a.note("scratch files stay behind: %v", err)
 	}
 	src, err := a.sources(dir, flags)
 	if err != nil {
