@@ -457,7 +457,7 @@ func (m *Machine) lapse(r ref) {
 // lend and endLease keep count of the units that volunteers hold.
 func (m *Machine) lend(r ref, g workunits.Grant) {
 	m.leases[r] = m.now + g.Lease
-	if r.Author == m.self && g.To != m.self {
+	if r.Author == m.self {
 		m.hold(r, g.To)
 	}
 	m.lent[g.To] += len(g.Units)

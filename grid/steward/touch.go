@@ -15,7 +15,8 @@ const (
 	goneTime  = 15_000 // until its units are granted again, or a quarter of the lease if that is longer
 )
 
-// touch is how this steward stands with a volunteer that holds units of its grants.
+// touch is how this steward stands with a volunteer that holds units of its grants,
+// which may be this node: that one is never silent, but begins anew with its steward.
 type touch struct {
 	heard, knocked uint64
 	grants         []ref // outstanding, in their order
@@ -53,7 +54,7 @@ func (m *Machine) release(r ref, n node) {
 // for too long.
 func (m *Machine) gone(r ref) bool {
 	g, ok := m.book.Grant(r)
-	if !ok || r.Author != m.self {
+	if !ok || r.Author != m.self || g.To == m.self {
 		return false
 	}
 	t := m.touches[g.To]
@@ -82,7 +83,7 @@ func (m *Machine) forgotten(n node, busy []uint64) []byte {
 func (m *Machine) knock() {
 	for _, n := range slices.SortedFunc(maps.Keys(m.touches), node.Compare) {
 		t := m.touches[n]
-		if m.now >= max(t.heard, t.knocked)+knockTime {
+		if n != m.self && m.now >= max(t.heard, t.knocked)+knockTime {
 			t.knocked = m.now
 			m.send(n, wire.Pull{Job: m.Job, Part: true, Ask: true, Have: []workunits.LogHead{m.ledger.Head(n)}})
 		}
