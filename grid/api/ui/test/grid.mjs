@@ -107,6 +107,7 @@ export const browse = () => chromium.launch({ executablePath: process.env.CHROMI
  */
 export async function tab(browser, options = {}) {
   const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 860 }, ...options })
+  context.setDefaultTimeout(90_000) // for machines that do other things, too
   const page = await context.newPage()
   page.complaints = []
   page.on('pageerror', (e) => page.complaints.push(String(e)))
