@@ -83,7 +83,8 @@ var table = []row{
 	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
 	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p", "workunits"}},
-	{dir: "configs", kind: pure, modules: []string{
+	// Hours have one form, that of the rules.
+	{dir: "configs", kind: pure, may: []string{"grid/volunteer/policy"}, modules: []string{
 		"github.com/pelletier/go-toml/v2", "github.com/multiformats/go-multiaddr",
 	}},
 	{dir: "cmd/talka", kind: wiring, may: []string{"all"}},

@@ -34,6 +34,7 @@ type Setting struct {
 	Value  string `json:"value"`  // as in a file
 	Source string `json:"source"` // "--listen", "TALKA_LISTEN", "override.toml", "config.toml", "preset quiet" or "default"
 	Doc    string `json:"doc"`    // one sentence: meaning, unit, meaning of empty
+	Live   bool   `json:"live"`   // a change counts at once; of others from the next start
 }
 
 // Load decides every setting. Its error joins all that is wrong with all the
@@ -96,7 +97,7 @@ func resolve(s Sources) (Config, []Setting, error) {
 		if from == "" {
 			from = "default"
 		}
-		all = append(all, Setting{Key: set.key, Value: show(set.get(c)), Source: from, Doc: set.doc})
+		all = append(all, Setting{Key: set.key, Value: show(set.get(c)), Source: from, Doc: set.doc, Live: set.live})
 	}
 	return c, all, nil
 }

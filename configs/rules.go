@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
 
 // Share is what units may take together while somebody uses the machine; they
@@ -34,115 +36,58 @@ type Rules struct {
 	MaxLoad int
 	// Exclusive are names of programs while which run units pause.
 	Exclusive []string
-	// Hours are spans in which units may run, see ParseHours; empty for always.
+	// Hours are spans in which units may run, see policy.ParseHours; empty for always.
 	Hours []string
-}
-
-// Hours are a span of the day on some days of the week.
-type Hours struct {
-	Days     [7]bool // by time.Weekday, of its beginning
-	From, To int     // minutes since midnight; one that ends at or before From ends on the next day
-}
-
-var errHours = errors.New(`want days and hours such as "mon-fri 18:00-08:00" or "sat 00:00-24:00"`)
-
-// ParseHours reads "DAY HH:MM-HH:MM" or "DAY-DAY HH:MM-HH:MM", where a day is
-// the first three letters of its English name.
-func ParseHours(s string) (h Hours, err error) {
-	days, hours, ok := strings.Cut(s, " ")
-	if !ok {
-		return h, errHours
-	}
-	first, last, many := strings.Cut(days, "-")
-	if !many {
-		last = first
-	}
-	d, end := weekday(first), weekday(last)
-	if d < 0 || end < 0 {
-		return h, errHours
-	}
-	for ; d != end; d = (d + 1) % 7 {
-		h.Days[d] = true
-	}
-	h.Days[end] = true
-	from, to, _ := strings.Cut(hours, "-")
-	var okFrom, okTo bool
-	h.From, okFrom = minutes(from)
-	h.To, okTo = minutes(to)
-	if !okFrom || !okTo || h.From == 24*60 {
-		return h, errHours
-	}
-	return h, nil
-}
-
-func weekday(s string) int {
-	for d := time.Sunday; d <= time.Saturday; d++ {
-		if strings.EqualFold(s, d.String()[:3]) {
-			return int(d)
-		}
-	}
-	return -1
-}
-
-// minutes reads HH:MM from 00:00 to 24:00.
-func minutes(s string) (int, bool) {
-	if len(s) != 5 || s[2] != ':' {
-		return 0, false
-	}
-	h, errH := whole(s[:2])
-	m, errM := whole(s[3:])
-	n := h*60 + m
-	return int(n), errH == nil && errM == nil && h >= 0 && m >= 0 && m < 60 && n <= 24*60
 }
 
 func ruleSettings() []setting {
 	return []setting{
 		{
-			key: "in_use.processors", doc: "The same while somebody uses the machine; 0 pauses units.",
+			key: "in_use.processors", live: true, doc: "The same while somebody uses the machine; 0 pauses units.",
 			set: func(c *Config, v any) error { return setProcessors(&c.InUse.Processors, v, 0) },
 			get: func(c Config) any { return c.InUse.Processors.count() },
 		},
 		{
-			key: "in_use.cpu_percent", doc: "Percent of its time that each may work, while somebody uses the machine.",
+			key: "in_use.cpu_percent", live: true, doc: "Percent of its time that each may work, while somebody uses the machine.",
 			set: func(c *Config, v any) error { return setPercent(&c.InUse.CPUPercent, v) },
 			get: func(c Config) any { return c.InUse.CPUPercent },
 		},
 		{
-			key: "in_use.memory", doc: "Memory that running units may hold together, while somebody uses the machine.",
+			key: "in_use.memory", live: true, doc: "Memory that running units may hold together, while somebody uses the machine.",
 			set: func(c *Config, v any) error { return setMemory(&c.InUse.Memory, v) },
 			get: func(c Config) any { return c.InUse.Memory.text(Bytes(c.InUse.Memory.Fixed).String()) },
 		},
 		{
-			key: "rules.idle_after", doc: "How long without input until the machine counts as not in use; 0s: use does not count.",
+			key: "rules.idle_after", live: true, doc: "How long without input until the machine counts as not in use; 0s: use does not count.",
 			set: setIdleAfter, get: func(c Config) any { return c.Rules.IdleAfter.String() },
 		},
 		{
-			key: "rules.battery", doc: "Execute units on battery.",
+			key: "rules.battery", live: true, doc: "Execute units on battery.",
 			set: func(c *Config, v any) error { return boolean(&c.Rules.Battery, v) }, get: func(c Config) any { return c.Rules.Battery },
 		},
 		{
-			key: "rules.metered", doc: "Execute units on a metered network.",
+			key: "rules.metered", live: true, doc: "Execute units on a metered network.",
 			set: func(c *Config, v any) error { return boolean(&c.Rules.Metered, v) }, get: func(c Config) any { return c.Rules.Metered },
 		},
 		{
-			key: "rules.max_heat", doc: "Degrees Celsius from which units pause; 0: none.",
+			key: "rules.max_heat", live: true, doc: "Degrees Celsius from which units pause; 0: none.",
 			set: func(c *Config, v any) (err error) { c.Rules.MaxHeat, err = integer(v, 0, 150); return err },
 			get: func(c Config) any { return c.Rules.MaxHeat },
 		},
 		{
-			key: "rules.max_load", doc: "Percent of the processors that other programs use, from which units pause; 0: none.",
+			key: "rules.max_load", live: true, doc: "Percent of the processors that other programs use, from which units pause; 0: none.",
 			set: func(c *Config, v any) (err error) { c.Rules.MaxLoad, err = integer(v, 0, 100); return err },
 			get: func(c Config) any { return c.Rules.MaxLoad },
 		},
 		{
-			key: "rules.exclusive", doc: "Names of programs while which run units pause.",
+			key: "rules.exclusive", live: true, doc: "Names of programs while which run units pause.",
 			set: func(c *Config, v any) error { return list(&c.Rules.Exclusive, v, validProgram) },
 			get: func(c Config) any { return c.Rules.Exclusive },
 		},
 		{
-			key: "rules.hours", doc: `When units may run, such as "mon-fri 18:00-08:00"; empty: always.`,
+			key: "rules.hours", live: true, doc: `When units may run, such as "mon-fri 18:00-08:00"; empty: always.`,
 			set: func(c *Config, v any) error {
-				return list(&c.Rules.Hours, v, func(s string) error { _, err := ParseHours(s); return err })
+				return list(&c.Rules.Hours, v, func(s string) error { _, err := policy.ParseHours(s); return err })
 			},
 			get: func(c Config) any { return c.Rules.Hours },
 		},

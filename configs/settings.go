@@ -28,6 +28,7 @@ type setting struct {
 	key     string
 	doc     string
 	notFile bool // may not stand in a file
+	live    bool // a change counts at once
 	set     func(c *Config, v any) error
 	get     func(c Config) any
 }
@@ -137,24 +138,24 @@ func networkSettings() []setting {
 func machineSettings() []setting {
 	return []setting{
 		{
-			key: "preset", doc: "quiet, balanced or all-out: gives the limits below where they are not set.",
+			key: "preset", live: true, doc: "quiet, balanced or all-out: gives the limits below where they are not set.",
 			set: func(c *Config, v any) error {
 				return text((*string)(&c.Preset), v, oneOf(Quiet, Balanced, AllOut))
 			},
 			get: func(c Config) any { return string(c.Preset) },
 		},
 		{
-			key: "processors", doc: "Processors that units may use together: a count, or a share of all.",
+			key: "processors", live: true, doc: "Processors that units may use together: a count, or a share of all.",
 			set: func(c *Config, v any) error { return setProcessors(&c.Processors, v, 1) },
 			get: func(c Config) any { return c.Processors.count() },
 		},
 		{
-			key: "cpu_percent", doc: "How much of its time each of those processors may work, in percent.",
+			key: "cpu_percent", live: true, doc: "How much of its time each of those processors may work, in percent.",
 			set: func(c *Config, v any) error { return setPercent(&c.CPUPercent, v) },
 			get: func(c Config) any { return c.CPUPercent },
 		},
 		{
-			key: "memory", doc: "Memory that running units may hold together: bytes, or a share of all.",
+			key: "memory", live: true, doc: "Memory that running units may hold together: bytes, or a share of all.",
 			set: func(c *Config, v any) error { return setMemory(&c.Memory, v) },
 			get: func(c Config) any { return c.Memory.text(Bytes(c.Memory.Fixed).String()) },
 		},

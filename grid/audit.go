@@ -101,7 +101,7 @@ func (n *Node) auditRuns(ctx context.Context, m workunits.Manifest, runs []volun
 	var done atomic.Int32
 	for _, run := range runs {
 		g.Go(func() error {
-			f := n.run(ctx, m, run)
+			f := n.run(ctx, m, run, nil)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -146,7 +146,7 @@ func (n *Node) audit(j *job, a steward.Audit) {
 	m := j.manifest
 	run := volunteer.Run{Task: volunteer.Task{Job: j.id, Unit: a.Unit, Canonical: a.Canonical}, Inputs: a.Inputs, Hints: a.Hints}
 	n.wait.Go(func() {
-		f := n.run(n.ctx, m, run)
+		f := n.run(n.ctx, m, run, nil)
 		n.post(func() {
 			n.auditing = false
 			if f.Void != "" || n.jobs[f.Task.Job] == nil || n.jobs[f.Task.Job].steward == nil {

@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -28,11 +29,12 @@ const (
 func (n *Node) execute(r volunteer.Run) {
 	j := n.jobs[r.Job]
 	ctx, cancel := context.WithCancel(n.ctx)
-	n.runs[r.Task] = cancel
+	e := &execution{cancel: cancel, began: time.Now()}
+	n.runs[r.Task] = e
 	manifest := j.manifest
 	n.wait.Go(func() {
 		defer cancel()
-		f := n.run(ctx, manifest, r)
+		f := n.run(ctx, manifest, r, func(pid int) { n.post(func() { n.started(e, pid) }) })
 		n.post(func() {
 			delete(n.runs, r.Task)
 			if f.Void != "" {
@@ -44,8 +46,51 @@ func (n *Node) execute(r volunteer.Run) {
 	n.events.add(Event{Kind: "started", Job: r.Job, Node: n.self, Unit: r.Unit})
 }
 
+// execution is a copy that is executed here. Its process is 0 until it has one.
+type execution struct {
+	cancel context.CancelFunc
+	began  time.Time
+	pid    int
+	before time.Duration // that the process had used
+}
+
+// started notes the process of a copy.
+func (n *Node) started(e *execution, pid int) {
+	if n.cfg.Sensors != nil {
+		e.pid, e.before = pid, n.meter.begin(pid, n.cfg.Sensors.Used)
+	}
+}
+
+// Execution is a copy that is executed here now.
+type Execution struct {
+	Job  workunits.JobID `json:"job"`
+	Name string          `json:"name"` // of the job
+	Unit uint32          `json:"unit"`
+	Wall float64         `json:"wall"` // seconds since it was begun
+	CPU  float64         `json:"cpu"`  // processor seconds, which are lost if it ends now; 0 where the system does not tell
+}
+
+// executions are the copies executed here, the oldest first.
+func (n *Node) executions(now time.Time) []Execution {
+	list := make([]Execution, 0, len(n.runs))
+	for task, e := range n.runs {
+		x := Execution{Job: task.Job, Unit: task.Unit, Wall: now.Sub(e.began).Seconds()}
+		if j := n.jobs[task.Job]; j != nil {
+			x.Name = j.manifest.Name
+		}
+		if cpu, ok := n.meter.used[e.pid]; ok {
+			x.CPU = max(cpu-e.before, 0).Seconds()
+		}
+		list = append(list, x)
+	}
+	slices.SortFunc(list, func(x, y Execution) int {
+		return cmp.Or(cmp.Compare(y.Wall, x.Wall), cmp.Compare(x.Unit, y.Unit), strings.Compare(x.Job.String(), y.Job.String()))
+	})
+	return list
+}
+
 // run executes one copy from its inputs to its outcome's record.
-func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) volunteer.Finished {
+func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run, started func(pid int)) volunteer.Finished {
 	f := volunteer.Finished{Task: r.Task}
 	dir := n.folders.take()
 	defer n.folders.put(dir)
@@ -55,7 +100,7 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 		f.Void = workunits.VoidInput
 		return f
 	}
-	report, err := n.resume(ctx, m, r, task)
+	report, err := n.resume(ctx, m, r, task, started)
 	if err == nil {
 		f.Millis = uint64(report.CPU.Milliseconds())
 		f.Result, f.Block, err = n.pack(ctx, r.Job, report)
@@ -70,7 +115,7 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run) v
 // resume executes a copy, from where an earlier run of it left off if there is a
 // checkpoint. A failure after that may be the checkpoint's, which other machines do
 // not have: it counts only if the copy fails from its beginning too.
-func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run, t sandbox.Task) (report sandbox.Report, err error) {
+func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run, t sandbox.Task, started func(pid int)) (report sandbox.Report, err error) {
 	path, resumed, err := n.checkpoints.take(m, r)
 	if err != nil {
 		return report, err
@@ -81,14 +126,14 @@ func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run
 		}
 	}()
 	t.Checkpoint, t.CheckpointRoom = path, n.checkpoints.each()
-	report, err = n.cfg.Exec.Run(ctx, t, nil)
+	report, err = n.cfg.Exec.Run(ctx, t, started)
 	if !resumed || err != nil || report.Kind == workunits.Exited && report.Code == 0 {
 		return report, err
 	}
 	if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)); err != nil {
 		return report, err
 	}
-	return n.cfg.Exec.Run(ctx, t, nil)
+	return n.cfg.Exec.Run(ctx, t, started)
 }
 
 // folders lends each running copy a folder below dir for itself alone. They are

@@ -477,7 +477,7 @@ func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 	case j == nil || j.steward != nil || !j.listed(a.Author) || a.Ended == j.ended:
 	case a.Ended && j.joined:
 		// The answer ends it, and says what this node's copies came to.
-		n.send(a.Author, wire.WorkRequest{Job: j.id, Units: 1, Arch: n.cfg.Arch, Canon: n.cfg.Canonical, Memory: n.cfg.Memory, Proof: n.proofFor(j)})
+		n.send(a.Author, wire.WorkRequest{Job: j.id, Units: 1, Arch: n.cfg.Arch, Canon: n.cfg.Canonical, Memory: n.rules.owner.Free.Memory, Proof: n.proofFor(j)})
 	default:
 		n.end(j, a.Ended)
 		n.volunteerFor(j)

@@ -86,11 +86,14 @@ type Executor interface {
 	Compiling() []sandbox.Compiling
 }
 
-// Sensors tell what is known of the machine; *sensors.Machine is one. Read is
-// called by one goroutine at a time. What only the node knows is not theirs to
-// say: pauses, copies under way, the last decision.
+// Sensors tell what is known of what rules ask about; *sensors.Machine is one.
+// Read is called by one goroutine at a time. What only the node knows is not theirs to
+// say: pauses, copies under way, the last decision. Used tells what a child of this
+// process has used of the processors and holds of memory, if there is that child; it
+// takes microseconds and is called at any time.
 type Sensors interface {
-	Read(ctx context.Context) policy.Facts
+	Read(ctx context.Context, r policy.Rules) policy.Facts
+	Used(pid int) (cpu time.Duration, memory uint64, ok bool)
 }
 
 // Config is what a node is made of. Dir is the node's directory; what is zero
@@ -108,7 +111,7 @@ type Config struct {
 	Percent     int          // of its time that each may work; 0: all
 	Memory      uint64       // bytes for one unit
 	Checkpoints uint64       // bytes on disk of what copies have saved, see checkpoints; 0: nothing is kept
-	Rules       policy.Rules // of the owner; Free is Slots, Percent and Memory
+	Rules       policy.Rules // of the owner until SetRules; Free is Slots, Percent and Memory
 	Sensors     Sensors      // nil: nothing is known
 	Steward     bool         // look after others' jobs when asked
 	Work        int          // bits of proof of work that identities of the network show
@@ -150,7 +153,8 @@ type Node struct {
 	seen      map[workunits.JobID]workunits.Announcement
 	wanted    map[workunits.JobID]time.Time // jobs asked for, when
 	trusted   map[workunits.ProjectID]bool
-	runs      map[volunteer.Task]context.CancelFunc
+	runs      map[volunteer.Task]*execution
+	meter     meter
 	rules     rules
 
 	auditing   bool      // an audit that a job asks for is under way
@@ -184,15 +188,16 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Effect == nil {
 		cfg.Effect = func() {}
 	}
-	cfg.Rules.Free = policy.Limits{Processors: cfg.Slots, Percent: cmp.Or(cfg.Percent, 100), Memory: cfg.Memory}
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
 		inbox: make(chan func(), 1024), done: make(chan struct{}),
 		events: newEventLog(time.Now()), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
 		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{},
-		runs: map[volunteer.Task]context.CancelFunc{}, watchers: map[chan struct{}]bool{},
+		runs: map[volunteer.Task]*execution{}, meter: meter{used: map[int]time.Duration{}}, watchers: map[chan struct{}]bool{},
 		answers: map[workunits.JobID]chan answer{}, readers: map[workunits.JobID]chan heardLog{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
 	}
+	n.rules.owner = cfg.Rules
+	n.rules.owner.Free = policy.Limits{Processors: cfg.Slots, Percent: cmp.Or(cfg.Percent, 100), Memory: cfg.Memory}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
 	n.folders.dir = filepath.Join(cfg.Dir, "work", "runs")
@@ -475,8 +480,8 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		}
 	}
 	for _, t := range fx.Stop {
-		if cancel := n.runs[t]; cancel != nil {
-			cancel()
+		if e := n.runs[t]; e != nil {
+			e.cancel()
 		}
 	}
 	for _, r := range fx.Run {

@@ -17,7 +17,8 @@ const (
 
 // rules is what the loop knows of the owner's rules and does about them.
 type rules struct {
-	policy.Decision              // the last
+	policy.Decision // the last
+	owner           policy.Rules
 	facts           policy.Facts // as sensed
 	pause           policy.Pause
 	pauseEnd        time.Time
@@ -44,6 +45,8 @@ type Why struct {
 	InUse      bool            `json:"in_use"`
 	Source     string          `json:"source"` // what tells whether the machine is in use; empty: nothing does
 	Decisions  []Decided       `json:"decisions"`
+	Measured   Measured        `json:"measured"`
+	Executions []Execution     `json:"executions"`
 }
 
 // Why explains the node's state.
@@ -52,11 +55,20 @@ func (n *Node) Why() (w Why) {
 		w = Why{
 			Rules: slices.Clone(n.rules.Reasons), InUse: n.rules.InUse, Source: n.rules.facts.Source,
 			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory,
-			Decisions: slices.Clone(n.rules.log),
+			Decisions: slices.Clone(n.rules.log), Measured: n.meter.measured(), Executions: n.executions(time.Now()),
 		}
 		w.State, w.Reason = n.why()
 	})
 	return w
+}
+
+// SetRules changes the owner's rules, those for when the machine is not in use (Free)
+// included. They count at once.
+func (n *Node) SetRules(r policy.Rules) {
+	_ = n.do(n.ctx, func() {
+		n.rules.owner = r
+		n.decide()
+	})
 }
 
 // Pause freezes executions for d, or until Resume if d is 0.
@@ -91,9 +103,14 @@ func (n *Node) sense(ctx context.Context) {
 	tick := time.NewTicker(senseEvery)
 	defer tick.Stop()
 	for {
-		f := n.cfg.Sensors.Read(ctx)
+		var owner policy.Rules
+		if n.do(ctx, func() { owner = n.rules.owner }) != nil {
+			return
+		}
+		f := n.cfg.Sensors.Read(ctx, owner)
 		n.post(func() {
 			n.rules.facts = f
+			n.meter.look(time.Now(), n.cfg.Sensors.Used)
 			n.decide()
 		})
 		select {
@@ -117,8 +134,11 @@ func (n *Node) decide() {
 	}
 	f.Pause, f.PauseEnd = r.pause, r.pauseEnd
 	before := r.Decision
-	r.Decision = policy.Decide(n.cfg.Rules, f)
+	r.Decision = policy.Decide(r.owner, f)
 	n.sayDecided(before)
+	if r.Limits != before.Limits {
+		n.meter.restart()
+	}
 	if freeze := r.Paused && !r.Finish; freeze != r.frozen {
 		if r.frozen = freeze; freeze {
 			n.cfg.Exec.Pause()

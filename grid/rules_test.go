@@ -18,14 +18,20 @@ import (
 type twin struct {
 	mu    sync.Mutex
 	facts policy.Facts
+	pids  map[int]time.Duration // set before the node uses them, on its loop
 }
 
-func (s *twin) Read(context.Context) policy.Facts {
+func (s *twin) Read(context.Context, policy.Rules) policy.Facts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.facts
 	f.Now = time.Now()
 	return f
+}
+
+func (s *twin) Used(pid int) (time.Duration, uint64, bool) {
+	cpu, ok := s.pids[pid]
+	return cpu, 1 << 20, ok
 }
 
 func (s *twin) set(f policy.Facts) {
@@ -139,7 +145,7 @@ func TestFewerProcessorsShare(t *testing.T) {
 	g.want(t, "percent 100")
 	_ = n.do(t.Context(), func() {
 		for i := range 4 {
-			n.runs[volunteer.Task{Unit: uint32(i)}] = func() {}
+			n.runs[volunteer.Task{Unit: uint32(i)}] = &execution{cancel: func() {}}
 		}
 		n.rules.facts = policy.Facts{Input: true}
 		n.decide()
@@ -154,4 +160,38 @@ func TestFewerProcessorsShare(t *testing.T) {
 		n.decide()
 	})
 	g.want(t, "pause")
+}
+
+// TestRulesChange gives a node other rules while it runs: they count at once, and
+// what it tells of its copies is theirs.
+func TestRulesChange(t *testing.T) {
+	t.Parallel()
+	g, s := &gate{told: make(chan string, 100)}, &twin{}
+	n := newCluster(t).start(Config{Slots: 2, Exec: g, Sensors: s})
+	g.want(t, "percent 100")
+	n.SetRules(policy.Rules{Free: policy.Limits{Processors: 1, Percent: 40, Memory: 1 << 20}})
+	if w := n.Why(); w.Processors != 1 || w.Percent != 40 || w.Memory != 1<<20 {
+		t.Errorf("after the change %+v", w)
+	}
+	g.want(t, "percent 40")
+	n.SetRules(policy.Rules{})
+	g.want(t, "pause")
+	if w := n.Why(); w.State != StatePaused || len(w.Rules) != 1 || w.Rules[0].Rule != policy.ByLimits {
+		t.Errorf("without processors %+v", w)
+	}
+	_ = n.do(t.Context(), func() {
+		s.pids = map[int]time.Duration{7: time.Second}
+		for i, ago := range []time.Duration{time.Second, time.Minute} {
+			e := &execution{cancel: func() {}, began: time.Now().Add(-ago)}
+			n.runs[volunteer.Task{Unit: uint32(i)}] = e
+			n.started(e, 7+i) // nothing is known of the second
+		}
+		s.pids[7] += 3 * time.Second
+		n.meter.look(time.Now(), s.Used)
+	})
+	w := n.Why()
+	if len(w.Executions) != 2 || w.Executions[0].Unit != 1 || w.Executions[0].Wall < 60 || w.Executions[0].CPU != 0 || w.Executions[1].CPU != 3 || w.Measured.CPU != 3 {
+		t.Errorf("%+v, measured %+v", w.Executions, w.Measured)
+	}
+	_ = n.do(t.Context(), func() { clear(n.runs) })
 }

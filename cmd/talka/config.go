@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/api"
 )
 
 func (a *app) configCmd() *cobra.Command {
@@ -24,16 +28,12 @@ func (a *app) configCmd() *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error { return a.configGet(args[0]) },
 		},
 		&cobra.Command{
-			Use: "set KEY VALUE", Short: "Change a setting from the next start on", Args: argCount(2, 2),
-			RunE: func(_ *cobra.Command, args []string) error {
-				return a.configChange(func(s settings) error { return s.Set(args[0], args[1]) })
-			},
+			Use: "set KEY VALUE", Short: "Change a setting; limits and rules count at once", Args: argCount(2, 2),
+			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd.Context(), args[0], &args[1]) },
 		},
 		&cobra.Command{
 			Use: "unset KEY", Short: "Forget what set changed", Args: argCount(1, 1),
-			RunE: func(_ *cobra.Command, args []string) error {
-				return a.configChange(func(s settings) error { return s.Unset(args[0]) })
-			},
+			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd.Context(), args[0], nil) },
 		},
 	)
 	return cmd
@@ -56,15 +56,18 @@ func readIfThere(path string) ([]byte, error) {
 	return b, err
 }
 
-// settings are the settings of a node's directory.
+// settings are the settings of a node's directory. Apply has those that are live
+// count in the node that runs; it is nil where none does.
 type settings struct {
 	app   *app
 	dir   string
 	flags map[string]any
+	apply func(configs.Config) error
+	mu    sync.Mutex // held by changes
 }
 
 // Explain lists the settings with what decided them.
-func (s settings) Explain() ([]configs.Setting, error) {
+func (s *settings) Explain() ([]configs.Setting, error) {
 	src, err := s.app.sources(s.dir, s.flags)
 	if err != nil {
 		return nil, err
@@ -72,17 +75,19 @@ func (s settings) Explain() ([]configs.Setting, error) {
 	return configs.Explain(src)
 }
 
-// Set changes a setting from the next start on.
-func (s settings) Set(key, value string) error {
+// Set changes a setting.
+func (s *settings) Set(key, value string) error {
 	return s.change(func(old []byte) ([]byte, error) { return configs.Set(old, key, value) })
 }
 
 // Unset forgets what Set changed.
-func (s settings) Unset(key string) error {
+func (s *settings) Unset(key string) error {
 	return s.change(func(old []byte) ([]byte, error) { return configs.Unset(old, key) })
 }
 
-func (s settings) change(change func(old []byte) ([]byte, error)) error {
+func (s *settings) change(change func(old []byte) ([]byte, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	path := filepath.Join(s.dir, configs.OverrideName)
 	old, err := readIfThere(path)
 	if err != nil {
@@ -95,7 +100,18 @@ func (s settings) change(change func(old []byte) ([]byte, error)) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	return writeFile(path, b)
+	if err := writeFile(path, b); err != nil || s.apply == nil {
+		return err
+	}
+	src, err := s.app.sources(s.dir, s.flags)
+	if err != nil {
+		return err
+	}
+	cfg, err := configs.Load(src)
+	if err != nil {
+		return err
+	}
+	return s.apply(cfg)
 }
 
 // explained lists the settings, or the one of the given key.
@@ -104,7 +120,7 @@ func (a *app) explained(key string) ([]configs.Setting, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := settings{a, dir, nil}.Explain()
+	all, err := (&settings{app: a, dir: dir}).Explain()
 	if err != nil {
 		return nil, &exitErr{exitUsage, err}
 	}
@@ -142,10 +158,47 @@ func (a *app) configGet(key string) error {
 	return a.show(list[0], func(w io.Writer) { _, _ = io.WriteString(w, line(list[0].Value)+"\n") })
 }
 
-func (a *app) configChange(change func(s settings) error) error {
+// configChange changes a setting of the node that runs, or else of its directory. A
+// nil value forgets what was changed.
+func (a *app) configChange(ctx context.Context, key string, value *string) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	list, err := c.Set(ctx, key, value)
+	var e *api.Error
+	if errors.As(err, &e) && e.Kind == api.KindNotRunning {
+		return a.configFile(key, value)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.Key == key {
+			return a.show(s, func(w io.Writer) { fmt.Fprintln(w, changed(s)) })
+		}
+	}
+	return nil
+}
+
+// changed says what a setting is now, from when, and what outweighs a change.
+func changed(s configs.Setting) string {
+	from := "from the next start on"
+	if s.Live {
+		from = "from now on"
+	}
+	return fmt.Sprintf("%s is %s %s (%s).", s.Key, line(s.Value), from, s.Source)
+}
+
+// configFile changes the directory of a node that does not run.
+func (a *app) configFile(key string, value *string) error {
 	dir, err := a.dir()
 	if err != nil {
 		return err
 	}
-	return change(settings{a, dir, nil})
+	s := &settings{app: a, dir: dir}
+	if value == nil {
+		return s.Unset(key)
+	}
+	return s.Set(key, *value)
 }

@@ -66,22 +66,21 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, closeData)
-	slots, percent := cfg.Compute(runtime.NumCPU())
-	pool, err := openPool(dir, slots, percent, log)
-	if err != nil {
-		return nil, err
-	}
-	closers = append(closers, pool.Close)
 	trust, owner, err := wishes(cfg)
 	if err != nil {
 		return nil, err
 	}
-	machine := sensors.New(len(owner.Exclusive) > 0)
+	pool, err := openPool(dir, owner.Free.Percent, log)
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, pool.Close)
+	machine := sensors.New()
 	closers = append(closers, machine.Close)
 	of := grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: slots, Percent: percent, Memory: unitMemory(cfg.Memory, slots), Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
+		Slots: owner.Free.Processors, Percent: owner.Free.Percent, Memory: owner.Free.Memory, Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
 		Rand: rand.Reader, Logger: log,
 	}
 	if a.change != nil {
@@ -115,11 +114,12 @@ func wishes(cfg configs.Config) ([]workunits.ProjectID, policy.Rules, error) {
 }
 
 // openPool makes the sandbox, whose children reach the working directory alone.
-func openPool(dir string, slots, percent int, log *slog.Logger) (*sandbox.Pool, error) {
+// The owner may let it use all processors at any time.
+func openPool(dir string, percent int, log *slog.Logger) (*sandbox.Pool, error) {
 	work := filepath.Join(dir, workDir)
 	return sandbox.New(sandbox.Config{
 		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs"), filepath.Join(work, "checkpoints")},
-		Slots: slots, Percent: percent, Nice: volunteerNice, Logger: log,
+		Slots: runtime.NumCPU(), Percent: percent, Nice: volunteerNice, Logger: log,
 	})
 }
 
@@ -132,6 +132,15 @@ func trusted(cfg configs.Config) (list []workunits.ProjectID, err error) {
 		list = append(list, p)
 	}
 	return list, nil
+}
+
+// setRules has the settings that are live count.
+func (n *node) setRules(cfg configs.Config) error {
+	r, err := ownerRules(cfg)
+	if err == nil {
+		n.SetRules(r)
+	}
+	return err
 }
 
 // run drives the node until ctx ends or a part of it fails. The driver stops

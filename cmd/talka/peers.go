@@ -134,7 +134,7 @@ func (a *app) blockPeer(cmd *cobra.Command, text string, block bool) error {
 	if block {
 		list = append(list, id.String())
 	}
-	if err := (settings{a, dir, nil}).Set("block", strings.Join(list, ",")); err != nil {
+	if err := (&settings{app: a, dir: dir}).Set("block", strings.Join(list, ",")); err != nil {
 		return err
 	}
 	c, err := a.client()

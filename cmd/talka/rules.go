@@ -10,21 +10,22 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// ownerRules are the settings as rules of this machine, without the limits for
-// when it is not in use.
+// ownerRules are the settings as rules of this machine.
 func ownerRules(cfg configs.Config) (policy.Rules, error) {
+	free, freePercent := cfg.Compute(runtime.NumCPU())
 	use, percent := cfg.InUse.Compute(runtime.NumCPU())
 	r := policy.Rules{
+		Free:      policy.Limits{Processors: free, Percent: freePercent, Memory: unitMemory(cfg.Memory, free)},
 		InUse:     policy.Limits{Processors: use, Percent: percent, Memory: unitMemory(cfg.InUse.Memory, use)},
 		IdleAfter: cfg.Rules.IdleAfter, Mains: !cfg.Rules.Battery, Unmetered: !cfg.Rules.Metered,
 		MaxHeat: cfg.Rules.MaxHeat, MaxLoad: cfg.Rules.MaxLoad, Exclusive: cfg.Rules.Exclusive,
 	}
 	for _, s := range cfg.Rules.Hours {
-		h, err := configs.ParseHours(s)
+		h, err := policy.ParseHours(s)
 		if err != nil {
 			return r, err
 		}
-		r.Hours = append(r.Hours, policy.Hours(h))
+		r.Hours = append(r.Hours, h)
 	}
 	return r, nil
 }

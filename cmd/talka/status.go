@@ -44,7 +44,7 @@ func (a *app) showStatus(st grid.Status) error {
 		fields(w,
 			"node", st.PeerID.String(),
 			"network", st.Network,
-			"state", string(st.State)+": "+st.Reason,
+			"state", st.Reason, // it says the state, too
 			"peers", fmt.Sprint(st.Peers),
 			"units", fmt.Sprintf("%d running, %d accepted", st.RunningUnits, st.AcceptedUnits),
 			"store", size(st.StoreBytes),

@@ -39,6 +39,16 @@ func writeWhy(out io.Writer, w grid.Why) {
 	if w.Processors > 0 {
 		fmt.Fprintf(out, "Units may use %d processors, %d %% of their time, with %s for each.\n", w.Processors, w.Percent, size(int64(min(w.Memory, 1<<62))))
 	}
+	if m := w.Measured; m.Known && w.Processors > 0 {
+		fmt.Fprintf(out, "They take %.2f, measured over %.0f s, and hold %s.\n", m.Processors, m.Seconds, size(int64(min(m.Memory, 1<<62))))
+	}
+	if n := len(w.Executions); n > 0 {
+		var cpu float64
+		for _, x := range w.Executions {
+			cpu += x.CPU
+		}
+		fmt.Fprintf(out, "To end the node now loses %.0f s of processor time of %d units; a pause loses nothing.\n", cpu, n)
+	}
 	if w.Source == "" {
 		fmt.Fprintln(out, "Nothing tells whether the machine is in use; it counts as not in use.")
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -79,6 +80,12 @@ func (c *Client) Finish(ctx context.Context) (st grid.Status, err error) {
 // Why says why the node does what it does.
 func (c *Client) Why(ctx context.Context) (w grid.Why, err error) {
 	return w, c.call(ctx, http.MethodGet, "/v1/why", nil, &w)
+}
+
+// Set changes a setting of the running node, or forgets what was changed where value
+// is nil, and returns all of them.
+func (c *Client) Set(ctx context.Context, key string, value *string) (list []configs.Setting, err error) {
+	return list, c.call(ctx, http.MethodPost, "/v1/settings", settingBody{key, value}, &list)
 }
 
 // Resume ends a pause.

@@ -96,8 +96,9 @@ type Node interface {
 	ImportData(ctx context.Context, path string, progress func(done, total int64)) (roots []cid.Cid, bytes int64, chunks int, err error)
 }
 
-// Settings are the owner's settings of the node; changes count from its next
-// start. Methods are safe for concurrent use.
+// Settings are the owner's settings of the node; changes of those that are live
+// count when Set and Unset return, of others from the next start. Methods are safe
+// for concurrent use.
 type Settings interface {
 	Explain() ([]configs.Setting, error)
 	Set(key, value string) error

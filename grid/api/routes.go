@@ -169,7 +169,7 @@ func (s *Server) nodeRoutes(h huma.API) {
 	})
 	get(h, "why", "/v1/why", ScopeRead, "Why the node does what it does, what would change it, and the latest decisions", func(context.Context, *none) (grid.Why, error) {
 		w := s.node.Why()
-		w.Rules, w.Decisions = notNull(w.Rules), notNull(w.Decisions)
+		w.Rules, w.Decisions, w.Executions = notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
 		return w, nil
 	})
 	post(h, "resume", "/v1/resume", ScopeControl, "Execute units again", func(context.Context, *none) (grid.Status, error) {

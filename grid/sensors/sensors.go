@@ -8,6 +8,7 @@
 //	heat      /sys/class/thermal, /sys/class/hwmon
 //	load      /proc/stat, without what runs at raised niceness, as units do
 //	programs  /proc/PID/comm
+//	units     /proc/PID/stat
 //	use       logind, over the system's D-Bus: desktops that tell it, terminals,
 //	          SSH and remote desktops
 //	network   NetworkManager, over the same
@@ -32,23 +33,33 @@ const (
 	busRetry = 30 * time.Second       // between attempts to reach the bus
 	maxFile  = 4096                   // bytes of a file that is read
 	loadTime = 10 * time.Second       // over which load is averaged
+
+	slowEvery = 2 * time.Second // between two looks at what changes slowly
 )
 
 // Machine reads this machine. Make it with New; one goroutine may use it at a
 // time.
 type Machine struct {
-	files    fs.FS // the root folder
-	bus      *dbus.Conn
-	busNext  time.Time
-	programs bool
+	files   fs.FS // the root folder
+	self    int   // process
+	bus     *dbus.Conn
+	busNext time.Time
+
+	slow     policy.Facts // as of the last look
+	slowNext time.Time
+	slowFor  asked
 
 	load        float64
 	busy, total uint64 // of /proc/stat, at the last look
 	looked      time.Time
 }
 
-// New makes a Machine. Programs are looked for only if asked.
-func New(programs bool) *Machine { return &Machine{files: os.DirFS("/"), programs: programs} }
+// asked are the facts that rules ask about and that change slowly or take long
+// to read. The others are read at every look.
+type asked struct{ power, heat, load, programs, metered bool }
+
+// New makes a Machine.
+func New() *Machine { return &Machine{files: os.DirFS("/"), self: os.Getpid()} }
 
 // Close gives back the connection to the bus.
 func (m *Machine) Close() error {
@@ -58,15 +69,37 @@ func (m *Machine) Close() error {
 	return m.bus.Close()
 }
 
-// Read says what is known now.
-func (m *Machine) Read(ctx context.Context) policy.Facts {
-	f := policy.Facts{Now: time.Now(), Power: m.power(), Heat: m.heat()}
-	f.Load = m.loadAt(f.Now)
-	if m.programs {
+// Read says what is known now of what the rules ask about. Whether the machine
+// is in use is asked every time, the rest every two seconds: an idle node asks
+// several times a second for days.
+func (m *Machine) Read(ctx context.Context, r policy.Rules) policy.Facts {
+	now := time.Now()
+	want := asked{power: r.Mains, heat: r.MaxHeat > 0, load: r.MaxLoad > 0, programs: len(r.Exclusive) > 0, metered: r.Unmetered}
+	if !now.Before(m.slowNext) || want != m.slowFor {
+		m.slow, m.slowNext, m.slowFor = m.readSlow(ctx, now, want), now.Add(slowEvery), want
+	}
+	f := m.slow
+	f.Now = now
+	if r.IdleAfter > 0 && m.connect(now) {
+		m.use(ctx, &f)
+	}
+	return f
+}
+
+func (m *Machine) readSlow(ctx context.Context, now time.Time, want asked) (f policy.Facts) {
+	if want.power {
+		f.Power = m.power()
+	}
+	if want.heat {
+		f.Heat = m.heat()
+	}
+	if want.load {
+		f.Load = m.loadAt(now)
+	}
+	if want.programs {
 		f.Programs = m.running()
 	}
-	if m.connect(f.Now) {
-		m.use(ctx, &f)
+	if want.metered && m.connect(now) {
 		var metered uint32
 		m.ask(ctx, "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager", "Metered", &metered)
 		f.Metered = isMetered(metered)
@@ -160,6 +193,24 @@ func (m *Machine) running() (names []string) {
 		names = append(names, m.text(name))
 	}
 	return names
+}
+
+// Used is what a child of this process has used of the processors and holds of memory.
+func (m *Machine) Used(pid int) (cpu time.Duration, memory uint64, ok bool) {
+	const tick = time.Second / 100 // USER_HZ, of every architecture that Go runs on
+	stat := m.text(path.Join("proc", strconv.Itoa(pid), "stat"))
+	// The name before the last bracket may hold anything.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 22 || fields[1] != strconv.Itoa(m.self) {
+		return 0, 0, false
+	}
+	user, err1 := strconv.ParseUint(fields[11], 10, 40)
+	system, err2 := strconv.ParseUint(fields[12], 10, 40)
+	pages, err3 := strconv.ParseUint(fields[21], 10, 40)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return 0, 0, false
+	}
+	return time.Duration(user+system) * tick, pages * uint64(os.Getpagesize()), true
 }
 
 // connect reaches for the bus now and then.

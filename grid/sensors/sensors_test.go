@@ -1,7 +1,9 @@
 package sensors
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -15,7 +17,7 @@ func twin(files map[string]string) *Machine {
 	for name, text := range files {
 		tree[name] = &fstest.MapFile{Data: []byte(text + "\n")}
 	}
-	return &Machine{files: tree, programs: true}
+	return &Machine{files: tree}
 }
 
 func TestPower(t *testing.T) {
@@ -121,16 +123,63 @@ func TestMetered(t *testing.T) {
 	}
 }
 
+func TestUsed(t *testing.T) {
+	t.Parallel()
+	const rest = " S 7 1 1 0 -1 4194560 0 0 0 0 150 25 0 0 39 19 1 0 100 4096000 300 18446744073709551615"
+	m := twin(map[string]string{
+		"proc/8/stat": "8 (a) S 1 (b)" + rest, "proc/9/stat": strings.Replace("9 (x)"+rest, "S 7", "S 1", 1), "proc/10/stat": "10 (x) S 7",
+		"proc/11/stat": strings.Replace("11 (x)"+rest, "150", "-15", 1),
+	})
+	m.self = 7
+	if cpu, memory, ok := m.Used(8); cpu != 1750*time.Millisecond || memory != 300*uint64(os.Getpagesize()) || !ok {
+		t.Errorf("%v, %d bytes, %v", cpu, memory, ok)
+	}
+	for _, pid := range []int{9, 10, 11, 12} { // of another, cut off, broken, none
+		if cpu, _, ok := m.Used(pid); ok {
+			t.Errorf("process %d used %v", pid, cpu)
+		}
+	}
+}
+
+// all rules ask about everything.
+var all = policy.Rules{Mains: true, Unmetered: true, MaxHeat: 80, MaxLoad: 50, Exclusive: []string{"game"}, IdleAfter: time.Minute}
+
+// TestReadsWhatIsAsked wants no file opened for a rule that nobody made, and a
+// new rule to count at once.
+func TestReadsWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	m := twin(map[string]string{"sys/class/thermal/thermal_zone0/temp": "62000", "proc/1/comm": "init"})
+	m.busNext = time.Now().Add(time.Hour) // no bus
+	if f := m.Read(t.Context(), policy.Rules{}); f.Heat != 0 || f.Programs != nil {
+		t.Errorf("without rules: %+v", f)
+	}
+	if f := m.Read(t.Context(), all); f.Heat != 62 || len(f.Programs) != 1 {
+		t.Errorf("with all rules: %+v", f)
+	}
+	m.files = fstest.MapFS{}
+	if f := m.Read(t.Context(), all); f.Heat != 62 || f.Now.IsZero() {
+		t.Errorf("read again within two seconds: %+v", f)
+	}
+}
+
 // TestThisMachine reads whatever this is: no fact is an error.
 func TestThisMachine(t *testing.T) {
 	t.Parallel()
-	m := New(true)
-	f := m.Read(t.Context())
+	m := New()
+	f := m.Read(t.Context(), all)
 	t.Logf("power %v, %d °C, load %d %%, %d programs, use known %v, metered %v", f.Power, f.Heat, f.Load, len(f.Programs), f.Input, f.Metered)
 	if f.Now.IsZero() || f.Heat < 0 || f.Load < 0 || f.Load > 100 || f.Idle < 0 {
 		t.Errorf("%+v", f)
 	}
 	if err := m.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// BenchmarkRead is what a node that waits pays at every look.
+func BenchmarkRead(b *testing.B) {
+	m := New()
+	for b.Loop() {
+		m.Read(b.Context(), all)
 	}
 }

@@ -40,13 +40,6 @@ type Rules struct {
 // be to go on, so that it does not swing around the limit.
 const coolDown = 5
 
-// Hours are a span of the day on some days of the week, in minutes since
-// midnight. One that ends at or before its beginning ends on the next day.
-type Hours struct {
-	Days     [7]bool // by time.Weekday, of its beginning
-	From, To int     // 0 to 1440
-}
-
 // Power is what a machine runs on.
 type Power int
 
@@ -188,29 +181,6 @@ func exclusive(names, running []string) string {
 		}
 	}
 	return ""
-}
-
-// within says whether now is in one of the spans, and if not, when the next
-// begins; zero if none ever does.
-func within(hours []Hours, now time.Time) (in bool, next time.Time) {
-	if len(hours) == 0 {
-		return true, next
-	}
-	minute := now.Hour()*60 + now.Minute()
-	today, yesterday := now.Weekday(), (now.Weekday()+6)%7
-	for _, h := range hours {
-		over := h.To <= h.From
-		if h.Days[today] && minute >= h.From && (over || minute < h.To) || over && h.Days[yesterday] && minute < h.To {
-			return true, time.Time{}
-		}
-		for ahead := range 8 {
-			at := time.Date(now.Year(), now.Month(), now.Day()+ahead, 0, h.From, 0, 0, now.Location())
-			if h.Days[at.Weekday()] && at.After(now) && (next.IsZero() || at.Before(next)) {
-				next = at
-			}
-		}
-	}
-	return false, next
 }
 
 // when says a time ahead as people do.

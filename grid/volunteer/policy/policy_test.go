@@ -191,3 +191,22 @@ func TestWorseNeverGivesMore(t *testing.T) {
 		}
 	})
 }
+
+func TestParseHours(t *testing.T) {
+	t.Parallel()
+	workdays := [7]bool{time.Monday: true, time.Tuesday: true, time.Wednesday: true, time.Thursday: true, time.Friday: true}
+	for s, want := range map[string]policy.Hours{
+		"mon-fri 18:00-08:30": {workdays, 18 * 60, 8*60 + 30},
+		"Sat 00:00-24:00":     {[7]bool{time.Saturday: true}, 0, 24 * 60},
+		"sat-mon 01:05-01:05": {[7]bool{time.Saturday: true, time.Sunday: true, time.Monday: true}, 65, 65},
+	} {
+		if got, err := policy.ParseHours(s); err != nil || got != want {
+			t.Errorf("%q: %+v %v, want %+v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "mon", "mon ", "day 10:00-11:00", "mon- 10:00-11:00", "mon 10:00", "mon 1:00-2:00", "mon 24:00-24:00", "mon 10:60-11:00", "mon 10:00-24:01", "mon -1:00-10:00"} {
+		if got, err := policy.ParseHours(s); err == nil {
+			t.Errorf("%q is taken for %+v", s, got)
+		}
+	}
+}
