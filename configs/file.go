@@ -102,11 +102,14 @@ func migrate(flat map[string]any, newest int, steps []migration) error {
 }
 
 // Template is the config.toml that `talka init` writes: the preset, and every
-// other setting with its meaning and default in a comment.
+// other setting with its meaning and default in a comment. An empty preset is one that
+// nobody has chosen yet; its line is a comment, too.
 func Template(p Preset) []byte {
 	c := Default()
-	c.Preset = p
-	c.apply(p.values())
+	if p != "" {
+		c.Preset = p
+	}
+	c.apply(c.Preset.values())
 	var b strings.Builder
 	b.WriteString("# Settings of this Talka node. Talka never changes this file; what the UI sets\n" +
 		"# stands in " + OverrideName + " and wins over it, and so do TALKA_* variables and flags.\n")
@@ -123,7 +126,7 @@ func Template(p Preset) []byte {
 			}
 		}
 		b.WriteString("\n# " + s.doc + "\n")
-		if s.key != "version" && s.key != "preset" {
+		if s.key != "version" && (s.key != "preset" || p == "") {
 			b.WriteString("# ")
 		}
 		b.WriteString(name + " = " + show(s.get(c)) + "\n")

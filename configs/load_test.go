@@ -288,7 +288,7 @@ func TestExplain(t *testing.T) {
 		"upload_month": `"0B" default`, "download_month": `"0B" default`, "deny": "[] default",
 		"api.listen": `"" default`, "metrics.listen": `"" default`, "log.level": `"warn" TALKA_LOG_LEVEL`, "log.format": `"text" default`,
 		"in_use.processors": `"0" preset quiet`, "in_use.cpu_percent": "100 preset quiet", "in_use.memory": `"10%" preset quiet`,
-		"rules.idle_after": `"3m0s" preset quiet`, "rules.battery": "false preset quiet", "rules.metered": "false preset quiet",
+		"rules.idle_after": `"3m0s" preset quiet`, "rules.battery": "false preset quiet", "rules.metered": "false preset quiet", "rules.watts": "0 default",
 		"rules.max_heat": "80 preset quiet", "rules.max_load": "0 default", "rules.exclusive": "[] default", "rules.hours": "[] default",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -36,6 +36,9 @@ type Rules struct {
 	MaxLoad int
 	// Exclusive are names of programs while which run units pause.
 	Exclusive []string
+	// Watts is what a busy processor draws, for estimates. Zero: what the machine
+	// says of itself.
+	Watts int
 	// Hours are spans in which units may run, see policy.ParseHours; empty for always.
 	Hours []string
 }
@@ -83,6 +86,11 @@ func ruleSettings() []setting {
 			key: "rules.exclusive", live: true, doc: "Names of programs while which run units pause.",
 			set: func(c *Config, v any) error { return list(&c.Rules.Exclusive, v, validProgram) },
 			get: func(c Config) any { return c.Rules.Exclusive },
+		},
+		{
+			key: "rules.watts", doc: "Watts that a busy processor draws, for estimates of energy; 0: what the machine says of itself.",
+			set: func(c *Config, v any) (err error) { c.Rules.Watts, err = integer(v, 0, 1000); return err },
+			get: func(c Config) any { return c.Rules.Watts },
 		},
 		{
 			key: "rules.hours", live: true, doc: `When units may run, such as "mon-fri 18:00-08:00"; empty: always.`,

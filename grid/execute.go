@@ -37,6 +37,7 @@ func (n *Node) execute(r volunteer.Run) {
 		f := n.run(ctx, manifest, r, func(pid int) { n.post(func() { n.started(e, pid) }) })
 		n.post(func() {
 			delete(n.runs, r.Task)
+			n.efforts.add(time.Now(), f.Millis)
 			if f.Void != "" {
 				n.events.add(Event{Kind: "void copy", Job: r.Job, Node: n.self, Unit: r.Unit, Text: string(f.Void)})
 			}

@@ -165,11 +165,33 @@ type DataUsage struct {
 	Bytes  int64  `json:"bytes"`
 }
 
-// ProjectInfo is a project that this node publishes or trusts.
+// ProjectInfo is a project that this node publishes, trusts or has heard of.
 type ProjectInfo struct {
-	Project workunits.ProjectID `json:"project"`
-	Own     bool                `json:"own"`
-	Trusted bool                `json:"trusted"`
+	Project  workunits.ProjectID `json:"project"`
+	Own      bool                `json:"own"`
+	Trusted  bool                `json:"trusted"`
+	OpenJobs int                 `json:"open_jobs"` // that are known of
+}
+
+// ProjectJob is a job of a project: what its units ask for, and how far it is.
+type ProjectJob struct {
+	Job     workunits.JobID `json:"job"`
+	Name    string          `json:"name"`
+	Created time.Time       `json:"created"`
+	State   JobState        `json:"state"`
+	Units   UnitCounts      `json:"units"`
+	Settled bool            `json:"settled"`
+	Latest  bool            `json:"latest"`  // the newest of which all units are accepted
+	Program string          `json:"program"` // CID
+	Memory  uint64          `json:"memory"`  // bytes that a unit may hold
+	Seconds float64         `json:"seconds"` // that a unit may take
+}
+
+// ProjectDetail is a project with its jobs, the newest first.
+type ProjectDetail struct {
+	ProjectInfo
+	Jobs    []ProjectJob `json:"jobs"`
+	Missing int          `json:"missing"` // jobs that are known of, whose manifests nobody gave
 }
 
 // Event is something that happened on this node, for people to follow.

@@ -86,16 +86,6 @@ type Executor interface {
 	Compiling() []sandbox.Compiling
 }
 
-// Sensors tell what is known of what rules ask about; *sensors.Machine is one.
-// Read is called by one goroutine at a time. What only the node knows is not theirs to
-// say: pauses, copies under way, the last decision. Used tells what a child of this
-// process has used of the processors and holds of memory, if there is that child; it
-// takes microseconds and is called at any time.
-type Sensors interface {
-	Read(ctx context.Context, r policy.Rules) policy.Facts
-	Used(pid int) (cpu time.Duration, memory uint64, ok bool)
-}
-
 // Config is what a node is made of. Dir is the node's directory; what is zero
 // has no default but Logger and Effect.
 type Config struct {
@@ -116,6 +106,7 @@ type Config struct {
 	Steward     bool         // look after others' jobs when asked
 	Work        int          // bits of proof of work that identities of the network show
 	Trust       []workunits.ProjectID
+	Sample      Sample
 	Rand        io.Reader // secret randomness, used by the loop alone
 	Logger      *slog.Logger
 
@@ -155,6 +146,7 @@ type Node struct {
 	trusted   map[workunits.ProjectID]bool
 	runs      map[volunteer.Task]*execution
 	meter     meter
+	efforts   efforts
 	rules     rules
 
 	auditing   bool      // an audit that a job asks for is under way
@@ -236,7 +228,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.out.wait()
 	n.wait.Wait()
 	n.events.close()
-	cerr := n.db.close()
+	cerr := errors.Join(n.db.addEfforts(n.efforts.days), n.db.close())
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
@@ -387,6 +379,7 @@ func (n *Node) tick() {
 	n.releaseExpired()
 	n.packSettled()
 	n.sweepCheckpoints()
+	n.writeEfforts(time.Now())
 }
 
 func (n *Node) unreachable(peer workunits.NodeID) {

@@ -3,7 +3,6 @@ package grid
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -123,26 +122,6 @@ func (n *Node) Trust(p workunits.ProjectID, trust bool) error {
 			}
 		}
 	})
-}
-
-// Projects lists the projects that this node publishes or trusts.
-func (n *Node) Projects() []ProjectInfo {
-	list, err := n.db.projects()
-	if err != nil {
-		n.log.Warn("read projects", "err", err)
-	}
-	_ = n.do(n.ctx, func() {
-		for i := range list {
-			list[i].Trusted = n.trusted[list[i].Project]
-		}
-		for _, p := range n.cfg.Trust {
-			known := slices.ContainsFunc(list, func(i ProjectInfo) bool { return i.Project == p })
-			if !known {
-				list = append(list, ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: n.trusted[p]})
-			}
-		}
-	})
-	return list
 }
 
 // Jobs lists the jobs that this node knows.

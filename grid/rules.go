@@ -2,6 +2,7 @@ package grid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,6 +16,16 @@ const (
 	maxDecisions = 100                    // that are remembered
 )
 
+// Sensors tell what is known of what rules ask about; *sensors.Machine is one.
+// Read is called by one goroutine at a time. What only the node knows is not theirs to
+// say: pauses, copies under way, the last decision. Used tells what a child of this
+// process has used of the processors and holds of memory, if there is that child; it
+// takes microseconds and is called at any time.
+type Sensors interface {
+	Read(ctx context.Context, r policy.Rules) policy.Facts
+	Used(pid int) (cpu time.Duration, memory uint64, ok bool)
+}
+
 // rules is what the loop knows of the owner's rules and does about them.
 type rules struct {
 	policy.Decision // the last
@@ -22,6 +33,7 @@ type rules struct {
 	facts           policy.Facts // as sensed
 	pause           policy.Pause
 	pauseEnd        time.Time
+	sample          context.CancelCauseFunc // of the sample that runs, or nil
 	frozen          bool
 	percent         int
 	policy          volunteer.Policy
@@ -139,7 +151,10 @@ func (n *Node) decide() {
 	if r.Limits != before.Limits {
 		n.meter.restart()
 	}
-	if freeze := r.Paused && !r.Finish; freeze != r.frozen {
+	if r.sample != nil && r.pause != policy.NoPause {
+		r.sample(errors.New("paused by you"))
+	}
+	if freeze := r.Paused && !r.Finish && r.sample == nil; freeze != r.frozen {
 		if r.frozen = freeze; freeze {
 			n.cfg.Exec.Pause()
 		} else {

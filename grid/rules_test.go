@@ -2,6 +2,8 @@ package grid
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -194,4 +196,33 @@ func TestRulesChange(t *testing.T) {
 		t.Errorf("%+v, measured %+v", w.Executions, w.Measured)
 	}
 	_ = n.do(t.Context(), func() { clear(n.runs) })
+}
+
+// TestSample runs units whose result is known: a pause of the owner's ends it, a
+// rule does not stop it, and a machine that computes wrong is told.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	want := sha256.Sum256([]byte("[]"))
+	start := func(want [32]byte) *member {
+		return newCluster(t).start(Config{
+			Slots: 1, Sensors: &twin{facts: policy.Facts{Power: policy.OnBattery}},
+			Rules: policy.Rules{Mains: true}, Sample: Sample{Program: []byte("program"), Want: want},
+		})
+	}
+	n := start(want)
+	r, err := n.Sample(t.Context(), func(done, _ int64) {
+		if _, err := n.Sample(t.Context(), nil); !errors.Is(err, ErrDenied) {
+			t.Errorf("two samples at once: %v", err)
+		}
+		n.Pause(0)
+	})
+	if err == nil || !strings.Contains(err.Error(), "paused by you") || r.Units < 1 || r.Percent != 100 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := n.Sample(t.Context(), nil); !errors.Is(err, ErrDenied) {
+		t.Errorf("while it is paused: %v", err)
+	}
+	if r, err = start([32]byte{}).Sample(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "computes wrong") || r.Units != 0 {
+		t.Errorf("a wrong result: %+v, %v", r, err)
+	}
 }

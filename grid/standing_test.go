@@ -78,4 +78,15 @@ func TestStandingGoesFromJobToJob(t *testing.T) {
 			t.Errorf("a third party finds %d units accepted", got)
 		}
 	}
+	// What the publisher signed vouches for its volunteers, to anybody.
+	vouched := 0
+	for _, p := range peers[:4] {
+		c, list := vouchedFor(t, p)
+		if len(list) == 1 && list[0].Project == project && list[0].Millis > 0 && list[0].Strikes == 0 && c.Copies > 0 {
+			vouched++
+		}
+	}
+	if vouched == 0 {
+		t.Error("nobody's record proves anything")
+	}
 }

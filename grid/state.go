@@ -34,8 +34,9 @@ CREATE INDEX records_job ON records (job);
 INSERT INTO records (digest, job, served, raw) SELECT digest, x'', 0, raw FROM jobless;
 DROP TABLE jobless;`},
 	{change: `CREATE TABLE proofs (network TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;`},
-	{change: `ALTER TABLE segments ADD COLUMN at INTEGER NOT NULL DEFAULT 0`}, // milliseconds since 1970, 0 for unknown
-	{change: `ALTER TABLE jobs ADD COLUMN packed BLOB`},                       // replaces the segments that were here
+	{change: `ALTER TABLE segments ADD COLUMN at INTEGER NOT NULL DEFAULT 0`},                                    // milliseconds since 1970, 0 for unknown
+	{change: `ALTER TABLE jobs ADD COLUMN packed BLOB`},                                                          // replaces the segments that were here
+	{change: `CREATE TABLE efforts (day INTEGER PRIMARY KEY, copies INTEGER NOT NULL, millis INTEGER NOT NULL)`}, // days since 1970
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -356,4 +357,40 @@ func (s *stateDB) projects() (list []ProjectInfo, err error) {
 		list = append(list, p)
 	}
 	return list, rows.Err()
+}
+
+// addEfforts adds to what was executed on some days.
+func (s *stateDB) addEfforts(days map[int64]effort) error {
+	tx, err := s.db.BeginTx(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	for day, e := range days {
+		if err == nil {
+			_, err = tx.ExecContext(context.Background(), `INSERT INTO efforts (day, copies, millis) VALUES (?, ?, ?)
+				ON CONFLICT (day) DO UPDATE SET copies = copies + excluded.copies, millis = millis + excluded.millis`, day, int64(e.copies), int64(e.millis))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// efforts is what was executed, by day.
+func (s *stateDB) efforts() (map[int64]effort, error) {
+	rows, err := s.db.QueryContext(context.Background(), "SELECT day, copies, millis FROM efforts")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	days := map[int64]effort{}
+	for rows.Next() {
+		var day, copies, millis int64
+		if err := rows.Scan(&day, &copies, &millis); err != nil {
+			return nil, err
+		}
+		days[day] = effort{uint64(max(copies, 0)), uint64(max(millis, 0))}
+	}
+	return days, rows.Err()
 }

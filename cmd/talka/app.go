@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.initCmd(), a.upCmd(), a.openCmd(), a.inviteCmd(), a.joinCmd(),
 		a.statusCmd(), a.whyCmd(), a.peersCmd(), a.doctorCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.configCmd(),
+		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.recordCmd(), a.configCmd(), a.tokenCmd(),
 		a.demoCmd(), a.demoLiarCmd(), a.versionCmd(), a.sandboxChildCmd(),
 	)
 	return root

@@ -242,7 +242,7 @@ func (w *warnings) WithGroup(string) slog.Handler { return w }
 func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
 	c := api.NewClient(dir)
 	defer c.Close()
-	reach, err := c.Reach(ctx)
+	r, err := c.Netcheck(ctx)
 	if api.KindOf(err) == api.KindNotRunning {
 		d.add("node", warning, "talka up", "it does not run, so that nothing is known of its network")
 		return
@@ -255,7 +255,6 @@ func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
 	if err == nil && data.Damaged > 0 {
 		d.add("store", warning, "look at the disk's health: they are fetched again", "%s damaged", plural(data.Damaged, "chunk"))
 	}
-	r := netReportOf(reach)
 	state := warning
 	if r.OK {
 		state = healthy

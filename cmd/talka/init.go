@@ -76,10 +76,7 @@ func (a *app) init(dir, preset string) error {
 // is empty for the default; an existing settings file is never rewritten.
 func initDir(dir, preset string) (node workunits.NodeID, made bool, err error) {
 	p := configs.Preset(preset)
-	if preset == "" {
-		p = configs.Quiet
-	}
-	if !slices.Contains(configs.Presets(), p) {
+	if p != "" && !slices.Contains(configs.Presets(), p) {
 		return node, false, usage("no preset %q: want quiet, balanced or all-out", preset)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -128,8 +128,8 @@ func (g labGrid) until(what string, f func() bool) {
 		return
 	}
 	for _, n := range g.nodes {
-		if r, err := n.client.Reach(g.ctx); err == nil {
-			g.Logf("%s: %s %+v", n.name, netReportOf(r).State, r)
+		if r, err := n.client.Netcheck(g.ctx); err == nil {
+			g.Logf("%s: %s %+v", n.name, r.State, r.Reach)
 		}
 		if peers, err := n.client.Peers(g.ctx); err == nil {
 			for _, p := range peers {
@@ -145,15 +145,14 @@ func (g labGrid) until(what string, f func() bool) {
 func (g labGrid) reached(n *demoNode, what string, cond func(r grid.ReachInfo) bool) {
 	g.Helper()
 	begun := time.Now()
-	var r grid.ReachInfo
+	var report grid.NetReport
 	g.until(what, func() (ok bool) {
 		var err error
-		if r, err = n.client.Reach(g.ctx); err != nil {
+		if report, err = n.client.Netcheck(g.ctx); err != nil {
 			g.Fatalf("reach of %s: %v", n.name, err)
 		}
-		return cond(r)
+		return cond(report.Reach)
 	})
-	report := netReportOf(r)
 	g.Logf("%s after %s: %s %q next %q", n.name, time.Since(begun).Round(time.Second), report.State, report.Facts, report.Next)
 }
 

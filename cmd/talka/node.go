@@ -31,6 +31,7 @@ const (
 type node struct {
 	*grid.Node
 	host    *p2p.Host
+	watts   float64      // of a busy processor
 	metrics *metricsPage // nil without
 	close   func() error // gives back what openNode opened; call it after run
 }
@@ -80,7 +81,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	of := grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
 		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
-		Slots: owner.Free.Processors, Percent: owner.Free.Percent, Memory: owner.Free.Memory, Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust,
+		Slots: owner.Free.Processors, Percent: owner.Free.Percent, Memory: owner.Free.Memory, Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust, Sample: sample(),
 		Rand: rand.Reader, Logger: log,
 	}
 	if a.change != nil {
@@ -92,7 +93,7 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	}
 	closers = append(closers, driver.Close)
 	connect(host, driver, log)
-	return &node{Node: driver, host: host, metrics: page, close: closeAll}, nil
+	return &node{Node: driver, host: host, watts: watts(cfg, machine), metrics: page, close: closeAll}, nil
 }
 
 // connect gives the driver what comes from the network.

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
 )
 
 func (a *app) projectCmd() *cobra.Command {
 	cmd := group("project", "Publish projects, and choose whose units to execute")
-	cmd.AddCommand(a.projectNewCmd(), a.projectListCmd(), a.projectTrustCmd(true), a.projectTrustCmd(false))
+	cmd.AddCommand(a.projectNewCmd(), a.projectListCmd(), a.projectShowCmd(), a.projectTrustCmd(true), a.projectTrustCmd(false))
 	return cmd
 }
 
@@ -38,7 +43,7 @@ func (a *app) projectNewCmd() *cobra.Command {
 
 func (a *app) projectListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls", Short: "List the projects that this node publishes or trusts", Args: argCount(0, 0),
+		Use: "ls", Short: "List the projects that this node publishes, trusts or has heard of", Args: argCount(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -52,11 +57,57 @@ func (a *app) projectListCmd() *cobra.Command {
 			return a.show(projects, func(w io.Writer) {
 				var rows [][]string
 				for _, p := range projects {
-					rows = append(rows, []string{p.Project.String(), yes[p.Own], yes[p.Trusted]})
+					rows = append(rows, []string{p.Project.String(), yes[p.Own], yes[p.Trusted], strconv.Itoa(p.OpenJobs)})
 				}
-				table(w, []string{"PROJECT", "OWN", "TRUSTED"}, rows)
+				table(w, []string{"PROJECT", "OWN", "TRUSTED", "OPEN JOBS"}, rows)
 			})
 		},
+	}
+}
+
+func (a *app) projectShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show PROJECT", Short: "Show a project's jobs, what they run and its latest results", Args: argCount(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := workunits.ParseProjectID(args[0])
+			if err != nil {
+				return usage("%v", err)
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			d, err := c.Project(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return a.show(d, func(w io.Writer) { writeProject(w, d) })
+		},
+	}
+}
+
+func writeProject(w io.Writer, d grid.ProjectDetail) {
+	trust := "not trusted: nothing of it runs here (talka project trust)"
+	if d.Trusted {
+		trust = "trusted: its units run here"
+	}
+	fields(w, "project", line(d.Project.Name), "publisher", d.Project.Publisher.String(), "consent", trust)
+	var rows [][]string
+	for _, j := range d.Jobs {
+		rows = append(rows, []string{
+			j.Job.String(), line(j.Name), j.Created.Format(time.DateOnly), string(j.State), fmt.Sprintf("%d/%d", j.Units.Accepted, j.Units.Total),
+			size(int64(min(j.Memory, 1<<62))), (time.Duration(j.Seconds) * time.Second).String(), j.Program,
+		})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w)
+		table(w, []string{"JOB", "NAME", "CREATED", "STATE", "ACCEPTED", "MEMORY", "TIME", "PROGRAM"}, rows)
+	}
+	if d.Missing > 0 {
+		fmt.Fprintf(w, "%s known of that no peer told more about.\n", plural(d.Missing, "job"))
+	}
+	if i := slices.IndexFunc(d.Jobs, func(j grid.ProjectJob) bool { return j.Latest }); i >= 0 {
+		fmt.Fprintf(w, "\nLatest results: talka job fetch %s -o DIR\n", d.Jobs[i].Job)
 	}
 }
 

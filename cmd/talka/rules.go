@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"runtime"
 
 	"github.com/pbnjay/memory"
 
 	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/sensors"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -34,4 +36,12 @@ func ownerRules(cfg configs.Config) (policy.Rules, error) {
 func unitMemory(all configs.Portion, slots int) uint64 {
 	of := all.Of(int64(min(memory.TotalMemory(), 1<<62)))
 	return min(uint64(max(of, 0))/uint64(max(slots, 1)), workunits.MaxMemory)
+}
+
+// commonWatts is what a processor of a common machine draws when it is busy.
+const commonWatts = 6
+
+// watts is what a busy processor of this machine draws, as far as is known.
+func watts(cfg configs.Config, m *sensors.Machine) float64 {
+	return cmp.Or(float64(cfg.Rules.Watts), m.Watts(runtime.NumCPU()), commonWatts)
 }

@@ -100,12 +100,17 @@ func (c *Client) OpenPage(ctx context.Context) (string, error) {
 	return out.URL, err
 }
 
-// Projects lists the projects that the node publishes or trusts.
+// Projects lists the projects that the node publishes, trusts or has heard of.
 func (c *Client) Projects(ctx context.Context) (projects []grid.ProjectInfo, err error) {
 	return projects, c.call(ctx, http.MethodGet, "/v1/projects", nil, &projects)
 }
 
-// NewProject makes a project of this node.
+// Project tells a project's jobs, the newest first.
+func (c *Client) Project(ctx context.Context, p workunits.ProjectID) (d grid.ProjectDetail, err error) {
+	return d, c.call(ctx, http.MethodGet, "/v1/projects/"+url.PathEscape(p.String()), nil, &d)
+}
+
+// NewProject makes a project of the node's.
 func (c *Client) NewProject(ctx context.Context, name string) (workunits.ProjectID, error) {
 	var out projectBody
 	err := c.call(ctx, http.MethodPost, "/v1/projects", projectNameBody{name}, &out)

@@ -24,7 +24,7 @@
 //
 // There are two ways in. A unix socket with mode 0600 in the node's data
 // directory: who can open the file is the node's owner. And a port of the
-// loopback interface for browsers, open while one is signed in or may do so;
+// loopback interface for browsers and programs, open while one may come in;
 // other machines reach it through a tunnel of the owner's alone. Every request
 // passes, in this order, the list of allowed Host names, protection against
 // cross-origin requests, authentication and the limit on bodies; then the
@@ -38,6 +38,10 @@
 // that scripts cannot read and a key that only the page's origin can, and needs
 // both: cookies go to every port of a machine. It can do what its owner can, but
 // reach no local files and let nobody else in.
+//
+// A program comes by the same port with a token of a [Role], which its owner makes at
+// the socket's side and which expires. It reaches no local files, lets nobody in and
+// makes no tokens.
 //
 // Texts that come from peers (names, reasons, traps) are passed on as they are;
 // who shows them on a screen removes control characters. Files of results are

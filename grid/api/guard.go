@@ -19,15 +19,16 @@ type Scope uint8
 
 // The scopes. ScopeFiles reaches files of the node's owner by their path.
 const (
-	ScopeRead    Scope = 1 << iota // see what the node does
-	ScopeControl                   // pause it, join networks, trust projects
-	ScopePublish                   // make projects and jobs
-	ScopeFiles                     // read and write local files
-	scopeInvite                    // let browsers in
-	scopeEnter                     // come in as a browser
+	ScopeRead     Scope = 1 << iota // see what the node does
+	ScopeControl                    // pause it, join networks, trust projects
+	ScopePublish                    // make projects and jobs
+	ScopeFiles                      // read and write local files
+	ScopeSettings                   // change settings
+	scopeInvite                     // let browsers and programs in
+	scopeEnter                      // come in as a browser
 
-	scopeOwner = ScopeRead | ScopeControl | ScopePublish | ScopeFiles | scopeInvite
-	scopePage  = scopeEnter | ScopeRead | ScopeControl | ScopePublish
+	scopeOwner = ScopeRead | ScopeControl | ScopePublish | ScopeFiles | ScopeSettings | scopeInvite
+	scopePage  = scopeEnter | ScopeRead | ScopeControl | ScopePublish | ScopeSettings
 )
 
 // scopeKey finds an operation's Scope in its metadata.
@@ -87,7 +88,7 @@ func allowedHost(h http.Handler) http.Handler {
 }
 
 // granted authenticates. The unix socket's file mode lets in the owner alone;
-// the page's port lets in browsers with a session. Browsers never come by the
+// the page's port lets in browsers with a session, and programs with a token. Browsers never come by the
 // socket, so what looks like one is refused there, whatever its method.
 func (p *page) granted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +107,7 @@ func (p *page) granted(h http.Handler) http.Handler {
 			scope = scopeOwner
 		}
 		if scope == 0 || scope == scopeEnter && r.URL.Path != enterRoute {
-			refuse(w, http.StatusUnauthorized, "not authenticated: run `talka open`, or use the node's unix socket")
+			refuse(w, http.StatusUnauthorized, "not authenticated: run `talka open`, make a token by `talka token new`, or use the node's unix socket")
 			return
 		}
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), ctxGranted, scope)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -126,6 +127,24 @@ func (n *memNode) Trust(id workunits.ProjectID, trust bool) error {
 	}
 	p.Trusted = trust
 	return nil
+}
+
+func (n *memNode) Project(_ context.Context, p workunits.ProjectID) (d grid.ProjectDetail, err error) {
+	d.Project = p
+	return d, nil
+}
+
+func (n *memNode) Impact() (grid.Impact, error) {
+	return grid.Impact{Accepted: 3, All: grid.Effort{Copies: 4, CPU: 3600}}, nil
+}
+
+func (n *memNode) Contribution(context.Context) ([]byte, error) {
+	return workunits.Contribution{Network: "mem", Accepted: 3}.Sign(ed25519.NewKeyFromSeed(make([]byte, 32))), nil
+}
+
+func (n *memNode) Sample(_ context.Context, progress grid.Progress) (grid.SampleReport, error) {
+	progress(1, 2)
+	return grid.SampleReport{Units: 3, Seconds: 20, CPU: 19, Percent: 50}, nil
 }
 
 func (n *memNode) Projects() (list []grid.ProjectInfo) {

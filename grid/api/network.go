@@ -19,10 +19,10 @@ type peerBody struct {
 }
 
 func (s *Server) networkRoutes(h huma.API) {
-	get(h, "reach", "/v1/reach", ScopeRead, "How others can reach this node", func(context.Context, *none) (grid.ReachInfo, error) {
+	get(h, "netcheck", "/v1/netcheck", ScopeRead, "How others can reach this node, and what to try next", func(context.Context, *none) (grid.NetReport, error) {
 		r := s.node.Reach()
 		r.Relays, r.Listen = notNull(r.Relays), notNull(r.Listen)
-		return r, nil
+		return r.Report(), nil
 	})
 	block := func(yes bool) func(context.Context, *peerPath) (peerBody, error) {
 		return func(_ context.Context, in *peerPath) (peerBody, error) {
@@ -36,9 +36,9 @@ func (s *Server) networkRoutes(h huma.API) {
 	post(h, "unblock-peer", "/v1/peers/{peer}/unblock", ScopeControl, "Take a block back", block(false))
 }
 
-// Reach tells how others can reach the node.
-func (c *Client) Reach(ctx context.Context) (r grid.ReachInfo, err error) {
-	return r, c.call(ctx, http.MethodGet, "/v1/reach", nil, &r)
+// Netcheck tells how others can reach the node.
+func (c *Client) Netcheck(ctx context.Context) (r grid.NetReport, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/netcheck", nil, &r)
 }
 
 // BlockPeer cuts off a node and keeps it away until the node ends, or takes that

@@ -34,9 +34,19 @@ type Node interface {
 	Resume()
 	Why() grid.Why
 
+	// Sample executes units whose result is known for grid.SampleTime. Progress gets
+	// milliseconds.
+	Sample(ctx context.Context, progress grid.Progress) (grid.SampleReport, error)
+
+	Impact() (grid.Impact, error)
+	// Contribution makes a workunits.Contribution of the node's.
+	Contribution(ctx context.Context) ([]byte, error)
+
 	NewProject(name string) (workunits.ProjectID, error)
 	Trust(p workunits.ProjectID, trust bool) error
 	Projects() []grid.ProjectInfo
+	// Project asks the network for jobs that are known of, for a few seconds.
+	Project(ctx context.Context, p workunits.ProjectID) (grid.ProjectDetail, error)
 
 	// Submit signs and publishes a job. The manifest has neither publisher,
 	// network nor time; program and inputs are in the node's store. It returns

@@ -38,6 +38,7 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; con
 // browser is signed in or may do so.
 type page struct {
 	sessions *sessions
+	tokens   *tokens
 	cookie   string // its name: other nodes of this machine have others
 	files    http.Handler
 	listen   string // the owner's address, or empty
@@ -53,11 +54,15 @@ func newPage(dir, listen string) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
+	t, err := openTokens(dir, time.Now)
+	if err != nil {
+		return nil, err
+	}
 	root, err := fs.Sub(dist, "ui/dist")
 	if err != nil {
 		return nil, err
 	}
-	return &page{sessions: s, listen: listen, cookie: "talka-" + digestOf(dir)[:16], files: files(root), opened: make(chan net.Listener, 1)}, nil
+	return &page{sessions: s, tokens: t, listen: listen, cookie: "talka-" + digestOf(dir)[:16], files: files(root), opened: make(chan net.Listener, 1)}, nil
 }
 
 // open listens if nothing does, at the port that browsers know if it is free,
@@ -102,9 +107,9 @@ func (p *page) close() error {
 	}
 }
 
-// resume opens the port again for those who are signed in.
+// resume opens the port again for those who are signed in or have a token.
 func (p *page) resume(ctx context.Context) error {
-	if _, live := p.sessions.live(); !live && p.listen == "" {
+	if _, live := p.sessions.live(); !live && p.listen == "" && len(p.tokens.list()) == 0 {
 		return nil
 	}
 	_, err := p.open(ctx)
@@ -122,7 +127,11 @@ func (p *page) link(ctx context.Context) (string, error) {
 }
 
 // grants is what a request from the page's port may do.
+// One that shows a token is what the token is, whatever else it shows.
 func (p *page) grants(r *http.Request) Scope {
+	if text, shown := bearer(r); shown {
+		return p.tokens.grants(text)
+	}
 	c, err := r.Cookie(p.cookie)
 	if err == nil && p.sessions.known(c.Value, r.Header.Get(keyHeader)) {
 		return scopePage

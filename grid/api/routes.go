@@ -136,8 +136,10 @@ func (s *Server) routes(h huma.API) {
 	s.dataRoutes(h)
 	s.unitRoutes(h)
 	s.settingRoutes(h)
+	s.impactRoutes(h)
 	s.eventRoutes(h)
 	s.pageRoutes(h)
+	s.tokenRoutes(h)
 }
 
 func (s *Server) nodeRoutes(h huma.API) {
@@ -167,6 +169,17 @@ func (s *Server) nodeRoutes(h huma.API) {
 		s.node.Finish()
 		return s.status(), nil
 	})
+	stream(h, op("sample", http.MethodPost, "/v1/sample", ScopeControl, "Execute units whose result is known, for 20 seconds"),
+		func(ctx context.Context, _ *none, out *lines[grid.SampleReport]) error {
+			r, err := s.node.Sample(ctx, out.bytes)
+			if err != nil {
+				return err
+			}
+			return out.result(r)
+		})
+	get(h, "presets", "/v1/presets", ScopeRead, "What the presets give of this machine", func(context.Context, *none) ([]PresetInfo, error) {
+		return s.presets()
+	})
 	get(h, "why", "/v1/why", ScopeRead, "Why the node does what it does, what would change it, and the latest decisions", func(context.Context, *none) (grid.Why, error) {
 		w := s.node.Why()
 		w.Rules, w.Decisions, w.Executions = notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
@@ -185,8 +198,13 @@ func (s *Server) status() grid.Status {
 }
 
 func (s *Server) projectRoutes(h huma.API) {
-	get(h, "projects", "/v1/projects", ScopeRead, "Projects published or trusted", func(context.Context, *none) ([]grid.ProjectInfo, error) {
+	get(h, "projects", "/v1/projects", ScopeRead, "Projects published, trusted or heard of", func(context.Context, *none) ([]grid.ProjectInfo, error) {
 		return notNull(s.node.Projects()), nil
+	})
+	get(h, "project", "/v1/projects/{project}", ScopeRead, "A project and its jobs, the newest first", func(ctx context.Context, in *projectPath) (grid.ProjectDetail, error) {
+		d, err := s.node.Project(ctx, in.Project)
+		d.Jobs = notNull(d.Jobs)
+		return d, err
 	})
 	post(h, "new-project", "/v1/projects", ScopePublish, "Make a project", func(_ context.Context, in *request[projectNameBody]) (projectBody, error) {
 		p, err := s.node.NewProject(in.Body.Name)

@@ -26,7 +26,8 @@ type Config struct {
 	Dir      string // the node's data directory
 	Version  string // the node's version, as it stands in the OpenAPI document
 	Settings Settings
-	Listen   string // loopback HOST:PORT of the page; empty: as page.open chooses
+	Watts    float64 // that a busy processor draws, for estimates
+	Listen   string  // loopback HOST:PORT of the page; empty: as page.open chooses
 	Log      *slog.Logger
 }
 

@@ -166,19 +166,21 @@ func (s *sessions) expire() {
 	s.kept.Sessions = slices.DeleteFunc(s.kept.Sessions, func(k keptSession) bool { return !now.Before(k.Until) })
 }
 
-// save replaces the file as a whole.
-func (s *sessions) save() (err error) {
-	b, err := json.Marshal(s.kept)
+func (s *sessions) save() error { return keep(s.path, s.kept) }
+
+// keep replaces a file of secrets as a whole.
+func keep(path string, v any) (err error) {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(s.path), ".page-") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), ".keep-") // mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path)
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(f.Name()))

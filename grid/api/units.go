@@ -152,7 +152,7 @@ func (s *Server) settingRoutes(h huma.API) {
 		list, err := s.cfg.Settings.Explain()
 		return notNull(list), err
 	})
-	post(h, "set", "/v1/settings", ScopeControl, "Change a setting, at once or from the next start on, as it says", func(_ context.Context, in *request[settingBody]) ([]configs.Setting, error) {
+	post(h, "set", "/v1/settings", ScopeSettings, "Change a setting, at once or from the next start on, as it says", func(_ context.Context, in *request[settingBody]) ([]configs.Setting, error) {
 		var err error
 		if in.Body.Value == nil {
 			err = s.cfg.Settings.Unset(in.Body.Key)

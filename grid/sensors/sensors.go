@@ -161,6 +161,23 @@ func (m *Machine) heat() (celsius int) {
 	return celsius
 }
 
+// Watts is what each of so many processors draws when all are busy, as the
+// machine says of itself; 0 if it does not. Sources: /sys/class/powercap, the power
+// limits of its packages.
+func (m *Machine) Watts(processors int) float64 {
+	var micro float64
+	for _, dir := range m.glob("sys/class/powercap/intel-rapl:?") { // AMD's have that name, too
+		if n, err := strconv.ParseUint(m.text(path.Join(dir, "constraint_0_power_limit_uw")), 10, 40); err == nil {
+			micro += float64(n)
+		}
+	}
+	each := micro / 1e6 / float64(max(processors, 1))
+	if each < 0.5 || each > 100 { // a limit that somebody switched off says nothing
+		return 0
+	}
+	return each
+}
+
 // loadAt is how many percent of the processors' time others took lately.
 func (m *Machine) loadAt(now time.Time) int {
 	line, _, _ := strings.Cut(m.text("proc/stat"), "\n")

@@ -141,6 +141,24 @@ func TestUsed(t *testing.T) {
 	}
 }
 
+func TestWatts(t *testing.T) {
+	t.Parallel()
+	const dir, limit = "sys/class/powercap/intel-rapl:", "/constraint_0_power_limit_uw"
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  float64
+	}{
+		"unknown":      {nil, 0},
+		"two packages": {map[string]string{dir + "0" + limit: "20000000", dir + "1" + limit: "20000000", dir + "0:0" + limit: "1000000"}, 10},
+		"switched off": {map[string]string{dir + "0" + limit: "4095000000"}, 0},
+		"nonsense":     {map[string]string{dir + "0" + limit: "-1"}, 0},
+	} {
+		if got := twin(c.files).Watts(4); got != c.want {
+			t.Errorf("%s: %g W, want %g", name, got, c.want)
+		}
+	}
+}
+
 // all rules ask about everything.
 var all = policy.Rules{Mains: true, Unmetered: true, MaxHeat: 80, MaxLoad: 50, Exclusive: []string{"game"}, IdleAfter: time.Minute}
 

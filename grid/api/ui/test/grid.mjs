@@ -17,7 +17,7 @@ export const shots = path.join(root, 'bin/page-shots')
 
 export class Node {
   constructor(grid, name, flags) {
-    Object.assign(this, { grid, name, flags, verb: ['up'], dir: path.join(grid.dir, name) })
+    Object.assign(this, { grid, name, flags, verb: ['up'], preset: ['--preset', 'all-out'], dir: path.join(grid.dir, name) })
   }
 
   /** Starts the node's process and waits until it is up. */
@@ -26,7 +26,7 @@ export class Node {
     const log = openSync(path.join(this.dir, 'log'), 'a')
     this.process = spawn(
       exe,
-      ['--dir', this.dir, '--json', ...this.verb, '--network', this.grid.network, '--preset', 'all-out', '--listen', '/ip4/127.0.0.1/udp/0/quic-v1', ...this.flags],
+      ['--dir', this.dir, '--json', ...this.verb, '--network', this.grid.network, ...this.preset, '--listen', '/ip4/127.0.0.1/udp/0/quic-v1', ...this.flags],
       { stdio: ['ignore', 'pipe', log] },
     )
     this.exited = new Promise((done) => this.process.once('exit', done))
@@ -67,7 +67,12 @@ export class Grid {
 
   async node(name, ...flags) {
     if (this.nodes.length) flags.push('--join', (await this.nodes[0].talka('invite')).invite)
-    const n = new Node(this, name, flags)
+    return this.newcomer(name, {}, ...flags)
+  }
+
+  /** A node that knows nobody. */
+  async newcomer(name, how, ...flags) {
+    const n = Object.assign(new Node(this, name, flags), how)
     this.nodes.push(n)
     await n.start()
     return n

@@ -43,6 +43,24 @@ export const get = async (path, signal) => (await send('GET', path, { signal }))
 export const post = async (path, body) => (await send('POST', path, { body })).json()
 export const blob = async (path, signal) => (await send('GET', path, { signal })).blob()
 
+/** Calls line for each line of a stream until its end. */
+export async function lines(method, path, line) {
+  const r = await send(method, path)
+  const reader = r.body.pipeThrough(new TextDecoderStream()).getReader()
+  let rest = ''
+  for (;;) {
+    const { value, done } = await reader.read()
+    if (done) throw new Problem('not-running', 'The answer was cut off.')
+    const parts = (rest + value).split('\n')
+    rest = parts.pop()
+    for (const l of parts.map((p) => JSON.parse(p))) {
+      if (l.end) return
+      if (l.problem) throw new Problem('', l.problem.detail)
+      line(l)
+    }
+  }
+}
+
 /** Exchanges the code of a link for a session. */
 export async function enter(code) {
   const { key } = await post('v1/session', { code })

@@ -12,12 +12,14 @@ export const live = $state({
   way: 'connecting', // connecting, live, lost or out (signed out)
   error: '', // why it is out
   status: null,
+  fresh: false, // nobody has said yet how much the node may have
   events: [], // oldest first
   names: {}, // of jobs, as far as events told them
 })
 
 let seq = 0
 let stream = null
+let entered = false // signed in, or known not to be
 const looks = new Set()
 
 /** Keeps the node's own status in view from now on, and all that watch adds. */
@@ -31,7 +33,10 @@ export async function start(code) {
     }
   }
   if (!api.signedIn()) return out('')
+  entered = true
   live.way = 'connecting'
+  const unset = ({ key, source }) => key === 'preset' && source === 'default'
+  api.get('v1/settings').then((list) => (live.fresh = list.some(unset)), () => {})
   watch(async (signal) => (live.status = await api.get('v1/status', signal)))
   attend()
 }
@@ -59,7 +64,7 @@ export function watch(load, { concerns = () => true, every = LOOK, failed = () =
   let again = false
   const look = async () => {
     clearTimeout(timer)
-    if (ended.signal.aborted || document.hidden || live.way === 'out') return
+    if (ended.signal.aborted || document.hidden || live.way === 'out' || !entered) return
     if (busy) return void (again = true)
     busy = true
     again = false
