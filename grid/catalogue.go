@@ -2,6 +2,7 @@ package grid
 
 import (
 	"sync"
+	"time"
 
 	"github.com/talka-grid/talka/workunits"
 )
@@ -40,3 +41,18 @@ func (c *catalogue) list(now uint64) (all [][]byte) {
 
 // Live returns the announcements that this node would tell a peer, in no order.
 func (n *Node) Live() [][]byte { return n.catalogue.list(now()) }
+
+// forget drops announcements that have expired.
+func (n *Node) forget() {
+	t := now()
+	for id, a := range n.seen {
+		if a.Expires <= t {
+			delete(n.seen, id)
+		}
+	}
+	for id, at := range n.wanted {
+		if time.Since(at) > time.Hour {
+			delete(n.wanted, id)
+		}
+	}
+}

@@ -25,6 +25,15 @@ const (
 	stageTime = 50 * time.Millisecond // more for each
 )
 
+// Executor runs copies; *sandbox.Pool is one.
+type Executor interface {
+	Run(ctx context.Context, t sandbox.Task, started func(pid int)) (sandbox.Report, error)
+	Pause()
+	Resume()
+	SetPercent(percent int) // of its time that each copy may work; 0: all
+	Compiling() []sandbox.Compiling
+}
+
 // execute starts a copy; the volunteer machine hears how it ended.
 func (n *Node) execute(r volunteer.Run) {
 	j := n.jobs[r.Job]

@@ -170,6 +170,7 @@ type ProjectInfo struct {
 	Project  workunits.ProjectID `json:"project"`
 	Own      bool                `json:"own"`
 	Trusted  bool                `json:"trusted"`
+	Share    int                 `json:"share"`     // of processor time, beside other trusted projects with work
 	OpenJobs int                 `json:"open_jobs"` // that are known of
 }
 

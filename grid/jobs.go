@@ -74,6 +74,7 @@ func (n *Node) load() error {
 	}
 	for _, p := range projects {
 		n.trusted[p.Project] = p.Trusted
+		n.volunteer.Step(now(), volunteer.SetShare{Project: p.Project, Share: p.Share})
 	}
 	for _, p := range n.cfg.Trust {
 		n.trusted[p] = true
@@ -483,19 +484,4 @@ func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 		n.volunteerFor(j)
 	}
 	n.changed()
-}
-
-// forget drops announcements that have expired.
-func (n *Node) forget() {
-	t := now()
-	for id, a := range n.seen {
-		if a.Expires <= t {
-			delete(n.seen, id)
-		}
-	}
-	for id, at := range n.wanted {
-		if time.Since(at) > time.Hour {
-			delete(n.wanted, id)
-		}
-	}
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
-	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
 // Errors that callers tell apart.
@@ -75,15 +74,6 @@ type Data interface {
 	Stat() chunkstore.Stat
 	Usage() ([]chunkstore.Usage, error)
 	Traffic() (up, down int64) // of the month, beyond the local network
-}
-
-// Executor runs copies; *sandbox.Pool is one.
-type Executor interface {
-	Run(ctx context.Context, t sandbox.Task, started func(pid int)) (sandbox.Report, error)
-	Pause()
-	Resume()
-	SetPercent(percent int) // of its time that each copy may work; 0: all
-	Compiling() []sandbox.Compiling
 }
 
 // Config is what a node is made of. Dir is the node's directory; what is zero

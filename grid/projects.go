@@ -3,10 +3,12 @@ package grid
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -26,12 +28,12 @@ func (n *Node) Projects() (list []ProjectInfo) {
 		known := map[workunits.ProjectID]*ProjectInfo{}
 		add := func(p workunits.ProjectID) *ProjectInfo {
 			if known[p] == nil {
-				known[p] = &ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: n.trusted[p]}
+				known[p] = &ProjectInfo{Project: p, Own: p.Publisher == n.self, Trusted: n.trusted[p], Share: 1}
 			}
 			return known[p]
 		}
 		for _, r := range rows {
-			add(r.Project)
+			add(r.Project).Share = r.Share
 		}
 		for _, p := range n.cfg.Trust {
 			add(p)
@@ -56,10 +58,28 @@ func (n *Node) Projects() (list []ProjectInfo) {
 	return list
 }
 
+// ErrShare is returned for a share out of bounds.
+var ErrShare = fmt.Errorf("want a share from 1 to %d", volunteer.MaxShare)
+
+// SetShare trusts a project and changes its share: of two with work, one with twice
+// the share gets twice the processor time.
+func (n *Node) SetShare(p workunits.ProjectID, share int) error {
+	if share < 1 || share > volunteer.MaxShare {
+		return ErrShare
+	}
+	if err := n.Trust(p, true); err != nil {
+		return err
+	}
+	if err := n.db.setShare(p, share); err != nil {
+		return err
+	}
+	return n.do(n.ctx, func() { n.stepVolunteer(volunteer.SetShare{Project: p, Share: share}) })
+}
+
 // Project tells what is known of a project. Manifests that are not here are asked
 // for, and waited for a few seconds.
 func (n *Node) Project(ctx context.Context, p workunits.ProjectID) (d ProjectDetail, err error) {
-	d.ProjectInfo = ProjectInfo{Project: p, Own: p.Publisher == n.self}
+	d.ProjectInfo = ProjectInfo{Project: p, Own: p.Publisher == n.self, Share: 1}
 	list := n.Projects()
 	if i := slices.IndexFunc(list, func(x ProjectInfo) bool { return x.Project == p }); i >= 0 {
 		d.ProjectInfo = list[i]

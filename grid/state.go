@@ -37,6 +37,7 @@ DROP TABLE jobless;`},
 	{change: `ALTER TABLE segments ADD COLUMN at INTEGER NOT NULL DEFAULT 0`},                                    // milliseconds since 1970, 0 for unknown
 	{change: `ALTER TABLE jobs ADD COLUMN packed BLOB`},                                                          // replaces the segments that were here
 	{change: `CREATE TABLE efforts (day INTEGER PRIMARY KEY, copies INTEGER NOT NULL, millis INTEGER NOT NULL)`}, // days since 1970
+	{change: `ALTER TABLE projects ADD COLUMN share INTEGER NOT NULL DEFAULT 1`},
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -325,6 +326,12 @@ func (s *stateDB) setProject(p workunits.ProjectID, own, trusted bool) error {
 	return err
 }
 
+// setShare changes the share of a project that is known.
+func (s *stateDB) setShare(p workunits.ProjectID, share int) error {
+	_, err := s.db.ExecContext(context.Background(), "UPDATE projects SET share = ? WHERE project = ?", share, p.String())
+	return err
+}
+
 func (s *stateDB) setProof(network string, proof []byte) error {
 	_, err := s.db.ExecContext(context.Background(), "INSERT OR REPLACE INTO proofs (network, proof) VALUES (?, ?)", network, proof)
 	return err
@@ -340,7 +347,7 @@ func (s *stateDB) proof(network string) (proof []byte, err error) {
 }
 
 func (s *stateDB) projects() (list []ProjectInfo, err error) {
-	rows, err := s.db.QueryContext(context.Background(), "SELECT project, own, trusted FROM projects ORDER BY project")
+	rows, err := s.db.QueryContext(context.Background(), "SELECT project, own, trusted, share FROM projects ORDER BY project")
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +355,7 @@ func (s *stateDB) projects() (list []ProjectInfo, err error) {
 	for rows.Next() {
 		var name string
 		var p ProjectInfo
-		if err := rows.Scan(&name, &p.Own, &p.Trusted); err != nil {
+		if err := rows.Scan(&name, &p.Own, &p.Trusted, &p.Share); err != nil {
 			return nil, err
 		}
 		if p.Project, err = workunits.ParseProjectID(name); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -57,9 +58,9 @@ func (a *app) projectListCmd() *cobra.Command {
 			return a.show(projects, func(w io.Writer) {
 				var rows [][]string
 				for _, p := range projects {
-					rows = append(rows, []string{p.Project.String(), yes[p.Own], yes[p.Trusted], strconv.Itoa(p.OpenJobs)})
+					rows = append(rows, []string{p.Project.String(), yes[p.Own], yes[p.Trusted], strconv.Itoa(p.Share), strconv.Itoa(p.OpenJobs)})
 				}
-				table(w, []string{"PROJECT", "OWN", "TRUSTED", "OPEN JOBS"}, rows)
+				table(w, []string{"PROJECT", "OWN", "TRUSTED", "SHARE", "OPEN JOBS"}, rows)
 			})
 		},
 	}
@@ -116,7 +117,8 @@ func (a *app) projectTrustCmd(trust bool) *cobra.Command {
 	if trust {
 		use, short, done = "trust PROJECT", "Execute units of a project", "trusted"
 	}
-	return &cobra.Command{
+	share := 0
+	cmd := &cobra.Command{
 		Use: use, Short: short, Args: argCount(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := workunits.ParseProjectID(args[0])
@@ -127,7 +129,16 @@ func (a *app) projectTrustCmd(trust bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.Trust(cmd.Context(), id, trust); err != nil {
+			given := trust && cmd.Flags().Changed("share")
+			if given && (share < 1 || share > volunteer.MaxShare) {
+				return usage("--share %d: %w", share, grid.ErrShare)
+			}
+			if given {
+				err = c.SetShare(cmd.Context(), id, share)
+			} else {
+				err = c.Trust(cmd.Context(), id, trust)
+			}
+			if err != nil {
 				return err
 			}
 			return a.show(map[string]any{"project": id.String(), "trusted": trust}, func(w io.Writer) {
@@ -135,4 +146,8 @@ func (a *app) projectTrustCmd(trust bool) *cobra.Command {
 			})
 		},
 	}
+	if trust {
+		cmd.Flags().IntVar(&share, "share", 1, "of processor time beside other projects with work, 1 to 100")
+	}
+	return cmd
 }

@@ -117,6 +117,11 @@ func (c *Client) NewProject(ctx context.Context, name string) (workunits.Project
 	return out.Project, err
 }
 
+// SetShare lets the node execute units of a project, with a share of processor time.
+func (c *Client) SetShare(ctx context.Context, p workunits.ProjectID, share int) error {
+	return c.call(ctx, http.MethodPost, "/v1/projects/"+url.PathEscape(p.String())+"/share", shareBody{share}, &projectBody{})
+}
+
 // Trust lets the node execute units of a project, or stops that.
 func (c *Client) Trust(ctx context.Context, p workunits.ProjectID, trust bool) error {
 	verb := "revoke"

@@ -147,6 +147,18 @@ func (n *memNode) Sample(_ context.Context, progress grid.Progress) (grid.Sample
 	return grid.SampleReport{Units: 3, Seconds: 20, CPU: 19, Percent: 50}, nil
 }
 
+func (n *memNode) SetShare(p workunits.ProjectID, share int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, known := range n.projects {
+		if known.Project == p {
+			known.Trusted, known.Share = true, share
+			return nil
+		}
+	}
+	return grid.ErrNotFound
+}
+
 func (n *memNode) Projects() (list []grid.ProjectInfo) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -44,6 +44,8 @@ type Node interface {
 
 	NewProject(name string) (workunits.ProjectID, error)
 	Trust(p workunits.ProjectID, trust bool) error
+	// SetShare trusts a project and sets its share of processor time.
+	SetShare(p workunits.ProjectID, share int) error
 	Projects() []grid.ProjectInfo
 	// Project asks the network for jobs that are known of, for a few seconds.
 	Project(ctx context.Context, p workunits.ProjectID) (grid.ProjectDetail, error)

@@ -34,6 +34,13 @@ type (
 	projectPath struct {
 		Project workunits.ProjectID `path:"project" doc:"NAME@NODE"`
 	}
+	shareBody struct {
+		Share int `json:"share" minimum:"1" maximum:"100" doc:"Of two projects with work, one with twice the share gets twice the processor time"`
+	}
+	shareRequest struct {
+		Project workunits.ProjectID `path:"project" doc:"NAME@NODE"`
+		Body    shareBody
+	}
 	inviteBody struct {
 		Invite string `json:"invite" maxLength:"4096"`
 	}
@@ -216,6 +223,9 @@ func (s *Server) projectRoutes(h huma.API) {
 		}
 	}
 	post(h, "trust-project", "/v1/projects/{project}/trust", ScopeControl, "Execute units of a project", trust(true))
+	post(h, "share-project", "/v1/projects/{project}/share", ScopeControl, "Execute units of a project, with a share of processor time", func(_ context.Context, in *shareRequest) (projectBody, error) {
+		return projectBody{in.Project}, s.node.SetShare(in.Project, in.Body.Share)
+	})
 	post(h, "revoke-project", "/v1/projects/{project}/revoke", ScopeControl, "Execute no more units of a project", trust(false))
 }
 

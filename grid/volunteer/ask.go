@@ -9,7 +9,7 @@ import (
 )
 
 // ask requests units where there is room for them: one job at a time, one
-// steward at a time, in turn.
+// steward at a time, in turn, by the shares of projects.
 func (m *Machine) ask() {
 	waiting, running := m.held()
 	if m.policy.Slots == 0 {
@@ -20,6 +20,7 @@ func (m *Machine) ask() {
 	if at > 0 {
 		jobs = append(slices.Clone(jobs[at:]), jobs[:at]...)
 	}
+	m.shares.order(jobs, func(j *job) int { return j.queued() + j.running() })
 	for _, j := range jobs {
 		if j.asked != (node{}) {
 			if m.now < j.askedAt+answerTime {

@@ -191,11 +191,12 @@ type Machine struct {
 	jobs   map[workunits.JobID]*job
 	down   map[node]uint64
 	last   workunits.JobID // whose turn it was
+	shares shares
 }
 
 // New returns a machine that has no jobs and, until SetPolicy, no slots.
 func New(c Config) *Machine {
-	return &Machine{Config: c, jobs: map[workunits.JobID]*job{}, down: map[node]uint64{}}
+	return &Machine{Config: c, jobs: map[workunits.JobID]*job{}, down: map[node]uint64{}, shares: newShares()}
 }
 
 // Step takes one input and returns what is to be done.
@@ -204,6 +205,8 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 	switch in := in.(type) {
 	case SetPolicy:
 		m.policy = in.Policy
+	case SetShare:
+		m.shares.of[in.Project] = in.Share
 	case Join:
 		m.join(in)
 	case Leave:
@@ -229,6 +232,7 @@ func (m *Machine) join(in Join) {
 		j.Stewards, j.Steward = in.Stewards, in.Steward
 		return
 	}
+	m.shares.joins(in.Manifest.ProjectID(), m.sorted())
 	j := &job{Join: in, grants: map[ref]*batch{}}
 	m.jobs[in.Job] = j
 	if !in.Author.Begun() && !j.mute() {
@@ -338,15 +342,25 @@ func (m *Machine) held() (waiting, running int) {
 
 // start runs waiting units while there are slots, oldest grants first.
 func (m *Machine) start() {
-	_, running := m.held()
-	for _, j := range m.sorted() {
+	waiting, running := m.held()
+	jobs := m.sorted()
+	for ; waiting > 0 && running < m.policy.Slots; running++ {
+		m.shares.order(jobs, (*job).running)
+		waiting--
+		m.startOne(jobs)
+	}
+}
+
+// startOne starts the first unit that waits, of the first job that has one.
+func (m *Machine) startOne(jobs []*job) {
+	for _, j := range jobs {
 		for _, g := range j.batches() {
-			for len(g.queue) > 0 && running < m.policy.Slots {
+			if len(g.queue) > 0 {
 				u := g.queue[0]
 				g.queue = g.queue[1:]
 				g.running[u] = true
-				running++
 				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.Inputs, g.hints})
+				return
 			}
 		}
 	}
@@ -366,6 +380,7 @@ func (m *Machine) finished(f Finished) {
 		return
 	}
 	delete(g.running, f.Task.Unit)
+	m.shares.uses(j.Manifest.ProjectID(), f)
 	if len(g.finished) == 0 {
 		g.since = m.now
 	}

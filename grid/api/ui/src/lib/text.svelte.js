@@ -194,6 +194,7 @@ const table = {
   mainsOnly: ['Not on battery or a metered network', 'Nicht im Akkubetrieb oder in einem Netz nach Verbrauch'],
   anyPower: ['On battery and metered networks, too', 'Auch im Akkubetrieb und in Netzen nach Verbrauch'],
   whatRuns: ['What would run here? ({n} open jobs)', 'Was würde hier laufen? ({n} offene Aufträge)'],
+  share: ['Share', 'Anteil'],
   walls: ['Each unit runs in a sandbox of its own: it sees its inputs and nothing of your files, it has no network, and it gets no more memory and time than it asks for here.', 'Jede Einheit läuft für sich abgeschottet: Sie sieht ihre Eingaben und nichts von Ihren Dateien, hat kein Netz und bekommt nicht mehr Speicher und Zeit, als hier steht.'],
   jobsMissing: ['{n} more jobs are announced that no peer told more about yet.', '{n} weitere Aufträge sind angekündigt, über die noch kein Nachbar mehr sagt.'],
   program: ['Program', 'Programm'],
