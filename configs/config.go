@@ -95,10 +95,16 @@ type Config struct {
 
 // API are the settings of the local HTTP interface.
 type API struct {
-	// Listen is a loopback HOST:PORT for browsers, beside the unix socket in
-	// the data directory. Empty means a port of its own, open from the first
-	// `talka open` on, while a browser is signed in.
+	// Listen is HOST:PORT for browsers and programs, beside the unix socket in
+	// the data directory. Empty means a loopback port of its own, open while one
+	// may come in. Other machines come by TLS only: an address that they reach
+	// needs Certificate, Key and Hosts.
 	Listen string
+	// Certificate and Key are files in PEM. Both or none.
+	Certificate, Key string
+	// Hosts are the names by which the page is reached, beside those of this
+	// machine's loopback.
+	Hosts []string
 }
 
 // Metrics are the settings of the page with figures for Prometheus.

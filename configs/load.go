@@ -82,6 +82,9 @@ func resolve(s Sources) (Config, []Setting, error) {
 			}
 		}
 	}
+	if err := c.API.check(); err != nil {
+		bad.add(&KeyError{Source: source["api.listen"], Key: "api.listen", Value: show(c.API.Listen), Allowed: err.Error()})
+	}
 	if err := bad.err(); err != nil {
 		return Config{}, nil, err
 	}

@@ -49,3 +49,25 @@ func TestRulesAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestPageAddresses(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "127.0.0.1:0", "localhost:80", "[::1]:80", "0.0.0.0:443", "192.0.2.7:8300", "[2001:db8::1]:8300"} {
+		if err := validPage(s); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, s := range []string{"80", ":80", "example.org:80", "192.0.2.7", "192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:-1", "2001:db8::1:80", "[192.0.2.7]:80", "[2001:db8::1:80", "192.0.2.7/tcp/1:80", "[fe80::1%eth0]:80"} {
+		if validPage(s) == nil {
+			t.Errorf("%q is taken", s)
+		}
+	}
+	for s, ok := range map[string]bool{
+		"talka.example.org": true, "nas": true, "192.0.2.7": true, "2001:db8::1": true, "": false, "Talka": false, "a..b": false,
+		"-a": false, "a:80": false, "a/b": false, "*.example.org": false, "b\u00e4r": false,
+	} {
+		if err := validHost(s); (err == nil) != ok {
+			t.Errorf("host %q: %v", s, err)
+		}
+	}
+}

@@ -207,9 +207,24 @@ func trafficSettings() []setting {
 func tableSettings() []setting {
 	return []setting{
 		{
-			key: "api.listen", doc: "Loopback HOST:PORT for browsers; empty is a port that talka open chooses.",
-			set: func(c *Config, v any) error { return text(&c.API.Listen, v, validLoopback) },
+			key: "api.listen", doc: "IP:PORT of the page; empty is a loopback port that talka open chooses. Other machines need the next three.",
+			set: func(c *Config, v any) error { return text(&c.API.Listen, v, validPage) },
 			get: func(c Config) any { return c.API.Listen },
+		},
+		{
+			key: "api.certificate", doc: "File with the page's TLS certificate (PEM); empty is none.",
+			set: func(c *Config, v any) error { return text(&c.API.Certificate, v, validFile) },
+			get: func(c Config) any { return c.API.Certificate },
+		},
+		{
+			key: "api.key", doc: "File with the certificate's key (PEM).",
+			set: func(c *Config, v any) error { return text(&c.API.Key, v, validFile) },
+			get: func(c Config) any { return c.API.Key },
+		},
+		{
+			key: "api.hosts", doc: "Names by which browsers reach the page, such as talka.example.org.",
+			set: func(c *Config, v any) error { return list(&c.API.Hosts, v, validHost) },
+			get: func(c Config) any { return c.API.Hosts },
 		},
 		{
 			key: "metrics.listen", doc: "Loopback HOST:PORT with figures for Prometheus at /metrics; empty counts nothing.",
@@ -436,32 +451,6 @@ func validProject(s string) error {
 	name, node, _ := strings.Cut(s, "@")
 	if validNode(node) != nil || validName(name) != nil {
 		return errors.New("want the id that `talka project new` prints, NAME@12D3KooW…")
-	}
-	return nil
-}
-
-// validLoopback refuses addresses that other machines reach: the interface on
-// those needs TLS and a password, for which there is no setting.
-func validLoopback(s string) error {
-	if s == "" {
-		return nil
-	}
-	err := errors.New("want a loopback address such as 127.0.0.1:8256, or nothing")
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return err
-	}
-	host, port := s[:i], s[i+1:]
-	switch n, e := whole(port); {
-	case e != nil || n > 65535:
-		return err
-	case host == "localhost", host == "[::1]":
-		return nil
-	case !strings.HasPrefix(host, "127."):
-		return err
-	}
-	if _, e := multiaddr.NewMultiaddr("/ip4/" + host + "/tcp/" + port); e != nil {
-		return err
 	}
 	return nil
 }

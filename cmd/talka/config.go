@@ -97,18 +97,19 @@ func (s *settings) change(change func(old []byte) ([]byte, error)) error {
 	if err != nil {
 		return &exitErr{exitUsage, err}
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	if err := writeFile(path, b); err != nil || s.apply == nil {
-		return err
-	}
 	src, err := s.app.sources(s.dir, s.flags)
 	if err != nil {
 		return err
 	}
-	cfg, err := configs.Load(src)
+	src.Override = b
+	cfg, err := configs.Load(src) // one setting may not go with another
 	if err != nil {
+		return &exitErr{exitUsage, err}
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if err := writeFile(path, b); err != nil || s.apply == nil {
 		return err
 	}
 	return s.apply(cfg)

@@ -15,8 +15,8 @@ func (a *app) openCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "open", Short: "Open the node's page in a browser", Args: argCount(0, 0),
 		Long: "Open the node's page in a browser, signed in. The link is good once, within a minute;\n" +
-			"the browser stays signed in for 30 days. The page is for this machine alone; from\n" +
-			"another one, forward its port: ssh -L 8300:127.0.0.1:PORT HOST.",
+			"the browser stays signed in for 30 days. From another machine, forward its port\n" +
+			"(ssh -L 8300:127.0.0.1:PORT HOST), or set api.listen with a certificate.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {

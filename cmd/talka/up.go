@@ -101,7 +101,7 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.serve(ctx, n, api.Config{Dir: dir, Version: version(), Listen: cfg.API.Listen, Watts: n.watts, Settings: &settings{app: a, dir: dir, flags: flags, apply: n.setRules}, Log: log})
+	return a.serve(ctx, n, api.Config{Dir: dir, Version: version(), Page: cfg.API, Watts: n.watts, Settings: &settings{app: a, dir: dir, flags: flags, apply: n.setRules}, Log: log})
 }
 
 // serve runs the node and its local interface until ctx ends or one of them

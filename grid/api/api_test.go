@@ -36,7 +36,14 @@ func serve(t *testing.T, node Node) (c *Client, dir string, stop func()) {
 // serveIn is serve in a given folder.
 func serveIn(t *testing.T, dir string, node Node) (c *Client, stop func()) {
 	t.Helper()
-	srv, err := New(node, testConfig(dir))
+	return serveWith(t, testConfig(dir), node)
+}
+
+// serveWith is serve with settings of the test's.
+func serveWith(t *testing.T, cfg Config, node Node) (c *Client, stop func()) {
+	t.Helper()
+	dir := cfg.Dir
+	srv, err := New(node, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

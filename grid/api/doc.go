@@ -24,8 +24,9 @@
 //
 // There are two ways in. A unix socket with mode 0600 in the node's data
 // directory: who can open the file is the node's owner. And a port of the
-// loopback interface for browsers and programs, open while one may come in;
-// other machines reach it through a tunnel of the owner's alone. Every request
+// loopback interface for browsers and programs, open while one may come in; its
+// owner may give it an address that other machines reach, with a certificate and a
+// name, and it is not opened there while nobody could come in. Every request
 // passes, in this order, the list of allowed Host names, protection against
 // cross-origin requests, authentication and the limit on bodies; then the
 // operation's [Scope] is compared with what authentication granted. Each step
@@ -42,7 +43,6 @@
 // A program comes by the same port with a token of a [Role], which its owner makes at
 // the socket's side and which expires. It reaches no local files, lets nobody in and
 // makes no tokens.
-//
 // Texts that come from peers (names, reasons, traps) are passed on as they are;
 // who shows them on a screen removes control characters. Files of results are
 // bytes under a policy that lets them do nothing, and pictures by their content

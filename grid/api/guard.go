@@ -54,7 +54,7 @@ func (p *page) guard(h http.Handler) http.Handler {
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusForbidden, "cross-origin request")
 	}))
-	h = allowedHost(origin.Handler(h))
+	h = p.allowedHost(origin.Handler(h))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -68,16 +68,17 @@ func (p *page) guard(h http.Handler) http.Handler {
 // allowedHost stops requests that a browser was talked into by a foreign name
 // that resolves to this machine (DNS rebinding). The port of the page's names is
 // free, so that it can be reached through a tunnel.
-func allowedHost(h http.Handler) http.Handler {
+func (p *page) allowedHost(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := r.Host
 		if on(r, ctxPage) {
 			if host, _, err := net.SplitHostPort(name); err == nil {
 				name = host
 			}
+			name = strings.Trim(name, "[]")
 		}
 		switch {
-		case on(r, ctxPage) && (name == "127.0.0.1" || name == "::1" || name == "localhost"):
+		case on(r, ctxPage) && p.named(name):
 		case !on(r, ctxPage) && (name == clientHost || name == "localhost"):
 		default:
 			writeProblem(w, newProblem(KindRequest, http.StatusMisdirectedRequest, "this is the local interface of a Talka node; use Host: "+clientHost))

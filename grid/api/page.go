@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -9,13 +10,17 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/talka-grid/talka/configs"
 )
 
 // What `make ui` made of the sources beside it.
@@ -41,7 +46,9 @@ type page struct {
 	tokens   *tokens
 	cookie   string // its name: other nodes of this machine have others
 	files    http.Handler
-	listen   string // the owner's address, or empty
+	listen   string      // the owner's address, or empty
+	tls      *tls.Config // nil without
+	hosts    []string    // names beside those of the loopback
 
 	mu     sync.Mutex
 	addr   string // where it listens; empty: not open
@@ -49,7 +56,7 @@ type page struct {
 	opened chan net.Listener // to Run
 }
 
-func newPage(dir, listen string) (*page, error) {
+func newPage(dir string, cfg configs.API) (*page, error) {
 	s, err := openSessions(dir, time.Now)
 	if err != nil {
 		return nil, err
@@ -62,7 +69,27 @@ func newPage(dir, listen string) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &page{sessions: s, tokens: t, listen: listen, cookie: "talka-" + digestOf(dir)[:16], files: files(root), opened: make(chan net.Listener, 1)}, nil
+	p := &page{
+		sessions: s, tokens: t, listen: cfg.Listen, hosts: cfg.Hosts,
+		cookie: "talka-" + digestOf(dir)[:16], files: files(root), opened: make(chan net.Listener, 1),
+	}
+	if cfg.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
+		if err != nil {
+			return nil, fmt.Errorf("api.certificate and api.key: %w", err)
+		}
+		p.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
+	}
+	if p.reachable() && (p.tls == nil || len(p.hosts) == 0) {
+		return nil, fmt.Errorf("api.listen %s: other machines come by TLS and a name of api.hosts only", p.listen)
+	}
+	return p, nil
+}
+
+// reachable reports whether other machines reach the owner's address.
+func (p *page) reachable() bool {
+	a, err := netip.ParseAddrPort(p.listen)
+	return err == nil && !a.Addr().IsLoopback()
 }
 
 // open listens if nothing does, at the port that browsers know if it is free,
@@ -90,8 +117,12 @@ func (p *page) open(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("open the page: %w", err)
 	}
 	p.addr = l.Addr().String()
+	port := l.Addr().(*net.TCPAddr).Port
+	if p.tls != nil {
+		l = tls.NewListener(l, p.tls)
+	}
 	p.opened <- l
-	return p.addr, p.sessions.setPort(l.Addr().(*net.TCPAddr).Port)
+	return p.addr, p.sessions.setPort(port)
 }
 
 // close ends a listener that Run has not taken, and lets no other open.
@@ -109,7 +140,8 @@ func (p *page) close() error {
 
 // resume opens the port again for those who are signed in or have a token.
 func (p *page) resume(ctx context.Context) error {
-	if _, live := p.sessions.live(); !live && p.listen == "" && len(p.tokens.list()) == 0 {
+	// Nobody could come in at an address of other machines: it is not opened.
+	if _, live := p.sessions.live(); !live && (p.listen == "" || p.reachable()) && len(p.tokens.list()) == 0 {
 		return nil
 	}
 	_, err := p.open(ctx)
@@ -119,11 +151,31 @@ func (p *page) resume(ctx context.Context) error {
 // link is an address that signs one browser in. The code stands behind a #,
 // which browsers send to nobody.
 func (p *page) link(ctx context.Context) (string, error) {
-	addr, err := p.open(ctx)
+	url, err := p.url(ctx)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("http://%s/#code=%s", addr, p.sessions.mint()), nil
+	return url + "/#code=" + p.sessions.mint(), nil
+}
+
+// url opens the page and is its address.
+func (p *page) url(ctx context.Context) (string, error) {
+	addr, err := p.open(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case p.tls == nil:
+		return "http://" + addr, nil
+	case len(p.hosts) > 0:
+		_, port, err := net.SplitHostPort(addr)
+		return "https://" + net.JoinHostPort(p.hosts[0], port), err
+	}
+	return "https://" + addr, nil
+}
+
+// named reports whether a request's host is a name of the page.
+func (p *page) named(host string) bool {
+	return host == "127.0.0.1" || host == "::1" || host == "localhost" || slices.Contains(p.hosts, host)
 }
 
 // grants is what a request from the page's port may do.
@@ -196,7 +248,7 @@ func (s *Server) pageRoutes(h huma.API) {
 		}
 		out := &enterAnswer{SetCookie: http.Cookie{
 			Name: s.page.cookie, Value: cookie, Path: "/", MaxAge: int(sessionTime.Seconds()),
-			HttpOnly: true, SameSite: http.SameSiteStrictMode,
+			HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: s.page.tls != nil,
 		}}
 		out.Body.Key = key
 		return out, nil

@@ -12,6 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/talka-grid/talka/configs"
 )
 
 const (
@@ -21,13 +23,13 @@ const (
 	goodbye       = 2 * time.Second // for requests in flight when the node stops
 )
 
-// Config is what a server needs beside its node. All but Listen is needed.
+// Config is what a server needs beside its node. All but Page is needed.
 type Config struct {
 	Dir      string // the node's data directory
 	Version  string // the node's version, as it stands in the OpenAPI document
 	Settings Settings
 	Watts    float64 // that a busy processor draws, for estimates
-	Listen   string  // loopback HOST:PORT of the page; empty: as page.open chooses
+	Page     configs.API
 	Log      *slog.Logger
 }
 
@@ -44,7 +46,7 @@ type Server struct {
 func New(node Node, cfg Config) (*Server, error) {
 	s := &Server{node: node, cfg: cfg}
 	var err error
-	if s.page, err = newPage(cfg.Dir, cfg.Listen); err != nil {
+	if s.page, err = newPage(cfg.Dir, cfg.Page); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()

@@ -36,8 +36,7 @@ func (s *Server) tokenRoutes(h huma.API) {
 		if n.Text, n.Token, err = s.page.tokens.mint(Token{Name: in.Body.Name, Role: in.Body.Role}, life); err != nil {
 			return n, err
 		}
-		addr, err := s.page.open(ctx)
-		n.URL = "http://" + addr
+		n.URL, err = s.page.url(ctx)
 		return n, err
 	})
 	post(h, "revoke-token", "/v1/tokens/{name}/revoke", scopeInvite, "End a token", func(_ context.Context, in *tokenPath) (none, error) {
