@@ -200,6 +200,7 @@ const table = {
   program: ['Program', 'Programm'],
   asks: ['asks for up to {memory} of memory and {minutes} min a unit', 'verlangt bis {memory} Speicher und {minutes} min je Einheit'],
   latest: ['latest results', 'neueste Ergebnisse'],
+  reached: ['How others reach this node', 'Wie andere diesen Knoten erreichen'],
   netGood: ['Work gets through', 'Arbeit kommt durch'],
   netPoor: ['Needs a hand', 'Braucht Hilfe'],
   joinedNow: ['Joined', 'Beigetreten'],
