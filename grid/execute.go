@@ -77,7 +77,7 @@ type Execution struct {
 	Name string          `json:"name"` // of the job
 	Unit uint32          `json:"unit"`
 	Wall float64         `json:"wall"` // seconds since it was begun
-	CPU  float64         `json:"cpu"`  // processor seconds, which are lost if it ends now; 0 where the system does not tell
+	CPU  float64         `json:"cpu"`  // processor seconds, lost if it ends now but for what is in a checkpoint; 0 where the system does not tell
 }
 
 // executions are the copies executed here, the oldest first.

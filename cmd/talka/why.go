@@ -47,7 +47,7 @@ func writeWhy(out io.Writer, w grid.Why) {
 		for _, x := range w.Executions {
 			cpu += x.CPU
 		}
-		fmt.Fprintf(out, "To end the node now loses %.0f s of processor time of %d units; a pause loses nothing.\n", cpu, n)
+		fmt.Fprintf(out, "To end the node now loses at most %.0f s of processor time of %s, but for checkpoints; a pause loses nothing.\n", cpu, plural(n, "unit"))
 	}
 	if w.Source == "" {
 		fmt.Fprintln(out, "Nothing tells whether the machine is in use; it counts as not in use.")

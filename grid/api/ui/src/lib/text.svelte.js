@@ -219,7 +219,7 @@ const table = {
   useUnknown: ['This system does not tell what units use.', 'Dieses System sagt nicht, was Einheiten nutzen.'],
   runningNow: ['Running now', 'Läuft gerade'],
   spent: ['{s} s of processor time so far', '{s} s Prozessorzeit bisher'],
-  cost: ['Ending the node now would lose {s} s of processor time. A pause loses nothing.', 'Den Knoten jetzt zu beenden kostet {s} s Prozessorzeit. Eine Pause kostet nichts.'],
+  cost: ['Ending the node now would lose at most {s} s of processor time, but for checkpoints. A pause loses nothing.', 'Den Knoten jetzt zu beenden kostet höchstens {s} s Prozessorzeit, bis auf Sicherungspunkte. Eine Pause kostet nichts.'],
   inUseBy: ['in use, as {source} says', 'in Benutzung, sagt {source}'],
   useNobody: ['nothing tells whether the machine is in use', 'nichts sagt, ob der Rechner benutzt wird'],
 
