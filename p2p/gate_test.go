@@ -48,9 +48,10 @@ func TestListsOfTheConfig(t *testing.T) {
 			await(t, h, "it is turned away", func() bool { return len(h.Peers()) == 0 })
 		}
 	}
-	if all := strict.Peers(); len(all) != 1 || all[0].ID != friend.ID() {
-		t.Errorf("connected are %v, want the friend alone", all)
-	}
+	await(t, strict, "the friend alone is connected", func() bool {
+		all := strict.Peers()
+		return len(all) == 1 && all[0].ID == friend.ID()
+	})
 	cfg := Config{Block: make([]workunits.NodeID, maxListed+1)}
 	if err := new(gate).set(nil, cfg.Block); err == nil {
 		t.Errorf("%d nodes can be blocked", len(cfg.Block))
