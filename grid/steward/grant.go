@@ -238,8 +238,8 @@ func (m *Machine) mayHelp(from node, u uint32) bool {
 }
 
 // may reports whether a volunteer may execute a unit: it committed none of its
-// copies; as a steward it had no part in them, and enough other stewards are
-// left to grant, draw and keep. The publisher's copies decide alone, so it gets
+// copies; as a steward it had no part in them, and where results are verified enough
+// other stewards are left to grant, draw and keep. The publisher's copies decide alone, so it gets
 // only units on which volunteers differ, whose copies did not follow one another,
 // that no volunteer here may take, or that none took or asked for in long: the rest
 // is the volunteers' work. Whose copy was void gets the unit again only after others
@@ -258,8 +258,11 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 		return m.Manifest.Policy.Mode == workunits.VerifyNone || v.Contested || v.Copies > v.Support || waited ||
 			(m.now >= m.wantedAt+unwanted || w != nil && m.now >= w.since+patience) && !m.takers(u, volunteers, stewards)
 	}
-	if !m.book.Listed(from) {
+	switch {
+	case !m.book.Listed(from):
 		return true
+	case m.Manifest.Policy.Mode == workunits.VerifyNone: // nobody is to check it
+		return from != m.self && !slices.Contains(stewards, from)
 	}
 	free := 0
 	for _, s := range m.book.Stewards() {
