@@ -54,6 +54,14 @@ func (n *Node) compiling() string {
 	return fmt.Sprintf(" Compiles a program of %.1f MB for this machine, once; %v so far.", float64(list[0].Bytes)/1e6, list[0].Wall.Round(time.Second))
 }
 
+// many is a number of things in words.
+func many(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func (n *Node) why() (State, string) {
 	views, running := n.volunteer.View(), n.running()
 	switch {
@@ -62,13 +70,15 @@ func (n *Node) why() (State, string) {
 	case n.rules.Finish:
 		return StateRunning, n.rules.Sentence()
 	case running > 0 && n.rules.InUse:
-		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs, with the limits of a machine in use.%s", running, len(views), n.compiling())
+		return StateRunning, fmt.Sprintf("Executes %s of %s, with the limits of a machine in use.%s", many(running, "unit"), many(len(views), "job"), n.compiling())
 	case running > 0:
-		return StateRunning, fmt.Sprintf("Executes %d units of %d jobs.%s", running, len(views), n.compiling())
+		return StateRunning, fmt.Sprintf("Executes %s of %s.%s", many(running, "unit"), many(len(views), "job"), n.compiling())
 	case len(n.trusted) == 0:
 		return StateIdle, "No work: no project is trusted. Trust one with `talka project trust`."
 	case n.cfg.Work > 0 && n.proof == nil:
 		return StateIdle, "Works for an identity that others can trust: half a minute of one processor, once."
+	case len(views) == 0 && len(n.trusted) == 1:
+		return StateIdle, "No work: the trusted project has no open job that is known here."
 	case len(views) == 0:
 		return StateIdle, fmt.Sprintf("No work: none of the %d trusted projects has an open job that is known here.", len(n.trusted))
 	}
