@@ -165,9 +165,9 @@ func BenchmarkEmptyUnits(b *testing.B) {
 			for i := range 6 {
 				c.start(Config{Slots: 1, Steward: i < 3, Trust: []workunits.ProjectID{project}})
 			}
-			for b.Loop() {
+			for i := 0; b.Loop(); i++ {
 				m := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 1000)
-				m.Policy.Mode = mode
+				m.Policy.Mode, m.Args = mode, []string{fmt.Sprint(i)} // the same job again would be done
 				id, err := pub.Submit(ctx, m, func(string) {})
 				if err != nil {
 					b.Fatal(err)

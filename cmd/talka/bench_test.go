@@ -27,6 +27,7 @@ type benchGrid struct {
 	b     *testing.B
 	demo  *demo
 	nodes []*demoNode // the publisher first
+	jobs  int         // submitted
 }
 
 func newBenchGrid(b *testing.B, volunteers, stewards int) *benchGrid {
@@ -75,13 +76,14 @@ func (g *benchGrid) start(name string, args ...string) *demoNode {
 	return n
 }
 
-// job submits a job and waits for its end; it returns the time between and the
+// job submits a job of its own name, or it would be done, and waits for its end; it returns the time between and the
 // copies executed.
 func (g *benchGrid) job(program []byte, file string) (time.Duration, int) {
 	g.b.Helper()
+	g.jobs++
 	work := filepath.Join(g.demo.dir, "job")
 	if err := errors.Join(os.MkdirAll(work, 0o700), os.WriteFile(filepath.Join(work, "program.wasm"), program, 0o600),
-		os.WriteFile(filepath.Join(work, "job.toml"), []byte(file), 0o600)); err != nil {
+		os.WriteFile(filepath.Join(work, "job.toml"), fmt.Appendf(nil, "name = \"bench-%d\"\n%s", g.jobs, file), 0o600)); err != nil {
 		g.b.Fatal(err)
 	}
 	ctx := g.b.Context()
@@ -130,8 +132,7 @@ func processTime(pid string) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-const benchJob = `name    = "bench"
-program = "program.wasm"
+const benchJob = `program = "program.wasm"
 [units]
 count = %d
 args  = [%s]
