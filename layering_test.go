@@ -64,6 +64,7 @@ var table = []row{
 	{dir: "workunits/apps/*", kind: guest},
 	{dir: "chunkstore", kind: inOut, may: []string{"workunits"}},
 	{dir: "chunkstore/replica", kind: pure, may: []string{"workunits"}},
+	{dir: "chunkstore/erasure", kind: inOut, may: []string{"workunits"}},
 	// The vocabulary is for everyone: sources and hints are node ids.
 	{dir: "chunkstore/exchange", kind: inOut, may: []string{"chunkstore", "workunits"}},
 	{dir: "grid/wire", kind: pure, may: []string{"workunits"}},
@@ -74,15 +75,25 @@ var table = []row{
 	{dir: "grid/gridtest", kind: test, may: []string{"pure"}},
 	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure", "workunits/verdict/oracle"}},
 	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest", "grid/gridtest/lawsim", "workunits/verdict/oracle"}},
+	// Replicas have another pace than jobs, and a state of their own.
+	{dir: "grid/keep", kind: driver, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica"}},
 	{dir: "grid", kind: driver, may: []string{
-		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/exchange",
+		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica", "grid/keep",
 		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy",
 	}},
-	{dir: "grid/sensors", kind: inOut, may: []string{"grid/volunteer/policy"}},
-	{dir: "grid/api", kind: inOut, may: []string{"grid", "configs", "workunits"}},
-	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
+	{dir: "grid/sensors", kind: inOut, may: []string{"grid/sensors/login", "grid/volunteer/policy"}},
+	{dir: "grid/sensors/login", kind: inOut, may: []string{"grid/volunteer/policy"}},
+	// What runs in a user's session speaks to the node by its local interface only.
+	{dir: "grid/desktop", kind: inOut},
+	{dir: "grid/desktop/bustest", kind: test},
+	{dir: "grid/tray", kind: inOut},
+	// What other machines of the owner ask for is the local interface's to answer.
+	{dir: "grid/machines", kind: inOut, may: []string{"workunits"}},
+	{dir: "grid/api", kind: inOut, may: []string{"grid", "grid/machines", "grid/volunteer/policy", "configs", "workunits"}},
+	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange", "p2p/membership"}},
+	{dir: "p2p/membership", kind: pure, may: []string{"workunits"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
-	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p", "workunits"}},
+	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p", "p2p/membership", "workunits"}},
 	// Hours have one form, that of the rules.
 	{dir: "configs", kind: pure, may: []string{"grid/volunteer/policy"}, modules: []string{
 		"github.com/pelletier/go-toml/v2", "github.com/multiformats/go-multiaddr",

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 	blocks "github.com/ipfs/go-block-format"
@@ -32,11 +31,11 @@ type carHeader struct {
 	Version uint64     `cbor:"version"`
 }
 
-// Export writes a root and all below it, or the root's chunk alone, as a content
-// archive (CAR, version 1): each chunk once, parents before children, in the order
-// of links. The error wraps ErrNotFound if a chunk is not here; what was written
-// until then is void.
-func (s *Store) Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error {
+// Export writes what is selected of a root as a content archive (CAR, version 1): each
+// chunk once, parents before children, in the order of links. The error wraps
+// ErrNotFound if a chunk is not here, or ErrForeign; what was written until then is
+// void.
+func (s *Store) Export(ctx context.Context, root cid.Cid, sel Selection, w io.Writer) error {
 	defer s.Hold(root)()
 	header, err := carHeaderOf(root)
 	if err != nil {
@@ -44,18 +43,13 @@ func (s *Store) Export(ctx context.Context, root cid.Cid, first bool, w io.Write
 	}
 	out := bufio.NewWriterSize(w, leafSize)
 	section(out, header)
-	write := func(c cid.Cid) error {
+	err = s.selected(ctx, root, sel, func(c cid.Cid) error {
 		b, err := s.Get(ctx, c)
 		if err == nil {
 			section(out, c.Bytes(), b.RawData())
 		}
 		return err
-	}
-	if first {
-		err = write(root)
-	} else {
-		err = s.walk(ctx, root, write)
-	}
+	})
 	if err != nil {
 		return fmt.Errorf("export %s: %w", root, err)
 	}
@@ -81,43 +75,6 @@ func carHeaderOf(root cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	return mode.Marshal(carHeader{Version: 1, Roots: []cbor.Tag{{Number: 42, Content: append([]byte{0}, root.Bytes()...)}}})
-}
-
-// walk visits a root and all below it, each chunk once, parents first. Nodes that
-// are not here or malformed are errors; leaves are for visit to look at.
-func (s *Store) walk(ctx context.Context, root cid.Cid, visit func(cid.Cid) error) error {
-	seen := map[cid.Cid]bool{root: true}
-	for todo := []cid.Cid{root}; len(todo) > 0; {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := visit(c); err != nil {
-			return err
-		}
-		if c.Prefix().Codec != cid.DagProtobuf {
-			continue
-		}
-		b, err := s.Get(ctx, c)
-		if err != nil {
-			return err
-		}
-		links, err := Links(b)
-		if err != nil {
-			return err
-		}
-		for _, l := range slices.Backward(links) {
-			if !seen[l] {
-				seen[l] = true
-				todo = append(todo, l)
-			}
-		}
-		if len(seen) > maxVisits {
-			return errVisits
-		}
-	}
-	return nil
 }
 
 // Imported tells what an archive held.
@@ -181,7 +138,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, progress func(done, tot
 
 // whole reports as an error what is missing of a root, or malformed in it.
 func (s *Store) whole(ctx context.Context, root cid.Cid) error {
-	return s.walk(ctx, root, func(c cid.Cid) error {
+	return s.walk(ctx, Selection{}.First(root), func(c cid.Cid) error {
 		_, err := s.GetSize(ctx, c)
 		return err
 	})

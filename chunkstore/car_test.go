@@ -61,7 +61,7 @@ func TestCarVectors(t *testing.T) {
 			t.Errorf("%s: materialised %v", name, err)
 		}
 		var out bytes.Buffer
-		if err := s.Export(t.Context(), in.Roots[0], false, &out); err != nil || !bytes.Equal(out.Bytes(), want) {
+		if err := s.Export(t.Context(), in.Roots[0], Selection{}, &out); err != nil || !bytes.Equal(out.Bytes(), want) {
 			t.Errorf("%s: exported %x, %v; want what go-car writes: %x", name, out.Bytes(), err, want)
 		}
 		closed(t, s)
@@ -79,7 +79,7 @@ func TestCarRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		var car bytes.Buffer
-		if err := from.Export(t.Context(), added.Cid, false, &car); err != nil {
+		if err := from.Export(t.Context(), added.Cid, Selection{}, &car); err != nil {
 			t.Fatal(err)
 		}
 		var last int64
@@ -144,7 +144,7 @@ func TestCarRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %v", name, in, err, c.want)
 		}
 		// What stayed is true, and goes when room is needed.
-		if kept, err := s.covered(); err != nil || len(kept) != 0 || len(s.held) != 0 {
+		if kept, _, err := s.covered(); err != nil || len(kept) != 0 || len(s.held) != 0 {
 			t.Errorf("%s: %d chunks are covered, %v", name, len(kept), err)
 		}
 		closed(t, s)
@@ -167,7 +167,7 @@ func TestCarBomb(t *testing.T) {
 		t.Fatalf("%+v, %v", in, err)
 	}
 	var out bytes.Buffer
-	if err := s.Export(t.Context(), root, false, &out); err != nil || out.Len() > 1<<16 {
+	if err := s.Export(t.Context(), root, Selection{}, &out); err != nil || out.Len() > 1<<16 {
 		t.Errorf("%d bytes, %v", out.Len(), err)
 	}
 }
@@ -188,6 +188,25 @@ func TestCarQuota(t *testing.T) {
 	}
 }
 
+// TestExportOrder has a chunk linked from a folder, and before that from one in it: it
+// comes where a walk in the order of links first meets it, and once.
+func TestExportOrder(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), 0)
+	defer closed(t, s)
+	one, two := chunkOf(t, 1), chunkOf(t, 2)
+	inner := parent(t, one, two)
+	top := parent(t, inner, one)
+	put(t, s, one, two, inner, top)
+	var car bytes.Buffer
+	if err := s.Export(t.Context(), top.Cid(), Selection{}, &car); err != nil {
+		t.Fatal(err)
+	}
+	if want := archive(t, []cid.Cid{top.Cid()}, top, inner, one, two); !bytes.Equal(car.Bytes(), want) {
+		t.Errorf("%d bytes in another order, want %d", car.Len(), len(want))
+	}
+}
+
 func TestExportLacks(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), 0)
@@ -195,7 +214,7 @@ func TestExportLacks(t *testing.T) {
 	lost := chunkOf(t, 3)
 	top := parent(t, lost)
 	put(t, s, top)
-	if err := s.Export(t.Context(), top.Cid(), false, &bytes.Buffer{}); !errors.Is(err, ErrNotFound) {
+	if err := s.Export(t.Context(), top.Cid(), Selection{}, &bytes.Buffer{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("exported without a leaf: %v", err)
 	}
 }
@@ -213,7 +232,7 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		for _, root := range in.Roots {
-			if err := s.Export(t.Context(), root, false, &bytes.Buffer{}); err != nil {
+			if err := s.Export(t.Context(), root, Selection{}, &bytes.Buffer{}); err != nil {
 				t.Errorf("imported %s and could not export it: %v", root, err)
 			}
 		}

@@ -20,8 +20,11 @@ type died struct{}
 // whatever comes later.
 type story struct {
 	list  []blocks.Block
+	file  string       // is linked
 	after map[int]bool // chunks that are synced and kept
 	kept  []Lease      // leases that are synced
+
+	linked cid.Cid // once that is synced
 }
 
 // run works until it is done or the store dies at its n-th step. What is left
@@ -53,7 +56,9 @@ func (h *story) run(t *testing.T, dir string, n int) (dirty []string, done bool)
 	h.keep(t, s, Lease{Root: h.list[0].Cid(), Reason: "job input", For: "job"}) // written over
 	put(t, s, h.list[2])
 	h.keep(t, s, Lease{Root: h.list[2].Cid(), Reason: "result", Withheld: true})
+	linked := addLinked(t, s, h.file)
 	h.sync(t, s, 2)
+	h.linked = linked.Cid
 	h.kept = slices.DeleteFunc(h.kept, func(l Lease) bool { return l.For == "job" })
 	if err := s.ReleaseFor("job"); err != nil {
 		t.Fatal(err)
@@ -119,6 +124,11 @@ func (h *story) check(t *testing.T, name, dir string) {
 			t.Errorf("%s: chunk %d was synced: %v", name, i, err)
 		}
 	}
+	if h.linked.Defined() {
+		if _, err := s.Get(t.Context(), h.linked); err != nil {
+			t.Errorf("%s: linked content was synced: %v", name, err)
+		}
+	}
 	leases := s.Leases()
 	for _, l := range h.kept {
 		if !slices.Contains(leases, l) {
@@ -160,10 +170,11 @@ func TestCrashPoints(t *testing.T) {
 	for i := range 6 {
 		list = append(list, raw(t, noise(uint64(i), 900)))
 	}
+	file := input(t, map[string][]byte{"": noise(9, 700)})
 	points := 0
 	for n, done := 1, false; !done && n < 1000; n++ {
 		for how, spoil := range spoils {
-			h := &story{list: list, after: map[int]bool{}}
+			h := &story{list: list, file: file, after: map[int]bool{}}
 			dir := t.TempDir()
 			var dirty []string
 			if dirty, done = h.run(t, dir, n); done {

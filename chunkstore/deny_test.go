@@ -39,7 +39,7 @@ func TestDeny(t *testing.T) {
 	if s.Served(workunits.RecordCid(workunits.Sum(record))) {
 		t.Error("a denied record is served")
 	}
-	if _, err := s.Serve(bad.Cid()); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Serve(bad.Cid(), nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("serve: %v", err)
 	}
 }

@@ -67,11 +67,14 @@ func (s *Store) makeRoom(n int64) error {
 		if enough {
 			return nil // another caller made it
 		}
-		kept, err := s.covered()
+		if err := s.dropExpired(); err != nil {
+			return err
+		}
+		kept, spare, err := s.covered()
 		if err != nil {
 			return err
 		}
-		done, quiet, err := s.evict(n, kept, start)
+		done, quiet, err := s.evict(n, kept, spare, start)
 		if done || err != nil {
 			return err
 		}
@@ -85,21 +88,22 @@ func (s *Store) makeRoom(n int64) error {
 }
 
 // evict removes damaged chunks, then others that are not kept and were not used
-// since start, until n bytes have room and a little more, so that not every write
-// evicts. It removes nothing if that would not do. Quiet tells whether nothing
-// was used meanwhile.
-func (s *Store) evict(n int64, kept map[cid.Cid]bool, start int64) (done, quiet bool, err error) {
+// since start, spare ones last, until n bytes have room and a little more, so that not
+// every write evicts. It removes nothing if that would not do. Quiet tells whether
+// nothing was used meanwhile.
+func (s *Store) evict(n int64, kept, spare map[cid.Cid]bool, start int64) (done, quiet bool, err error) {
 	type candidate struct {
-		c cid.Cid
+		c     cid.Cid
+		spare bool
 		chunk
 	}
 	s.mu.Lock()
 	var list []candidate
 	var free room
 	for c, k := range s.chunks {
-		if !kept[c] && s.held[c] == 0 && k.used <= start {
-			list = append(list, candidate{c, *k})
-			free.bytes += k.size
+		if !k.linked && !kept[c] && s.held[c] == 0 && k.used <= start {
+			list = append(list, candidate{c, spare[c], *k})
+			free.bytes += int64(k.size)
 			free.files++
 		}
 	}
@@ -114,7 +118,15 @@ func (s *Store) evict(n int64, kept map[cid.Cid]bool, start int64) (done, quiet 
 	}
 	err = s.dropDamaged()
 	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(a.used, b.used) })
+	slices.SortFunc(list, func(a, b candidate) int {
+		if a.spare != b.spare {
+			if b.spare {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.used, b.used)
+	})
 	for _, k := range list {
 		if err != nil {
 			break
@@ -136,7 +148,7 @@ func (s *Store) evictOne(c cid.Cid, n, start int64) (done bool, err error) {
 	if over := s.over(n + s.cfg.Quota/32); over.bytes <= 0 && over.files <= -s.cfg.Files/32 {
 		return true, nil
 	}
-	if k := s.chunks[c]; k == nil || k.used > start || s.held[c] > 0 {
+	if k := s.chunks[c]; k == nil || k.linked || k.used > start || s.held[c] > 0 {
 		return false, nil
 	}
 	return false, s.remove(c)
@@ -155,13 +167,36 @@ func (s *Store) dropDamaged() error {
 	return nil
 }
 
-// covered is what leases and running work cover of what is here.
-func (s *Store) covered() (map[cid.Cid]bool, error) {
+// covered is what leases and running work cover of what is here, and what spare
+// leases do.
+func (s *Store) covered() (kept, spare map[cid.Cid]bool, err error) {
 	s.mu.Lock()
-	todo := slices.AppendSeq(slices.Collect(maps.Keys(s.leases)), maps.Keys(s.roots))
+	firm := slices.Collect(maps.Keys(s.roots))
+	var loose []cid.Cid
+	for root, list := range s.leases {
+		if slices.ContainsFunc(list, func(l Lease) bool { return !l.Spare }) {
+			firm = append(firm, root)
+		} else {
+			loose = append(loose, root)
+		}
+	}
 	s.mu.Unlock()
-	kept := map[cid.Cid]bool{}
-	return kept, s.reach(kept, todo)
+	kept, spare = map[cid.Cid]bool{}, map[cid.Cid]bool{}
+	return kept, spare, errors.Join(s.reach(kept, firm), s.reach(spare, loose))
+}
+
+// Expire ends the leases whose time is over, which count for nothing already, and
+// removes what is known of them.
+func (s *Store) Expire() error {
+	s.evicting.Lock()
+	defer s.evicting.Unlock()
+	return s.dropExpired()
+}
+
+// dropExpired is Expire for those who hold evicting.
+func (s *Store) dropExpired() error {
+	now := s.now()
+	return s.releaseNow(func(l Lease) bool { return l.over(now) })
 }
 
 // reach adds what can be reached from some chunks, them included, to a set. What
@@ -193,7 +228,7 @@ func (s *Store) children(c cid.Cid) ([]cid.Cid, error) {
 	if c.Prefix().Codec != cid.DagProtobuf {
 		return nil, nil
 	}
-	data, err := s.read(c)
+	data, err := s.read(c, nil)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}

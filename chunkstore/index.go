@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,10 @@ func (s *Store) indexPath() string { return filepath.Join(s.dir, "index") }
 // saveIndex writes the index. The store is not used any more.
 func (s *Store) saveIndex() error {
 	order := make([]cid.Cid, 0, len(s.chunks))
-	for c := range s.chunks {
-		order = append(order, c)
+	for c, k := range s.chunks {
+		if !k.linked {
+			order = append(order, c)
+		}
 	}
 	slices.SortFunc(order, func(a, b cid.Cid) int {
 		return cmp.Or(cmp.Compare(s.chunks[a].used, s.chunks[b].used), cmp.Compare(a.KeyString(), b.KeyString()))
@@ -111,8 +114,8 @@ func (s *Store) readIndex(raw []byte) bool {
 // book takes a chunk that is on disk into the books, as the one used last.
 func (s *Store) book(c cid.Cid, size int64) {
 	s.clock++
-	s.chunks[c] = &chunk{size: size, used: s.clock}
-	s.used += size
+	s.chunks[c] = &chunk{size: int32(min(size, math.MaxInt32)), used: s.clock}
+	s.used += int64(s.chunks[c].size)
 	s.files++
 }
 

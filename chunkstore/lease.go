@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/ipfs/go-cid"
 )
@@ -27,9 +28,31 @@ type Lease struct {
 	Root   cid.Cid `json:"-"`
 	Reason string  `json:"reason"`        // 1 to 128 bytes
 	For    string  `json:"for,omitempty"` // as a job's id; up to 128 bytes
+	// By is whose share of the store it is counted in, as a publisher's id; leases for
+	// the same are counted with it. Empty: nobody's.
+	By string `json:"by,omitempty"`
 	// Withheld keeps without serving to peers. What another lease lets them have
 	// is served nevertheless, so that nobody learns of this one by asking.
 	Withheld bool `json:"withheld,omitempty"`
+	// Spare content gives way when room is needed, after what no lease keeps, and is
+	// not fetched again.
+	Spare bool `json:"spare,omitempty"`
+	// Expires is when the lease ends by itself, in seconds since 1970; 0: never.
+	Expires int64 `json:"expires,omitempty"`
+}
+
+// over reports whether a lease has expired.
+func (l Lease) over(now time.Time) bool { return l.Expires != 0 && now.Unix() >= l.Expires }
+
+// with is what two leases of the same come to: the kinder of both.
+func (l Lease) with(o Lease) Lease {
+	l.Withheld, l.Spare, l.By = l.Withheld && o.Withheld, l.Spare && o.Spare, cmp.Or(l.By, o.By)
+	if l.Expires == 0 || o.Expires == 0 {
+		l.Expires = 0
+	} else {
+		l.Expires = max(l.Expires, o.Expires)
+	}
+	return l
 }
 
 func (l Lease) same(o Lease) bool {
@@ -37,11 +60,12 @@ func (l Lease) same(o Lease) bool {
 }
 
 // Keep takes a lease. One of the same root, reason and For is there once; it is
-// withheld until it is first kept unwithheld, and never again before its release.
+// withheld until it is first kept unwithheld, and never again before its release, and
+// so it is with spare; of two times of expiry the later one counts.
 // What is missing of the content is covered as soon as it is put, so that it may
 // be kept before it is fetched.
 func (s *Store) Keep(l Lease) error {
-	if !l.Root.Defined() || l.Reason == "" || len(l.Reason) > maxWord || len(l.For) > maxWord {
+	if !l.Root.Defined() || l.Reason == "" || len(l.Reason) > maxWord || len(l.For) > maxWord || len(l.By) > maxWord {
 		return fmt.Errorf("keep %s for %.40q: a lease needs a root and a reason: %w", l.Root, l.Reason, ErrForeign)
 	}
 	s.evicting.Lock()
@@ -50,16 +74,20 @@ func (s *Store) Keep(l Lease) error {
 	switch i := slices.IndexFunc(list, l.same); {
 	case i < 0:
 		list = append(list, l)
-	case list[i].Withheld && !l.Withheld:
+	case list[i].over(s.now()):
 		list[i] = l
 	default:
-		return nil
+		both := list[i].with(l)
+		if both == list[i] {
+			return nil
+		}
+		list[i] = both
 	}
 	if err := s.setLeases(l.Root, list); err != nil {
 		return fmt.Errorf("keep %s: %w", l.Root, err)
 	}
 	if !l.Withheld {
-		s.open.add(s, l.Root)
+		s.open.add(s, l)
 	}
 	return nil
 }
@@ -75,6 +103,11 @@ func (s *Store) ReleaseFor(who string) error {
 func (s *Store) release(which func(Lease) bool) error {
 	s.evicting.Lock()
 	defer s.evicting.Unlock()
+	return s.releaseNow(which)
+}
+
+// releaseNow is release for those who hold evicting.
+func (s *Store) releaseNow(which func(Lease) bool) error {
 	for _, root := range s.keptRoots() {
 		list := s.leasesOf(root)
 		if !slices.ContainsFunc(list, which) {
@@ -84,15 +117,23 @@ func (s *Store) release(which func(Lease) bool) error {
 			return fmt.Errorf("release %s: %w", root, err)
 		}
 		s.open.forget()
+		if len(s.leasesOf(root)) == 0 {
+			if err := s.unlink(root); err != nil {
+				return fmt.Errorf("release %s: %w", root, err)
+			}
+		}
 	}
 	return nil
 }
 
-// Leases lists the leases, ordered by root, reason and whom they are for.
+// Leases lists the leases that have not expired, ordered by root, reason and whom
+// they are for.
 func (s *Store) Leases() (list []Lease) {
+	now := s.now()
 	for _, root := range s.keptRoots() {
 		list = append(list, s.leasesOf(root)...)
 	}
+	list = slices.DeleteFunc(list, func(l Lease) bool { return l.over(now) })
 	slices.SortFunc(list, func(a, b Lease) int {
 		return cmp.Or(cmp.Compare(a.Root.KeyString(), b.Root.KeyString()), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.For, b.For))
 	})
@@ -116,20 +157,66 @@ func (s *Store) Usage() (list []Usage, err error) {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(roots)) {
 		u := Usage{Reason: reason, Roots: len(roots[reason])}
-		set := map[cid.Cid]bool{}
-		if err := s.reach(set, roots[reason]); err != nil {
+		if u.Bytes, err = s.Here(roots[reason]...); err != nil {
 			return nil, err
 		}
-		s.mu.Lock()
-		for c := range set {
-			if k := s.chunks[c]; k != nil {
-				u.Bytes += k.size
-			}
-		}
-		s.mu.Unlock()
 		list = append(list, u)
 	}
 	return list, nil
+}
+
+// Here is how many bytes of the roots and all below them are in the store. What
+// several of them share counts once.
+func (s *Store) Here(roots ...cid.Cid) (bytes int64, err error) {
+	set := map[cid.Cid]bool{}
+	if err := s.reach(set, roots); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range set {
+		if k := s.chunks[c]; k != nil {
+			bytes += int64(k.size)
+		}
+	}
+	return bytes, nil
+}
+
+// Left is how many bytes more may be brought for a root that is kept for others
+// alone: what Config.Share leaves to the one who has most of it left. It is without
+// limit if somebody keeps it in nobody's share, and for what nobody keeps.
+func (s *Store) Left(root cid.Cid) (bytes int64, limited bool, err error) {
+	if s.cfg.Share <= 0 {
+		return 0, false, nil
+	}
+	all := s.Leases()
+	whose := map[string]string{}
+	for _, l := range all {
+		if l.By != "" && l.For != "" {
+			whose[l.For] = l.By
+		}
+	}
+	roots := map[string][]cid.Cid{}
+	of := map[string]bool{}
+	for _, l := range all {
+		by := cmp.Or(l.By, whose[l.For])
+		roots[by] = append(roots[by], l.Root)
+		of[by] = of[by] || l.Root == root
+	}
+	if of[""] {
+		return 0, false, nil
+	}
+	for by, has := range of {
+		if !has {
+			continue
+		}
+		used, err := s.Here(roots[by]...)
+		if err != nil {
+			return 0, false, err
+		}
+		bytes, limited = max(bytes, s.cfg.Share-used), true
+	}
+	return bytes, limited, nil
 }
 
 func (s *Store) keptRoots() []cid.Cid {

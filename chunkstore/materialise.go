@@ -45,7 +45,7 @@ func (s *Store) materialise(ctx context.Context, root cid.Cid, dest string, shar
 	}
 	defer os.RemoveAll(tmp)
 	whole := filepath.Join(tmp, "root")
-	w := &writer{store: s, ctx: ctx, share: share, dag: &limited{DAGService: s.dag()}, room: s.cfg.Quota, endless: s.cfg.Quota == 0}
+	w := &writer{store: s, ctx: ctx, share: share, dag: &limited{DAGService: s.dag()}, room: s.cfg.Quota + s.Stat().Linked, endless: s.cfg.Quota == 0}
 	if err := w.write(whole, root, 0); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -238,9 +238,16 @@ func (w *writer) folder(path string, node ipld.Node, depth int) error {
 
 // Entry returns the CID of an entry of a folder. The error is ErrNotFound, and an
 // ipld.ErrNotFound that names it, while a chunk on the way, which may be the
-// entry's first, is not here; fs.ErrNotExist if the folder has no such entry.
+// entry's first, is not here; fs.ErrNotExist if the folder has no such entry, and one
+// that wraps ErrForeign if none may have such a name.
 func (s *Store) Entry(ctx context.Context, root cid.Cid, name string) (cid.Cid, error) {
-	dag := s.dag()
+	return entry(ctx, s.dag(), root, name)
+}
+
+func entry(ctx context.Context, dag ipld.DAGService, root cid.Cid, name string) (cid.Cid, error) {
+	if !plain(name) {
+		return cid.Undef, fmt.Errorf("%.40q is no plain name of an entry: %w", name, ErrForeign)
+	}
 	node, err := dag.Get(ctx, root)
 	if err != nil {
 		return cid.Undef, err
@@ -249,11 +256,11 @@ func (s *Store) Entry(ctx context.Context, root cid.Cid, name string) (cid.Cid, 
 	if err != nil {
 		return cid.Undef, fmt.Errorf("%s is no folder: %w: %w", root, ErrForeign, err)
 	}
-	entry, err := dir.Find(ctx, name)
+	found, err := dir.Find(ctx, name)
 	if err != nil {
 		return cid.Undef, fmt.Errorf("entry %.40q of %s: %w", name, root, err)
 	}
-	return entry.Cid(), nil
+	return found.Cid(), nil
 }
 
 // plain reports whether a name names an entry of its folder and nothing else.

@@ -64,6 +64,7 @@ func TestMaterialiseRefuses(t *testing.T) {
 		"empty name":   node(t, entry(""), folderData()),
 		"zero byte":    node(t, entry("a\x00b"), folderData()),
 		"long name":    node(t, entry(strings.Repeat("x", 256)), folderData()),
+		"longer name":  node(t, entry(strings.Repeat("x", 10_000)), folderData()),
 		"same twice":   node(t, entry("a"), entry("a"), folderData()),
 		"folder in it": node(t, pbLink(inner.Cid(), "..", 1), folderData()),
 		"link":         node(t, linkData("/etc/passwd")),

@@ -25,7 +25,7 @@ func chunkOf(t testing.TB, seed uint64) blocks.Block {
 func parent(t testing.TB, children ...blocks.Block) blocks.Block {
 	t.Helper()
 	node := new(merkledag.ProtoNode)
-	if err := node.SetCidBuilder(builder()); err != nil {
+	if err := node.SetCidBuilder(builder(BLAKE3)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range children {
@@ -145,6 +145,35 @@ func TestQuotaTooLarge(t *testing.T) {
 	}
 	if !has(t, s, a.Cid()) {
 		t.Error("evicted in vain")
+	}
+}
+
+// TestQuotaBelowKept opens a store with a quota below what is kept in it: nothing of
+// that goes, nothing more comes, and the error says what to do.
+func TestQuotaBelowKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, 0)
+	a, b, loose := chunkOf(t, 1), chunkOf(t, 2), chunkOf(t, 3)
+	put(t, s, a, b, loose)
+	if err := errors.Join(s.Keep(Lease{Root: a.Cid(), Reason: "own data"}), s.Keep(Lease{Root: b.Cid(), Reason: "result"})); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, s)
+	s = open(t, dir, 64*kib)
+	err := s.Put(t.Context(), raw(t, []byte("x")))
+	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "raise the disk limit or remove content") {
+		t.Errorf("%v", err)
+	}
+	if !has(t, s, a.Cid()) || !has(t, s, b.Cid()) || len(s.Leases()) != 2 {
+		t.Error("what is kept went")
+	}
+	if err := errors.Join(s.Release(Lease{Root: a.Cid(), Reason: "own data"}), s.Release(Lease{Root: b.Cid(), Reason: "result"})); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, raw(t, []byte("x")))
+	if st := s.Stat(); st.Bytes > 64*kib || st.Bytes != onDisk(t, s) {
+		t.Errorf("%+v", st)
 	}
 }
 
@@ -288,7 +317,7 @@ func TestQuotaDamaged(t *testing.T) {
 func TestQuotaMalformedRoot(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), 2*64*kib)
-	p := builder().(cid.V1Builder)
+	p := builder(BLAKE3).(cid.V1Builder)
 	bad := block(t, cid.Prefix{Version: 1, Codec: p.Codec, MhType: p.MhType, MhLength: 32}, []byte("\xff\xff no protobuf"))
 	if _, err := Links(bad); !errors.Is(err, ErrForeign) {
 		t.Errorf("links of a malformed node: %v", err)

@@ -31,7 +31,7 @@ func (s *Store) Scrub(ctx context.Context, pace func(ctx context.Context, n int)
 		if err := pace(ctx, size); err != nil {
 			return done, err
 		}
-		_, err = s.read(c)
+		_, err = s.read(c, nil)
 		switch {
 		case err == nil:
 			done.Chunks++
@@ -45,6 +45,39 @@ func (s *Store) Scrub(ctx context.Context, pace func(ctx context.Context, n int)
 	return done, context.Cause(ctx)
 }
 
+// Inspect reads and verifies all that is here of a root, as Scrub does, at once.
+func (s *Store) Inspect(ctx context.Context, root cid.Cid) error {
+	defer s.Hold(root)()
+	seen := map[cid.Cid]bool{root: true}
+	for todo := []cid.Cid{root}; len(todo) > 0; {
+		c := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if c.Prefix().Codec != cid.DagProtobuf {
+			if _, err := s.read(c, nil); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			continue
+		}
+		links, err := s.children(c)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if !seen[l] {
+				seen[l] = true
+				todo = append(todo, l)
+			}
+		}
+		if len(seen) > maxVisits {
+			return errVisits
+		}
+	}
+	return nil
+}
+
 // setAsideNow reports whether a chunk lies among the damaged.
 func (s *Store) setAsideNow(c cid.Cid) bool {
 	s.mu.Lock()
@@ -53,10 +86,16 @@ func (s *Store) setAsideNow(c cid.Cid) bool {
 	return there && s.chunks[c] == nil
 }
 
-// Torn lists the roots with a lease that are not whole here, because content was
-// damaged or has not come yet.
+// Torn lists the roots with a lease, other than a spare one, that are not whole
+// here, because content was damaged or has not come yet.
 func (s *Store) Torn(ctx context.Context) (list []cid.Cid, err error) {
-	for _, root := range s.keptRoots() {
+	seen := map[cid.Cid]bool{}
+	for _, l := range s.Leases() {
+		root := l.Root
+		if l.Spare || seen[root] {
+			continue
+		}
+		seen[root] = true
 		switch err := s.whole(ctx, root); {
 		case errors.Is(err, ErrNotFound):
 			list = append(list, root)

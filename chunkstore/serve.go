@@ -15,8 +15,9 @@ import (
 // below them, here or not. It is gathered when a peer first asks, and anew after
 // a lease has ended; in between it grows with the leases and with what arrives.
 type opened struct {
-	mu  sync.Mutex
-	set map[cid.Cid]bool // nil while it is not known
+	mu    sync.Mutex
+	set   map[cid.Cid]bool // nil while it is not known
+	until int64            // the first of these leases expires then; 0: none does
 }
 
 // ServeRecords lets peers have records that are not in the store as well: those
@@ -34,15 +35,12 @@ func (s *Store) served(c cid.Cid) []byte {
 }
 
 // Serve reads a chunk for a peer: the error is ErrNotFound unless peers may have
-// it and it is here.
-func (s *Store) Serve(c cid.Cid) ([]byte, error) {
+// it and it is here. It reads into buf, which may be nil, if that has room for the
+// chunk and one byte more.
+func (s *Store) Serve(c cid.Cid, buf []byte) ([]byte, error) {
 	if s.leased(c) {
-		b, err := s.Get(context.Background(), c)
-		if err == nil {
-			return b.RawData(), nil
-		}
-		if !errors.Is(err, ErrNotFound) {
-			return nil, err
+		if data, err := s.get(c, buf); !errors.Is(err, ErrNotFound) {
+			return data, err
 		}
 	}
 	if raw := s.served(c); raw != nil {
@@ -58,11 +56,16 @@ func (s *Store) Served(c cid.Cid) bool { return s.leased(c) || s.served(c) != ni
 func (s *Store) leased(c cid.Cid) bool {
 	s.open.mu.Lock()
 	defer s.open.mu.Unlock()
+	if s.open.until != 0 && s.now().Unix() >= s.open.until {
+		s.open.set = nil
+	}
 	if s.open.set == nil {
 		var roots []cid.Cid
+		s.open.until = 0
 		for _, l := range s.Leases() {
 			if !l.Withheld {
 				roots = append(roots, l.Root)
+				s.open.ends(l)
 			}
 		}
 		s.open.set = map[cid.Cid]bool{}
@@ -74,12 +77,20 @@ func (s *Store) leased(c cid.Cid) bool {
 	return s.open.set[c]
 }
 
-// add opens a root and all below it.
-func (o *opened) add(s *Store, root cid.Cid) {
+// add opens a lease's root and all below it.
+func (o *opened) add(s *Store, l Lease) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.set != nil && s.reach(o.set, []cid.Cid{root}) != nil {
+	o.ends(l)
+	if o.set != nil && s.reach(o.set, []cid.Cid{l.Root}) != nil {
 		o.set = nil
+	}
+}
+
+// ends notes when a lease expires. The lock is held.
+func (o *opened) ends(l Lease) {
+	if l.Expires != 0 && (o.until == 0 || l.Expires < o.until) {
+		o.until = l.Expires
 	}
 }
 
@@ -121,15 +132,18 @@ func (b Blockstore) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	return got, err
 }
 
-// GetSize is Store.GetSize.
+// GetSize is Store.GetSize, but 1 for a chunk without bytes: bitswap never sends what
+// has a size of 0, and whoever wants a folder with an empty file would wait for ever.
 func (b Blockstore) GetSize(ctx context.Context, c cid.Cid) (int, error) {
 	size, err := b.Store.GetSize(ctx, c)
 	if err != nil {
-		if raw := b.served(c); raw != nil {
-			return len(raw), nil
+		raw := b.served(c)
+		if raw == nil {
+			return 0, err
 		}
+		size = len(raw)
 	}
-	return size, err
+	return max(size, 1), nil
 }
 
 // Has is Store.Has.

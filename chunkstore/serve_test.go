@@ -23,7 +23,7 @@ func TestServed(t *testing.T) {
 	check := func(step string, want ...cid.Cid) {
 		t.Helper()
 		for _, c := range []cid.Cid{leaf.Cid(), other.Cid(), inner.Cid(), root.Cid()} {
-			data, err := s.Serve(c)
+			data, err := s.Serve(c, nil)
 			if got := err == nil; got != slices.Contains(want, c) || !got && (data != nil || !errors.Is(err, ErrNotFound)) {
 				t.Errorf("%s: serving %s: %v", step, c, err)
 			}

@@ -26,6 +26,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -56,6 +58,7 @@ var (
 	ErrDamaged  = errors.New("content does not match its CID")
 	ErrForeign  = errors.New("content of a kind that is not stored")
 	ErrInUse    = errors.New("the store is open already")
+	ErrShare    = errors.New("one publisher's share of the store is used up")
 	ErrDenied   = errors.New("content is on this node's deny list")
 )
 
@@ -64,12 +67,15 @@ func notFound(c cid.Cid) error { return fmt.Errorf("%w: %w", ErrNotFound, ipld.E
 
 // Config says how much a store may hold.
 type Config struct {
-	// Quota is the most bytes of chunks on disk, and the most that one Materialise
-	// writes; 0 for no limit.
+	// Quota is the most bytes of chunks on disk, and with what is linked the most that
+	// one Materialise writes; 0 for no limit.
 	Quota int64
 	// Files is the most files that chunks take; 0 for no limit. Leases come on top,
 	// one file for each root that is kept.
 	Files int64
+	// Share is the most bytes that may be brought for one whom leases are counted for
+	// (Lease.By); 0 for no limit. See Left.
+	Share int64
 	// Deny is content that is not to be here, whatever its CID's form: it is
 	// removed by Open, and refused from then on.
 	Deny []cid.Cid
@@ -88,6 +94,7 @@ type Store struct {
 	crash    func()                                        // of tests; see step
 	records  atomic.Pointer[func(workunits.Digest) []byte] // see ServeRecords
 
+	now     func() time.Time // when leases expire
 	mu      sync.Mutex
 	chunks  map[cid.Cid]*chunk        // wholly here
 	writing map[cid.Cid]chan struct{} // on the way; closed when written or given up
@@ -99,22 +106,27 @@ type Store struct {
 	leases  map[cid.Cid][]Lease       // none is empty
 	roots   map[cid.Cid]int           // what running work covers, with all below
 	held    map[cid.Cid]int           // single chunks that running adds cover
+	links   map[cid.Cid]place         // of linked leaves, copied ones among them
+	sources map[cid.Cid][]*source     // by root
 	dirty   map[string]bool           // files not synced yet, some of them gone; false: only their names are not
 }
 
 // chunk is what is known of a chunk that is here.
 type chunk struct {
-	size int64
 	used int64 // the clock when it was last put or read
+	size int32
+	sure bool // it was written or read since the store was opened
+	// linked: it is in a file of the owner's, at its place in links, and nowhere else.
+	linked bool
 }
 
 // Open opens or makes a store. The error wraps ErrInUse if it is open elsewhere.
 // Close it.
 func Open(dir string, cfg Config) (_ *Store, err error) {
 	s := &Store{
-		dir: dir, cfg: cfg, deny: map[string]bool{},
+		dir: dir, cfg: cfg, deny: map[string]bool{}, now: time.Now,
 		chunks: map[cid.Cid]*chunk{}, writing: map[cid.Cid]chan struct{}{}, damaged: map[string]int64{},
-		leases: map[cid.Cid][]Lease{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
+		links: map[cid.Cid]place{}, sources: map[cid.Cid][]*source{}, leases: map[cid.Cid][]Lease{}, roots: map[cid.Cid]int{}, held: map[cid.Cid]int{}, dirty: map[string]bool{},
 	}
 	if s.lock, err = lockDir(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -127,7 +139,7 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 	if err := os.RemoveAll(s.folder("tmp")); err != nil { // unfinished writes
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	for _, sub := range []string{"chunks", "leases", "tmp", "damaged"} {
+	for _, sub := range []string{"chunks", "leases", "tmp", "damaged", "linked"} {
 		if err := os.MkdirAll(s.folder(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
@@ -135,7 +147,7 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 	for _, c := range cfg.Deny {
 		s.deny[string(c.Hash())] = true
 	}
-	if err := errors.Join(s.load(), s.loadDamaged(), s.loadLeases(), s.dropDenied()); err != nil {
+	if err := errors.Join(s.load(), s.loadDamaged(), s.loadLeases(), s.loadLinks(), s.dropDenied()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return s, nil
@@ -224,20 +236,29 @@ func (s *Store) loadDamaged() error {
 	return nil
 }
 
-// Verify reports whether data is the content that c names, by the rules of this
-// package. It is the one place that decides this.
-func Verify(c cid.Cid, data []byte) error {
+// Storable reports as an error that wraps ErrForeign why no content of this name can
+// be stored.
+func Storable(c cid.Cid) error {
 	if !c.Defined() {
 		return fmt.Errorf("undefined CID: %w", ErrForeign)
 	}
 	p := c.Prefix()
-	switch {
-	case p.Version != 1 && p.Codec != cid.DagProtobuf, p.MhType != mh.BLAKE3 && p.MhType != mh.SHA2_256, p.MhLength != 32:
-		return fmt.Errorf("%s: %w", c, ErrForeign)
-	case len(data) > MaxBlock:
+	if p.Version != 1 && p.Codec != cid.DagProtobuf || p.MhType != mh.BLAKE3 && p.MhType != mh.SHA2_256 || p.MhLength != 32 {
+		return fmt.Errorf("%s is named by another hash than BLAKE3 and sha2-256 of 32 bytes: %w", c, ErrForeign)
+	}
+	return nil
+}
+
+// Verify reports whether data is the content that c names, by the rules of this
+// package. It is the one place that decides this.
+func Verify(c cid.Cid, data []byte) error {
+	if err := Storable(c); err != nil {
+		return err
+	}
+	if len(data) > MaxBlock {
 		return fmt.Errorf("%s: %d bytes, limit %d: %w", c, len(data), MaxBlock, ErrForeign)
 	}
-	got, err := p.Sum(data)
+	got, err := c.Prefix().Sum(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c, err)
 	}
@@ -253,109 +274,38 @@ func (s *Store) path(c cid.Cid) string {
 	return filepath.Join(s.dir, "chunks", name[len(name)-2:], name)
 }
 
-// Has reports whether a chunk is here.
-func (s *Store) Has(_ context.Context, c cid.Cid) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.chunks[c] != nil, nil
-}
-
-// GetSize returns a chunk's size in bytes.
-func (s *Store) GetSize(_ context.Context, c cid.Cid) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.chunks[c]; k != nil {
-		return int(k.size), nil
-	}
-	return 0, notFound(c)
-}
-
-// Get reads and verifies a chunk. A damaged one is set aside, and missing from
-// then on, so that it is fetched again.
-func (s *Store) Get(_ context.Context, c cid.Cid) (blocks.Block, error) {
-	data, err := s.read(c)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	if k := s.chunks[c]; k != nil {
-		s.clock++
-		k.used = s.clock
-	}
-	s.mu.Unlock()
-	return blocks.NewBlockWithCid(data, c)
-}
-
-// read is Get without counting as a use.
-func (s *Store) read(c cid.Cid) ([]byte, error) {
-	if ok, _ := s.Has(context.Background(), c); !ok { // it never fails
-		return nil, notFound(c)
-	}
-	data, err := os.ReadFile(s.path(c))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read chunk: %w", err)
-	}
-	if err == nil && Verify(c, data) == nil {
-		return data, nil
-	}
-	return s.setAside(c)
-}
-
-// setAside moves a damaged chunk away. It looks again first, for the chunk may
-// have been put anew since it was found damaged.
-func (s *Store) setAside(c cid.Cid) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.chunks[c] == nil {
-		return nil, notFound(c)
-	}
-	path, name := s.path(c), c.String()
-	data, err := os.ReadFile(path)
-	if err == nil && Verify(c, data) == nil {
-		return data, nil
-	}
-	if err == nil {
-		if err := os.Rename(path, filepath.Join(s.folder("damaged"), name)); err != nil {
-			return nil, fmt.Errorf("set damaged chunk aside: %w", err)
-		}
-		s.step()
-		if old, again := s.damaged[name]; again {
-			s.used -= old
-			s.files--
-		}
-		s.used += int64(len(data))
-		s.files++
-		s.damaged[name] = int64(len(data))
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read chunk: %w", err)
-	}
-	s.forget(c)
-	return nil, notFound(c)
-}
-
 // forget drops a chunk from the books. The lock is held.
 func (s *Store) forget(c cid.Cid) {
-	s.used -= s.chunks[c].size
+	s.used -= int64(s.chunks[c].size)
 	s.files--
-	delete(s.chunks, c)
 	delete(s.dirty, s.path(c))
+	if p, ok := s.links[c]; ok { // there is one in the owner's files
+		s.chunks[c] = &chunk{size: p.size, used: s.chunks[c].used, linked: true}
+		return
+	}
+	delete(s.chunks, c)
 }
 
 // Put verifies and stores a chunk. The error wraps ErrFull if there is no room,
 // and ErrDamaged, ErrForeign or ErrDenied if it is not what may be stored.
 func (s *Store) Put(ctx context.Context, b blocks.Block) error {
-	c, data := b.Cid(), b.RawData()
-	mine, err := s.claim(ctx, c)
+	return s.store(ctx, b.Cid(), b.RawData(), false)
+}
+
+// store is Put; what is made was named by what it holds a moment ago, and is not
+// hashed a second time.
+func (s *Store) store(ctx context.Context, c cid.Cid, data []byte, made bool) error {
+	mine, err := s.claim(ctx, c, data)
 	if err != nil || !mine {
 		return err
 	}
-	err = s.put(ctx, c, data)
+	err = s.put(ctx, c, data, made)
 	s.mu.Lock()
 	close(s.writing[c])
 	delete(s.writing, c)
 	if err == nil {
 		s.clock++
-		s.chunks[c] = &chunk{size: int64(len(data)), used: s.clock}
+		s.chunks[c] = &chunk{size: int32(len(data)), used: s.clock, sure: true}
 		s.dirty[s.path(c)] = true
 	}
 	s.mu.Unlock()
@@ -366,15 +316,23 @@ func (s *Store) Put(ctx context.Context, b blocks.Block) error {
 }
 
 // claim makes the caller the one that writes a chunk, unless it is here. It
-// waits for who writes it now.
-func (s *Store) claim(ctx context.Context, c cid.Cid) (mine bool, err error) {
+// waits for who writes it now. What an earlier run left is looked at, for a power cut
+// may have torn it: whoever puts a chunk relies on it afterwards.
+func (s *Store) claim(ctx context.Context, c cid.Cid, data []byte) (mine bool, err error) {
 	for {
 		s.mu.Lock()
 		if k := s.chunks[c]; k != nil {
 			s.clock++
 			k.used = s.clock
+			sure := k.sure
 			s.mu.Unlock()
-			return false, nil
+			if sure {
+				return false, nil
+			}
+			if err := s.ascertain(c, data); err != nil {
+				return false, err
+			}
+			continue
 		}
 		busy := s.writing[c]
 		if busy == nil {
@@ -391,9 +349,27 @@ func (s *Store) claim(ctx context.Context, c cid.Cid) (mine bool, err error) {
 	}
 }
 
-func (s *Store) put(ctx context.Context, c cid.Cid, data []byte) error {
-	if err := Verify(c, data); err != nil {
-		return err
+// ascertain looks whether a chunk on disk is as it should be, and sets it aside if
+// not.
+func (s *Store) ascertain(c cid.Cid, data []byte) error {
+	if there, err := os.ReadFile(s.path(c)); err != nil || !bytes.Equal(there, data) {
+		if _, err := s.read(c, nil); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.chunks[c]; k != nil {
+		k.sure = true
+	}
+	return nil
+}
+
+func (s *Store) put(ctx context.Context, c cid.Cid, data []byte, made bool) error {
+	if !made {
+		if err := Verify(c, data); err != nil {
+			return err
+		}
 	}
 	if s.denied(c) {
 		return fmt.Errorf("%s: %w", c, ErrDenied)
@@ -464,7 +440,11 @@ func (s *Store) DeleteBlock(_ context.Context, c cid.Cid) error {
 
 // remove removes a chunk if it is here. The lock is held.
 func (s *Store) remove(c cid.Cid) error {
-	if s.chunks[c] == nil {
+	switch k := s.chunks[c]; {
+	case k == nil:
+		return nil
+	case k.linked:
+		s.forgetLink(c)
 		return nil
 	}
 	if err := os.Remove(s.path(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -503,6 +483,8 @@ type Stat struct {
 	Bytes  int64 // on disk, or about to be
 	Files  int64 // that they take
 	Quota  int64
+	// Linked are bytes of chunks in the owner's own files, which count for no limit.
+	Linked int64
 	// Damaged chunks were found and set aside; the next writes that need room
 	// remove them.
 	Damaged      int
@@ -516,6 +498,11 @@ func (s *Store) Stat() Stat {
 	st := Stat{Chunks: len(s.chunks), Bytes: s.used, Files: s.files, Quota: s.cfg.Quota, Damaged: len(s.damaged)}
 	for _, size := range s.damaged {
 		st.DamagedBytes += size
+	}
+	for c, p := range s.links {
+		if k := s.chunks[c]; k != nil && k.linked {
+			st.Linked += int64(p.size)
+		}
 	}
 	return st
 }

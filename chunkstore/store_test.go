@@ -1,6 +1,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -396,7 +397,7 @@ func TestPutAfterCancel(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), 0)
 	b := raw(t, []byte("x"))
-	mine, err := s.claim(t.Context(), b.Cid()) // a writer that never ends
+	mine, err := s.claim(t.Context(), b.Cid(), b.RawData()) // a writer that never ends
 	if !mine || err != nil {
 		t.Fatal(mine, err)
 	}
@@ -426,4 +427,69 @@ func TestWriteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, s, b)
+}
+
+// writings are the ways in which a file comes into a store from this machine.
+func writings(t testing.TB, path string) map[string]func(s *Store, progress func(done, total int64)) error {
+	t.Helper()
+	from := open(t, t.TempDir(), 0)
+	defer closed(t, from)
+	a, err := from.Add(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var car bytes.Buffer
+	if err := from.Export(t.Context(), a.Cid, Selection{}, &car); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]func(s *Store, progress func(done, total int64)) error{
+		"add": func(s *Store, progress func(done, total int64)) error {
+			_, err := s.Add(t.Context(), path, progress)
+			return err
+		},
+		"import": func(s *Store, progress func(done, total int64)) error {
+			_, err := s.Import(t.Context(), bytes.NewReader(car.Bytes()), progress)
+			return err
+		},
+	}
+}
+
+// TestDiskFails has the disk refuse everything from the middle of an add or an import
+// on: the error says so, nothing is counted that is not there, what was there stays, and
+// once the disk is well the same goes through.
+func TestDiskFails(t *testing.T) {
+	t.Parallel()
+	for name, write := range writings(t, input(t, map[string][]byte{"": noise(2, 8*leafSize)})) {
+		s := open(t, t.TempDir(), 0)
+		kept := raw(t, noise(1, 1000))
+		put(t, s, kept)
+		if err := s.Keep(Lease{Root: kept.Cid(), Reason: "own data"}); err != nil {
+			t.Fatal(err)
+		}
+		broken := false
+		err := write(s, func(done, _ int64) {
+			if done >= 4*leafSize && !broken {
+				broken = true
+				if err := os.Rename(s.folder("tmp"), s.folder("tmp")+"~"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if err == nil || !broken || errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "write chunk") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if st := s.Stat(); st.Bytes != onDisk(t, s) || len(s.held) > 0 || len(s.writing) > 0 {
+			t.Errorf("%s: %+v, %d bytes on disk, %d chunks covered for ever", name, st, onDisk(t, s), len(s.held))
+		}
+		if _, err := s.Get(t.Context(), kept.Cid()); err != nil {
+			t.Errorf("%s: what was there: %v", name, err)
+		}
+		if err := os.Rename(s.folder("tmp")+"~", s.folder("tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(s, nil); err != nil {
+			t.Errorf("%s, once the disk is well: %v", name, err)
+		}
+		closed(t, s)
+	}
 }

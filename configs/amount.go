@@ -58,15 +58,21 @@ func (b Bytes) String() string {
 }
 
 // Rate is a number of bytes a second; zero is no limit. Its text form is that
-// of Bytes with "/s", or "unlimited".
+// of Bytes with "/s", or "unlimited", or "none".
 type Rate int64
 
-var errRate = errors.New(`want bytes a second, such as "2MiB/s", or "unlimited"`)
+// NoTraffic is the Rate that lets nothing pass.
+const NoTraffic Rate = -1
+
+var errRate = errors.New(`want bytes a second, such as "2MiB/s", or "unlimited", or "none"`)
 
 // ParseRate reads the text form.
 func ParseRate(s string) (Rate, error) {
-	if s == "unlimited" || s == "0" {
+	switch s { // 0 could be meant either way
+	case "unlimited":
 		return 0, nil
+	case "none":
+		return NoTraffic, nil
 	}
 	n, ok := strings.CutSuffix(s, "/s")
 	if !ok {
@@ -81,8 +87,11 @@ func ParseRate(s string) (Rate, error) {
 
 // String is the text form.
 func (r Rate) String() string {
-	if r == 0 {
+	switch {
+	case r == 0:
 		return "unlimited"
+	case r < 0:
+		return "none"
 	}
 	return Bytes(r).String() + "/s"
 }

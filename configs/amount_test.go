@@ -60,6 +60,16 @@ func TestPortion(t *testing.T) {
 	}
 }
 
+func TestNoTraffic(t *testing.T) {
+	t.Parallel()
+	if r, err := ParseRate("none"); err != nil || r != NoTraffic || r.String() != "none" {
+		t.Errorf("%v, %v", r, err)
+	}
+	if r, err := ParseRate("0"); err == nil {
+		t.Errorf("0 is taken for %v: it could be meant either way", r)
+	}
+}
+
 // TestCompute wants the promised share of the whole machine, never more.
 func TestCompute(t *testing.T) {
 	t.Parallel()

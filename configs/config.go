@@ -73,12 +73,19 @@ type Config struct {
 	// Disk is the quota of the data directory, everything included; at least
 	// MinDisk.
 	Disk Bytes
+	// DiskShare is how many percent of Disk the content of one publisher's jobs may
+	// take, 1 to 100. The node's own jobs are not limited.
+	DiskShare int
 	// Upload and Download limit traffic of content with all peers together,
-	// but for those on this machine and its local network. Zero means no limit.
+	// but for those on this machine and its local network. Zero means no limit,
+	// NoTraffic none at all; without Download no unit begins.
 	Upload, Download Rate
 	// UploadMonth and DownloadMonth limit the same traffic in a calendar month
 	// (UTC). Zero means no limit.
 	UploadMonth, DownloadMonth Bytes
+	// IPFS lets IPFS implementations, such as Kubo, that connect to the node have
+	// what peers may have, and lets it fetch from those that it is told of.
+	IPFS bool
 	// Deny are CIDs of content that the node neither keeps nor serves.
 	Deny []string
 	// InUse are the limits while somebody uses the machine.
@@ -148,6 +155,7 @@ func (p Preset) values() map[string]any {
 			"processors": "25%", "cpu_percent": 100, "memory": "10%",
 			"disk": "10GiB", "upload": "1MiB/s", "download": "4MiB/s",
 			"in_use.processors": "0", "in_use.cpu_percent": 100, "in_use.memory": "10%",
+			"in_use.upload": "256KiB/s", "in_use.download": "1MiB/s",
 			"rules.idle_after": "3m", "rules.battery": false, "rules.metered": false, "rules.max_heat": 80,
 		}
 	case Balanced:
@@ -155,6 +163,7 @@ func (p Preset) values() map[string]any {
 			"processors": "50%", "cpu_percent": 100, "memory": "25%",
 			"disk": "20GiB", "upload": "4MiB/s", "download": "16MiB/s",
 			"in_use.processors": "25%", "in_use.cpu_percent": 100, "in_use.memory": "10%",
+			"in_use.upload": "1MiB/s", "in_use.download": "4MiB/s",
 			"rules.idle_after": "3m", "rules.battery": false, "rules.metered": false, "rules.max_heat": 90,
 		}
 	case AllOut:
@@ -162,6 +171,7 @@ func (p Preset) values() map[string]any {
 			"processors": "100%", "cpu_percent": 100, "memory": "75%",
 			"disk": "100GiB", "upload": "unlimited", "download": "unlimited",
 			"in_use.processors": "100%", "in_use.cpu_percent": 100, "in_use.memory": "75%",
+			"in_use.upload": "unlimited", "in_use.download": "unlimited",
 			"rules.idle_after": "0s", "rules.battery": true, "rules.metered": true, "rules.max_heat": 0,
 		}
 	}
@@ -191,9 +201,9 @@ func Default() Config {
 	c := Config{
 		Version: Version,
 		Network: OpenNetwork, IdentityWork: -1,
-		Steward: true,
-		Preset:  Quiet,
-		Log:     Log{Level: "info", Format: "text"},
+		Steward: true, IPFS: true, DiskShare: 50,
+		Preset: Quiet,
+		Log:    Log{Level: "info", Format: "text"},
 	}
 	c.apply(Quiet.values())
 	return c

@@ -89,7 +89,7 @@ func TestLoad(t *testing.T) {
 		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Join: []string{"abc", "def"}, Trust: []string{project},
 		Seed: true, Steward: false, Preset: AllOut,
 		Processors: Portion{Fixed: 3}, CPUPercent: 100, Memory: Portion{Fixed: int64(4 * GiB)},
-		Disk: 1536 * MiB, Upload: 0, Download: 500_000,
+		IPFS: true, DiskShare: 50, Disk: 1536 * MiB, Upload: 0, Download: 500_000,
 		InUse: Share{Processors: Portion{Fixed: 1}, CPUPercent: 40, Memory: Portion{Fixed: int64(GiB)}},
 		Rules: Rules{
 			IdleAfter: 10 * time.Minute, MaxHeat: 70, MaxLoad: 25,
@@ -175,7 +175,8 @@ func TestRefused(t *testing.T) {
 		{"disk", file(`disk = "1KiB"`), `config.toml: disk = "1KiB": want at least 64MiB`},
 		{"disk unit", file(`disk = "20 gigs"`), `config.toml: disk = "20 gigs": want a whole number and a unit, such as "512MiB" or "20GiB"`},
 		{"disk overflow", file(`disk = "9999999999TiB"`), `want a whole number and a unit`},
-		{"rate", file(`upload = "2MiB"`), `config.toml: upload = "2MiB": want bytes a second, such as "2MiB/s", or "unlimited"`},
+		{"rate", file(`upload = "2MiB"`), `config.toml: upload = "2MiB": want bytes a second, such as "2MiB/s", or "unlimited", or "none"`},
+		{"rate of 0", file(`upload = 0`), `config.toml: upload = 0: want bytes a second`},
 		{"api reaches out", file("[api]\nlisten = \"0.0.0.0:80\""), `config.toml: api.listen = "0.0.0.0:80": want a loopback address such as 127.0.0.1:8256, or nothing; other machines come by TLS only: set api.certificate, api.key and api.hosts first`},
 		{"api without a name", file("[api]\nlisten = \"192.0.2.7:80\"\ncertificate = \"c\"\nkey = \"k\""), `config.toml: api.listen = "192.0.2.7:80": want api.hosts, the names by which other machines reach it`},
 		{"half a certificate", file("[api]\nlisten = \"127.0.0.1:80\"\ncertificate = \"c\""), `config.toml: api.listen = "127.0.0.1:80": want api.certificate and api.key, or neither`},
@@ -290,7 +291,8 @@ func TestExplain(t *testing.T) {
 		"disk": `"10GiB" preset quiet`, "upload": `"1MiB/s" preset quiet`, "download": `"4MiB/s" preset quiet`,
 		"upload_month": `"0B" default`, "download_month": `"0B" default`, "deny": "[] default",
 		"api.listen": `"" default`, "api.certificate": `"" default`, "api.key": `"" default`, "api.hosts": `[] default`, "metrics.listen": `"" default`, "log.level": `"warn" TALKA_LOG_LEVEL`, "log.format": `"text" default`,
-		"in_use.processors": `"0" preset quiet`, "in_use.cpu_percent": "100 preset quiet", "in_use.memory": `"10%" preset quiet`,
+		"ipfs": "true default", "disk_share": "50 default", "in_use.processors": `"0" preset quiet`, "in_use.cpu_percent": "100 preset quiet", "in_use.memory": `"10%" preset quiet`,
+		"in_use.upload": `"256KiB/s" preset quiet`, "in_use.download": `"1MiB/s" preset quiet`,
 		"rules.idle_after": `"3m0s" preset quiet`, "rules.battery": "false preset quiet", "rules.metered": "false preset quiet", "rules.watts": "0 default",
 		"rules.max_heat": "80 preset quiet", "rules.max_load": "0 default", "rules.exclusive": "[] default", "rules.hours": "[] default",
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
 
-// Share is what units may take together while somebody uses the machine; they
+// Share is what Talka may take while somebody uses the machine; they
 // never get more than at other times.
 type Share struct {
 	// Processors is a count or a share of all; zero pauses units.
@@ -18,6 +18,8 @@ type Share struct {
 	CPUPercent int
 	// Memory is bytes or a share of what the machine has. Never zero.
 	Memory Portion
+	// Upload and Download limit traffic of content as Config's do.
+	Upload, Download Rate
 }
 
 // Rules say when units pause. What a node cannot know never pauses it.
@@ -25,7 +27,8 @@ type Rules struct {
 	// IdleAfter is how long nobody must have used the machine until it counts
 	// as not in use. Zero: use does not count.
 	IdleAfter time.Duration
-	// Battery and Metered let units run on battery and on a metered network.
+	// Battery and Metered let units run on battery and on a metered network, where
+	// without Metered no content is exchanged either.
 	Battery, Metered bool
 	// MaxHeat is the temperature in degrees Celsius from which units pause; zero
 	// for none.
@@ -43,7 +46,7 @@ type Rules struct {
 	Hours []string
 }
 
-func ruleSettings() []setting {
+func inUseSettings() []setting {
 	return []setting{
 		{
 			key: "in_use.processors", live: true, doc: "The same while somebody uses the machine; 0 pauses units.",
@@ -61,6 +64,21 @@ func ruleSettings() []setting {
 			get: func(c Config) any { return c.InUse.Memory.text(Bytes(c.InUse.Memory.Fixed).String()) },
 		},
 		{
+			key: "in_use.upload", live: true, doc: "Bytes a second to all peers together, while somebody uses the machine; none: nothing at all.",
+			set: func(c *Config, v any) (err error) { c.InUse.Upload, err = ParseRate(scalar(v)); return err },
+			get: func(c Config) any { return c.InUse.Upload.String() },
+		},
+		{
+			key: "in_use.download", live: true, doc: "Bytes a second from all peers together, while somebody uses the machine; none: nothing at all, and no unit begins.",
+			set: func(c *Config, v any) (err error) { c.InUse.Download, err = ParseRate(scalar(v)); return err },
+			get: func(c Config) any { return c.InUse.Download.String() },
+		},
+	}
+}
+
+func ruleSettings() []setting {
+	return []setting{
+		{
 			key: "rules.idle_after", live: true, doc: "How long without input until the machine counts as not in use; 0s: use does not count.",
 			set: setIdleAfter, get: func(c Config) any { return c.Rules.IdleAfter.String() },
 		},
@@ -69,7 +87,7 @@ func ruleSettings() []setting {
 			set: func(c *Config, v any) error { return boolean(&c.Rules.Battery, v) }, get: func(c Config) any { return c.Rules.Battery },
 		},
 		{
-			key: "rules.metered", live: true, doc: "Execute units on a metered network.",
+			key: "rules.metered", live: true, doc: "Execute units on a metered network, and exchange content there.",
 			set: func(c *Config, v any) error { return boolean(&c.Rules.Metered, v) }, get: func(c Config) any { return c.Rules.Metered },
 		},
 		{

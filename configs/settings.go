@@ -38,7 +38,7 @@ const autoWork = "auto"
 
 // settings are all settings, those of tables last, in the order of Config.
 func settings() []setting {
-	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), trafficSettings(), ruleSettings(), tableSettings())
+	return slices.Concat(identitySettings(), networkSettings(), machineSettings(), trafficSettings(), inUseSettings(), ruleSettings(), tableSettings())
 }
 
 func identitySettings() []setting {
@@ -177,24 +177,40 @@ func machineSettings() []setting {
 func trafficSettings() []setting {
 	return []setting{
 		{
-			key: "upload", doc: "Bytes a second to all peers together.",
+			key: "disk_share", doc: "Percent of the disk quota that one publisher's content may take.",
+			set: func(c *Config, v any) error {
+				n, err := integer(v, 1, 100)
+				if err == nil {
+					c.DiskShare = n
+				}
+				return err
+			},
+			get: func(c Config) any { return c.DiskShare },
+		},
+		{
+			key: "upload", live: true, doc: "Bytes a second to all peers together; none: nothing at all.",
 			set: func(c *Config, v any) (err error) { c.Upload, err = ParseRate(scalar(v)); return err },
 			get: func(c Config) any { return c.Upload.String() },
 		},
 		{
-			key: "download", doc: "Bytes a second from all peers together.",
+			key: "download", live: true, doc: "Bytes a second from all peers together; none: nothing at all, and no unit begins.",
 			set: func(c *Config, v any) (err error) { c.Download, err = ParseRate(scalar(v)); return err },
 			get: func(c Config) any { return c.Download.String() },
 		},
 		{
-			key: "upload_month", doc: "Bytes of content to all peers together in a calendar month; 0 for no limit.",
+			key: "upload_month", live: true, doc: "Bytes of content to all peers together in a calendar month; 0 for no limit.",
 			set: func(c *Config, v any) (err error) { c.UploadMonth, err = ParseBytes(scalar(v)); return err },
 			get: func(c Config) any { return c.UploadMonth.String() },
 		},
 		{
-			key: "download_month", doc: "Bytes of content from all peers together in a calendar month; 0 for no limit.",
+			key: "download_month", live: true, doc: "Bytes of content from all peers together in a calendar month; 0 for no limit.",
 			set: func(c *Config, v any) (err error) { c.DownloadMonth, err = ParseBytes(scalar(v)); return err },
 			get: func(c Config) any { return c.DownloadMonth.String() },
+		},
+		{
+			key: "ipfs", doc: "Exchange content with IPFS nodes (Kubo and others) that connect, too.",
+			set: func(c *Config, v any) error { return boolean(&c.IPFS, v) },
+			get: func(c Config) any { return c.IPFS },
 		},
 		{
 			key: "deny", doc: "CIDs of content that this node neither keeps nor serves.",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -70,7 +69,7 @@ func (n *Node) Audit(ctx context.Context, id workunits.JobID, units int, progres
 		before = j.audit(r.Units)
 		for _, u := range r.Units {
 			v := b.Unit(u)
-			runs = append(runs, volunteer.Run{Task: volunteer.Task{Job: id, Unit: u, Canonical: v.Canonical}, Inputs: b.Inputs(u), Hints: v.Volunteers})
+			runs = append(runs, volunteer.Run{Task: volunteer.Task{Job: id, Unit: u, Canonical: j.steward.Canonically(u)}, Inputs: b.Inputs(u), Hints: v.Volunteers})
 		}
 	})
 	if err == nil && !own {
@@ -119,7 +118,7 @@ func (n *Node) auditRuns(ctx context.Context, m workunits.Manifest, runs []volun
 // audited states what an audit's copy came to.
 func (n *Node) audited(f volunteer.Finished) {
 	n.pending.opened = append(n.pending.opened, jobDigest{f.Task.Job, f.Result.Digest})
-	n.stepSteward(n.jobs[f.Task.Job], steward.Audited{Unit: f.Task.Unit, Arch: runtime.GOARCH, Result: f.Result, Block: f.Block, Millis: f.Millis})
+	n.stepSteward(n.jobs[f.Task.Job], steward.Audited{Unit: f.Task.Unit, Canonical: f.Task.Canonical, Arch: n.cfg.Arch, Result: f.Result, Block: f.Block, Millis: f.Millis})
 }
 
 // auditPause is how long no audit begins by itself after one that came to nothing.

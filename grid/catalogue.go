@@ -25,6 +25,12 @@ func (c *catalogue) put(id workunits.JobID, data []byte, expires uint64) {
 	c.live[id] = liveAnnouncement{data, expires}
 }
 
+func (c *catalogue) drop(id workunits.JobID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.live, id)
+}
+
 // Live returns the announcements that have not expired.
 func (c *catalogue) list(now uint64) (all [][]byte) {
 	c.mu.Lock()

@@ -42,10 +42,9 @@ type checkpoints struct {
 func (c *checkpoints) each() uint64 { return c.room / 2 / uint64(max(c.slots, 1)) }
 
 // take lends a copy its folder until put; empty if it has none. resumed says that
-// an earlier run left something there. A job that limits host calls has none: how
-// many there are depends on what was saved.
+// an earlier run left something there.
 func (c *checkpoints) take(m workunits.Manifest, r volunteer.Run) (path string, resumed bool, err error) {
-	if c.each() == 0 || m.Limits.Calls > 0 || r.Grant == (workunits.Ref{}) {
+	if c.each() == 0 || m.Limits.Checkpoint == 0 || r.Grant == (workunits.Ref{}) {
 		return "", false, nil
 	}
 	kind := workunits.Sum(workunits.Encode([]any{r.Canonical, r.Inputs}))
@@ -69,7 +68,8 @@ func (c *checkpoints) take(m workunits.Manifest, r volunteer.Run) (path string, 
 	return path, len(left) > 0, nil
 }
 
-// put takes a folder back. One with nothing in it goes.
+// put takes a folder back. One with nothing in it goes, but never that of the job,
+// in which warm children may write.
 func (c *checkpoints) put(path string) error {
 	if path == "" {
 		return nil
@@ -82,7 +82,6 @@ func (c *checkpoints) put(path string) error {
 		return c.remove(path)
 	}
 	if os.Remove(path) == nil { // unless there is something in it
-		_ = os.Remove(filepath.Dir(path)) // or other units of the job have folders
 		return nil
 	}
 	return c.trim()
@@ -105,6 +104,9 @@ func (c *checkpoints) drop(job workunits.JobID, units ...uint32) error {
 			errs = append(errs, c.remove(filepath.Join(folder, e.Name())))
 		}
 	}
+	if len(units) == 0 {
+		_ = os.Remove(folder) // unless one is in use, and then the sweep does it
+	}
 	return errors.Join(errs...)
 }
 
@@ -115,9 +117,7 @@ func (c *checkpoints) remove(path string) error {
 		c.busy[path] = true
 		return nil
 	}
-	err := os.RemoveAll(path)
-	_ = os.Remove(filepath.Dir(path)) // unless other units of the job have folders
-	return err
+	return os.RemoveAll(path)
 }
 
 // sweep removes what belongs to no live job or was not used for long.
@@ -129,6 +129,15 @@ func (c *checkpoints) sweep(live map[string]bool) error {
 	for _, s := range list {
 		if !live[filepath.Base(filepath.Dir(s.path))] || time.Since(s.used) > checkpointTime {
 			errs = append(errs, c.remove(s.path))
+		}
+	}
+	jobs, err := os.ReadDir(c.dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, job := range jobs {
+		if !live[job.Name()] {
+			_ = os.Remove(filepath.Join(c.dir, job.Name())) // unless there is something in it
 		}
 	}
 	return errors.Join(append(errs, c.trim())...)

@@ -15,6 +15,9 @@ func newCheckpoints(t *testing.T) *checkpoints {
 	return &checkpoints{dir: filepath.Join(t.TempDir(), "checkpoints"), room: 4000, slots: 2, busy: map[string]bool{}}
 }
 
+// saves is a job that keeps checkpoints.
+var saves = workunits.Manifest{Limits: workunits.Limits{Checkpoint: 1 << 20}}
+
 func copyOf(job byte, unit uint32) volunteer.Run {
 	return volunteer.Run{Task: volunteer.Task{Job: workunits.JobID{job}, Unit: unit, Grant: workunits.Ref{Seq: 1}}}
 }
@@ -22,7 +25,7 @@ func copyOf(job byte, unit uint32) volunteer.Run {
 // save runs a copy that leaves so many bytes.
 func (c *checkpoints) save(t *testing.T, r volunteer.Run, size int) (path string, resumed bool) {
 	t.Helper()
-	path, resumed, err := c.take(workunits.Manifest{}, r)
+	path, resumed, err := c.take(saves, r)
 	if err == nil && size > 0 {
 		err = os.WriteFile(filepath.Join(path, "state"), make([]byte, size), 0o600)
 	}
@@ -68,8 +71,8 @@ func TestCheckpointsAreOfOneCopy(t *testing.T) {
 		t.Errorf("%d folders, want that of the first alone", n)
 	}
 
-	// Two at once do not share; audits and jobs whose calls are counted have none.
-	path, _, err := c.take(workunits.Manifest{}, first)
+	// Two at once do not share; audits and jobs that do not ask have none.
+	path, _, err := c.take(saves, first)
 	if err != nil || path == "" {
 		t.Fatal(path, err)
 	}
@@ -79,8 +82,8 @@ func TestCheckpointsAreOfOneCopy(t *testing.T) {
 		m workunits.Manifest
 		r volunteer.Run
 	}{
-		"twice": {workunits.Manifest{}, again}, "audit": {workunits.Manifest{}, audit},
-		"calls": {workunits.Manifest{Limits: workunits.Limits{Calls: 1}}, copyOf(3, 1)},
+		"twice": {saves, again}, "audit": {saves, audit},
+		"saves nothing": {workunits.Manifest{}, copyOf(3, 1)},
 	} {
 		if p, _, err := c.take(other.m, other.r); p != "" || err != nil {
 			t.Errorf("%s: %q, %v", what, p, err)

@@ -30,8 +30,9 @@ func (n *Node) compare(ctx context.Context, id workunits.JobID, m workunits.Mani
 	if m.Policy.Compare.Kind == workunits.CompareNumbers {
 		return n.compareNumbers(ctx, m.Policy.Compare, c)
 	}
-	dir := n.folders.take()
-	defer n.folders.put(dir)
+	purpose := "compare " + id.String()
+	dir := n.folders.take(purpose)
+	defer n.folders.put(purpose, dir)
 	t, err := n.compareTask(ctx, id, m, c, dir)
 	if err != nil {
 		return false, err
@@ -62,7 +63,7 @@ func (n *Node) compareTask(ctx context.Context, id workunits.JobID, m workunits.
 	program := m.Policy.Compare.Program.Cid
 	t = sandbox.Task{
 		ProgramID: workunits.Sum(program.Bytes()), Dir: filepath.Join(dir, runFolder), Env: m.Env, Canonical: m.Canonical,
-		Args: []string{workunits.CompareA, workunits.CompareB}, Limits: sandbox.LimitsOf(m.Limits), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit})),
+		Args: []string{workunits.CompareA, workunits.CompareB}, Reads: []string{dir}, Limits: sandbox.LimitsOf(m.Limits), Seed: workunits.Sum(workunits.Encode([]any{id, c.Unit})),
 	}
 	for i, d := range []workunits.Digest{c.A, c.B} {
 		folder := filepath.Join(dir, workunits.StageTop, t.Args[i])
@@ -71,6 +72,6 @@ func (n *Node) compareTask(ctx context.Context, id workunits.JobID, m workunits.
 		}
 		t.Inputs = append(t.Inputs, sandbox.Input{Path: t.Args[i], Host: folder})
 	}
-	t.Program, err = n.fetch.file(ctx, program, c.Hints)
+	t.Program, err = n.fetch.file(ctx, program, c.Hints, nil)
 	return t, err
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,15 +44,15 @@ func (f *fetcher) entries(root cid.Cid) string { return f.path(root) + ".entries
 
 // file returns the path of a root's content, a file or a folder that must not
 // be changed, after fetching it if need be. Callers of one root wait together.
-func (f *fetcher) file(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
-	return f.once(ctx, f.path(root), func() (cid.Cid, error) { return root, f.data.Fetch(ctx, root, hints, nil) })
+func (f *fetcher) file(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) (string, error) {
+	return f.once(ctx, f.path(root), func() (cid.Cid, error) { return root, f.data.FetchNear(ctx, root, near, others) })
 }
 
 // entry is file for one entry of a folder.
-func (f *fetcher) entry(name string) func(context.Context, cid.Cid, []workunits.NodeID) (string, error) {
-	return func(ctx context.Context, root cid.Cid, hints []workunits.NodeID) (string, error) {
+func (f *fetcher) entry(name string) func(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) (string, error) {
+	return func(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) (string, error) {
 		return f.once(ctx, filepath.Join(f.entries(root), name), func() (cid.Cid, error) {
-			return f.data.FetchEntry(ctx, root, name, hints)
+			return f.data.FetchEntry(ctx, root, name, slices.Concat(near, others))
 		})
 	}
 }
@@ -93,7 +94,8 @@ func (f *fetcher) bring(ctx context.Context, path string, fetch func() (cid.Cid,
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return f.data.View(ctx, root, path)
+	again := func() error { _, err := fetch(); return err }
+	return mended(ctx, f.data, root, func() error { return f.data.View(ctx, root, path) }, again)
 }
 
 // drop removes a root's content from the working directory.
@@ -155,7 +157,7 @@ func (n *Node) fetchJob(ctx context.Context, id workunits.JobID, m workunits.Man
 		return err
 	}
 	for _, l := range inputs(id, m) {
-		if err := n.cfg.Data.Fetch(ctx, l.Root, hints, nil); err != nil {
+		if err := n.cfg.Data.FetchNear(ctx, l.Root, hints, []workunits.NodeID{m.Publisher}); err != nil {
 			return err
 		}
 	}

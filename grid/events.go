@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 // maxEvents is how many events are remembered for those who resume.
@@ -48,6 +50,11 @@ func (l *eventLog) close() {
 		l.closed = true
 		close(l.wake)
 	}
+}
+
+// Note adds an event of what stands beside the node in its process.
+func (n *Node) Note(kind string, of workunits.NodeID, text string) {
+	n.events.add(Event{Kind: kind, Node: of, Text: text})
 }
 
 // after returns the events numbered above seq, and what to wait for if there are

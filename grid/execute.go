@@ -39,14 +39,17 @@ func (n *Node) execute(r volunteer.Run) {
 	j := n.jobs[r.Job]
 	ctx, cancel := context.WithCancel(n.ctx)
 	e := &execution{cancel: cancel, began: time.Now()}
-	n.runs[r.Task] = e
+	if n.runs[r.Task] = e; len(n.runs) == 1 {
+		n.senseSoon()
+	}
 	manifest := j.manifest
 	n.wait.Go(func() {
 		defer cancel()
-		f := n.run(ctx, manifest, r, func(pid int) { n.post(func() { n.started(e, pid) }) })
+		f := n.run(ctx, manifest, r, func(pid int, checkpoint string) { n.post(func() { n.started(e, pid, checkpoint) }) })
 		n.post(func() {
 			delete(n.runs, r.Task)
 			n.efforts.add(time.Now(), f.Millis)
+			n.tellHeld(j)
 			if f.Void != "" {
 				n.events.add(Event{Kind: "void copy", Job: r.Job, Node: n.self, Unit: r.Unit, Text: string(f.Void)})
 			}
@@ -62,10 +65,15 @@ type execution struct {
 	began  time.Time
 	pid    int
 	before time.Duration // that the process had used
+
+	checkpoint string        // folder of what it saves; empty: it saves nothing
+	saved      time.Time     // when it last did in this run
+	safe       time.Duration // that the process had used then
 }
 
-// started notes the process of a copy.
-func (n *Node) started(e *execution, pid int) {
+// started notes the process of a copy, and where it saves its state.
+func (n *Node) started(e *execution, pid int, checkpoint string) {
+	e.checkpoint = checkpoint
 	if n.cfg.Sensors != nil {
 		e.pid, e.before = pid, n.meter.begin(pid, n.cfg.Sensors.Used)
 	}
@@ -77,7 +85,8 @@ type Execution struct {
 	Name string          `json:"name"` // of the job
 	Unit uint32          `json:"unit"`
 	Wall float64         `json:"wall"` // seconds since it was begun
-	CPU  float64         `json:"cpu"`  // processor seconds, lost if it ends now but for what is in a checkpoint; 0 where the system does not tell
+	CPU  float64         `json:"cpu"`  // processor seconds; 0 where the system does not tell
+	Lost float64         `json:"lost"` // of them, those since it last saved its state: to end it now loses them
 }
 
 // executions are the copies executed here, the oldest first.
@@ -89,7 +98,7 @@ func (n *Node) executions(now time.Time) []Execution {
 			x.Name = j.manifest.Name
 		}
 		if cpu, ok := n.meter.used[e.pid]; ok {
-			x.CPU = max(cpu-e.before, 0).Seconds()
+			x.CPU, x.Lost = max(cpu-e.before, 0).Seconds(), max(cpu-max(e.before, e.safe), 0).Seconds()
 		}
 		list = append(list, x)
 	}
@@ -100,10 +109,10 @@ func (n *Node) executions(now time.Time) []Execution {
 }
 
 // run executes one copy from its inputs to its outcome's record.
-func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run, started func(pid int)) volunteer.Finished {
+func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run, started func(pid int, checkpoint string)) volunteer.Finished {
 	f := volunteer.Finished{Task: r.Task}
-	dir := n.folders.take()
-	defer n.folders.put(dir)
+	dir := n.folders.take(r.Job.String())
+	defer n.folders.put(r.Job.String(), dir)
 	task, err := n.task(ctx, m, r, dir)
 	if err != nil {
 		n.log.Info("a unit's inputs are missing", "job", r.Job, "unit", r.Unit, "err", err)
@@ -117,6 +126,9 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run, s
 	}
 	if err != nil {
 		f.Void = voidReason(ctx, err)
+	}
+	n.logged(r.Job, r.Unit, howEnded(report.Kind, report.Code, report.Trap, f.Void), sandbox.LogFile(task.Dir))
+	if err != nil {
 		n.log.Info("a copy is void", "job", r.Job, "unit", r.Unit, "reason", f.Void, "err", err)
 	}
 	return f
@@ -125,7 +137,7 @@ func (n *Node) run(ctx context.Context, m workunits.Manifest, r volunteer.Run, s
 // resume executes a copy, from where an earlier run of it left off if there is a
 // checkpoint. A failure after that may be the checkpoint's, which other machines do
 // not have: it counts only if the copy fails from its beginning too.
-func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run, t sandbox.Task, started func(pid int)) (report sandbox.Report, err error) {
+func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run, t sandbox.Task, started func(pid int, checkpoint string)) (report sandbox.Report, err error) {
 	path, resumed, err := n.checkpoints.take(m, r)
 	if err != nil {
 		return report, err
@@ -136,47 +148,62 @@ func (n *Node) resume(ctx context.Context, m workunits.Manifest, r volunteer.Run
 		}
 	}()
 	t.Checkpoint, t.CheckpointRoom = path, n.checkpoints.each()
-	report, err = n.cfg.Exec.Run(ctx, t, started)
+	runs := func(pid int) {
+		if started != nil {
+			started(pid, path)
+		}
+	}
+	report, err = n.cfg.Exec.Run(ctx, t, runs)
 	if !resumed || err != nil || report.Kind == workunits.Exited && report.Code == 0 {
 		return report, err
 	}
 	if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)); err != nil {
 		return report, err
 	}
-	return n.cfg.Exec.Run(ctx, t, started)
+	return n.cfg.Exec.Run(ctx, t, runs)
 }
 
 // folders lends each running copy a folder below dir for itself alone. They are
-// used again, see sandbox.Clear. It is safe for concurrent use.
+// used again, see sandbox.Clear, for copies of the same job where there is one: a warm child
+// serves one folder. It is safe for concurrent use.
 type folders struct {
-	dir string
+	dir   string
+	slots int
 
 	mu   sync.Mutex
 	made int
-	free []string
+	free []folder // the longest free first
 }
 
-func (f *folders) take() string {
+// folder is one that is not in use, and what it was last used for.
+type folder struct{ path, purpose string }
+
+func (f *folders) take(purpose string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if last := len(f.free) - 1; last >= 0 {
-		dir := f.free[last]
-		f.free = f.free[:last]
-		return dir
+	i := len(f.free) - 1
+	for i >= 0 && f.free[i].purpose != purpose {
+		i--
 	}
-	f.made++
-	return filepath.Join(f.dir, strconv.Itoa(f.made))
+	if i < 0 && (len(f.free) == 0 || f.made < f.slots) {
+		f.made++
+		return filepath.Join(f.dir, strconv.Itoa(f.made))
+	}
+	i = max(i, 0)
+	path := f.free[i].path
+	f.free = slices.Delete(f.free, i, i+1)
+	return path
 }
 
 // put takes a folder back and removes the files of the run in it.
-func (f *folders) put(dir string) {
+func (f *folders) put(purpose, dir string) {
 	if sandbox.Clear(filepath.Join(dir, runFolder)) != nil || os.RemoveAll(filepath.Join(dir, workunits.StageTop)) != nil {
 		_ = os.RemoveAll(dir) // and what stays behind goes when the node starts
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.free = append(f.free, dir)
+	f.free = append(f.free, folder{dir, purpose})
 }
 
 // runFolder is the sandbox's part of a folder.
@@ -212,17 +239,18 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 	if err != nil {
 		return t, err
 	}
-	if t.Program, err = n.fetch.file(ctx, program, r.Hints); err != nil {
+	if t.Program, err = n.fetch.file(ctx, program, r.Hints, r.Rest); err != nil {
 		return t, err
 	}
 	if m.Reduces(r.Unit) {
 		t.Args = m.UnitArgs(r.Unit, nil)
 		t.Inputs, err = n.stageInputs(ctx, m, r, dir)
+		t.Reads = []string{dir}
 		return t, err
 	}
 	var row map[string]string
 	if m.Table != nil {
-		path, err := n.fetch.file(ctx, m.Table.Cid, r.Hints)
+		path, err := n.fetch.file(ctx, m.Table.Cid, r.Hints, r.Rest)
 		if err != nil {
 			return t, err
 		}
@@ -238,11 +266,15 @@ func (n *Node) task(ctx context.Context, m workunits.Manifest, r volunteer.Run, 
 		if in.PerUnit {
 			fetch = n.fetch.entry(strconv.FormatUint(uint64(r.Unit), 10))
 		}
-		path, err := fetch(ctx, in.Cid.Cid, r.Hints)
+		path, err := fetch(ctx, in.Cid.Cid, r.Hints, r.Rest)
 		if err != nil {
 			return t, err
 		}
 		t.Inputs = append(t.Inputs, sandbox.Input{Path: in.Path, Host: path})
+		if in.PerUnit {
+			path = filepath.Dir(path) // the same for all units, so that one child serves them
+		}
+		t.Reads = append(t.Reads, path)
 	}
 	return t, nil
 }

@@ -23,10 +23,12 @@ type Status struct {
 	Addrs         []string         `json:"addrs"`
 	Peers         int              `json:"peers"`
 	State         State            `json:"state"`
-	Reason        string           `json:"reason"` // one sentence: why this state, and what would change it
+	Reason        string           `json:"reason"`          // one sentence: why this state, and what would change it
+	PausedByOwner bool             `json:"paused_by_owner"` // now, or as soon as running units are finished
 	RunningUnits  int              `json:"running_units"`
 	AcceptedUnits int              `json:"accepted_units"` // of this node's copies
 	StoreBytes    int64            `json:"store_bytes"`
+	Membership    *Membership      `json:"membership,omitempty"` // in a private network
 }
 
 // JobState tells how far a job is.
@@ -79,6 +81,7 @@ type JobInfo struct {
 	Faults            []FaultInfo         `json:"faults"`
 	Settled           bool                `json:"settled"`        // sealed by the publisher
 	Bound             string              `json:"bound"`          // the error bound that the verdicts vouch for, in words
+	Data              *DataHealth         `json:"data,omitempty"` // as far as this node looks after it; not in lists
 	Read              *ReadInfo           `json:"read,omitempty"` // of a job that other nodes look after, once it is over
 }
 
@@ -152,6 +155,7 @@ type DataInfo struct {
 	Quota    int64       `json:"quota"`
 	Files    int64       `json:"files"`
 	Chunks   int         `json:"chunks"`
+	Linked   int64       `json:"linked" doc:"In files of the owner, added without copying; counts for no quota"`
 	Damaged  int         `json:"damaged" doc:"Chunks that were found damaged and set aside"`
 	Reasons  []DataUsage `json:"reasons" doc:"What is kept for several reasons counts for each"`
 	Sent     int64       `json:"sent" doc:"This month, beyond the local network"`
@@ -163,6 +167,28 @@ type DataUsage struct {
 	Reason string `json:"reason"`
 	Roots  int    `json:"roots"`
 	Bytes  int64  `json:"bytes"`
+}
+
+// DataOrigin tells where content came from, in bytes.
+type DataOrigin struct {
+	Here    int64        `json:"here" doc:"Was in the store before"`
+	Sources []DataSource `json:"sources"`
+}
+
+// DataSource is what a peer gave.
+type DataSource struct {
+	Peer     string `json:"peer_id"`
+	Protocol string `json:"protocol" enum:"chunks,bitswap"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// Kept is content that the node keeps for a reason.
+type Kept struct {
+	Cid      string `json:"cid"`
+	Reason   string `json:"reason"`
+	For      string `json:"for,omitempty"` // as a job
+	Bytes    int64  `json:"bytes"`         // of it that are here
+	Withheld bool   `json:"withheld"`      // from peers, until what it is part of is opened
 }
 
 // ProjectInfo is a project that this node publishes, trusts or has heard of.
@@ -182,7 +208,7 @@ type ProjectJob struct {
 	State   JobState        `json:"state"`
 	Units   UnitCounts      `json:"units"`
 	Settled bool            `json:"settled"`
-	Latest  bool            `json:"latest"`  // the newest of which all units are accepted
+	Latest  bool            `json:"latest"`  // its results are the latest
 	Program string          `json:"program"` // CID
 	Memory  uint64          `json:"memory"`  // bytes that a unit may hold
 	Seconds float64         `json:"seconds"` // that a unit may take
@@ -191,15 +217,24 @@ type ProjectJob struct {
 // ProjectDetail is a project with its jobs, the newest first.
 type ProjectDetail struct {
 	ProjectInfo
-	Jobs    []ProjectJob `json:"jobs"`
-	Missing int          `json:"missing"` // jobs that are known of, whose manifests nobody gave
+	Jobs    []ProjectJob   `json:"jobs"`
+	Missing int            `json:"missing"` // jobs that are known of, whose manifests nobody gave
+	Results *LatestResults `json:"results,omitempty"`
+}
+
+// LatestResults is where a publisher says that a project's latest sealed results are.
+type LatestResults struct {
+	Job      workunits.JobID `json:"job"`
+	Number   uint64          `json:"number"` // higher is newer: milliseconds since 1970, or more
+	Accepted int             `json:"accepted"`
+	Digest   string          `json:"digest"` // of the accepted results in unit order
 }
 
 // Event is something that happened on this node, for people to follow.
 type Event struct {
 	Seq  uint64           `json:"seq"` // ascending, over restarts of the node too
 	Time time.Time        `json:"time"`
-	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "burned", "expired", "voided", "joined", ...
+	Kind string           `json:"kind"` // "granted", "committed", "accepted", "disputed", "fault", "expired", "voided", "joined", ...
 	Job  workunits.JobID  `json:"job,omitzero"`
 	Node workunits.NodeID `json:"peer_id,omitzero"`
 	Unit uint32           `json:"unit"`

@@ -27,29 +27,34 @@ const (
 
 // job is what the node holds of one job. The loop owns it.
 type job struct {
-	id       workunits.JobID
-	block    []byte // the signed manifest
-	manifest workunits.Manifest
-	ledger   *ledger.Ledger
-	author   *ledger.Author
-	list     []workunits.Steward
-	steward  *steward.Machine // nil unless this node is on the list
-	standing workunits.StakeTable
-	stands   bool            // standing is what the manifest names
-	seeking  bool            // it is on its way
-	inputs   []steward.Input // that wait for its next step, see gather
-	joined   bool            // the volunteer machine knows it
-	ended    bool
-	endedAt  uint64              // milliseconds since 1970
-	released bool                // nothing is kept for it any more
-	amended  []workunits.Steward // listed by segments that do not continue the log here
-	restored bool                // part of this node's own log came from others
-	credit   int                 // own copies in accepted units, as stewards say
+	id        workunits.JobID
+	block     []byte // the signed manifest
+	manifest  workunits.Manifest
+	ledger    *ledger.Ledger
+	author    *ledger.Author
+	list      []workunits.Steward
+	steward   *steward.Machine // nil unless this node is on the list
+	standing  workunits.StakeTable
+	stands    bool            // standing is what the manifest names
+	seeking   bool            // it is on its way
+	inputs    []steward.Input // that wait for its next step, see gather
+	joined    bool            // the volunteer machine knows it
+	ended     bool
+	endedAt   uint64              // milliseconds since 1970
+	released  bool                // nothing is kept for it any more
+	collected bool                // its publisher, another node, has the results
+	wholeRuns uint32              // runs of units that are done, from the first
+	holding   bool                // it was told which large inputs are here
+	amended   []workunits.Steward // listed by segments that do not continue the log here
+	restored  bool                // part of this node's own log came from others
+	credit    int                 // own copies in accepted units, as stewards say
 
 	packed    *packed // instead of the ledger and the steward machine, nil while they are here
 	unpacking bool
 	grown     bool      // there is more of the ledger than was packed
 	used      time.Time // when somebody last asked for it, or it changed
+
+	imported bool // its ledger came from a file
 
 	reading *reading // of a job that is over and not looked after here
 	readAt  time.Time
@@ -74,10 +79,13 @@ func (n *Node) load() error {
 	}
 	for _, p := range projects {
 		n.trusted[p.Project] = p.Trusted
-		n.volunteer.Step(now(), volunteer.SetShare{Project: p.Project, Share: p.Share})
+		n.volunteer.Step(n.clock.at(now()), volunteer.SetShare{Project: p.Project, Share: p.Share})
 	}
 	for _, p := range n.cfg.Trust {
 		n.trusted[p] = true
+	}
+	if err := n.loadPointers(); err != nil {
+		return err
 	}
 	stored, err := n.db.jobs()
 	if err != nil {
@@ -88,7 +96,7 @@ func (n *Node) load() error {
 		if err != nil {
 			return fmt.Errorf("stored job: %w", err)
 		}
-		j.ended, j.endedAt, j.credit, j.used = s.ended > 0, s.ended, s.credit, time.Now()
+		j.ended, j.endedAt, j.credit, j.imported, j.used = s.ended > 0, s.ended, s.credit, s.imported, time.Now()
 		n.jobs[j.id] = j
 		if s.packed != nil {
 			p, err := workunits.Decode[packed](s.packed, maxPacked)
@@ -149,9 +157,11 @@ func (n *Node) refresh(j *job) {
 		}
 	} else {
 		j.list = j.steward.Book().Stewards()
+		j.collected = j.steward.Book().Collected() && j.manifest.Publisher != n.self
 		if over := j.steward.Book().Done() || j.steward.Book().Cancelled() != nil; over != j.ended {
 			n.end(j, over)
 		}
+		n.point(j)
 	}
 	n.volunteerFor(j)
 }
@@ -179,6 +189,7 @@ func (n *Node) volunteerFor(j *job) {
 			in.Identity = n.identity(j)
 		}
 		n.stepVolunteer(in)
+		n.tellHeld(j)
 	case j.joined:
 		j.joined = false
 		n.stepVolunteer(volunteer.Leave{Job: j.id})
@@ -254,6 +265,7 @@ func chainSecret(key ed25519.PrivateKey, id workunits.JobID) (s [32]byte) {
 // receive routes a message to the machine that it is for.
 func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 	j := n.jobs[m.JobID()]
+	n.keeper.Seen(from)
 	switch m := m.(type) {
 	case wire.JobRequest:
 		n.tellJob(from, m.Job, j)
@@ -272,6 +284,12 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 			}
 		}
 		return
+	case wire.PointerAsk:
+		n.answerPointer(from, m)
+		return
+	case wire.Pointer:
+		n.hearPointer(m)
+		return
 	case wire.WorkReply:
 		n.stepVolunteer(volunteer.Received{From: from, Msg: m})
 		if j != nil && j.steward == nil && j.listed(from) {
@@ -281,6 +299,9 @@ func (n *Node) receive(from workunits.NodeID, m wire.Message) {
 	}
 	if j == nil {
 		n.wantJob(m.JobID(), from)
+		return
+	}
+	if n.receiveKeep(j, from, m) || n.receiveLog(j, from, m) {
 		return
 	}
 	if j.packed != nil {
@@ -432,42 +453,12 @@ func (n *Node) answerAsk(from workunits.NodeID, a wire.Ask) {
 	n.send(from, reply)
 }
 
-// CheckAnnouncement reads an announcement before it is relayed: it must be
-// signed, of this network, and neither expired nor from the future.
-func (n *Node) CheckAnnouncement(data []byte) (workunits.Announcement, error) {
-	a, err := workunits.ParseAnnouncement(data)
-	if err != nil {
-		return a, err
-	}
-	const skew = 10 * 60 * 1000
-	switch t := now(); {
-	case a.Network != n.cfg.Network:
-		return a, fmt.Errorf("announcement of network %q", a.Network)
-	case a.Expires <= t:
-		return a, ErrStale
-	case a.Time > t+skew:
-		return a, fmt.Errorf("announcement from the future: check the clock")
-	}
-	return a, nil
-}
-
-// ErrStale is returned for an announcement that is too old to be of use.
-var ErrStale = fmt.Errorf("announcement has expired")
-
-// Learn takes an announcement that gossip or a peer's catalogue brought.
-func (n *Node) Learn(data []byte) error {
-	a, err := n.CheckAnnouncement(data)
-	if err != nil {
-		return err
-	}
-	n.post(func() { n.learnAnnouncement(a, data) })
-	return nil
-}
-
 // learnAnnouncement keeps the newest announcement of a job and follows it up.
 func (n *Node) learnAnnouncement(a workunits.Announcement, data []byte) {
 	old, known := n.seen[a.Job]
-	if known && old.Time >= a.Time || !known && len(n.seen) >= maxSeen {
+	// Who dates an announcement ahead is not newer than others for so long.
+	a.Time = min(a.Time, now())
+	if known && old.Time >= a.Time || !known && !n.roomFor(a.Author) {
 		return
 	}
 	n.seen[a.Job] = a

@@ -17,6 +17,7 @@ import (
 // the job's time is over.
 const (
 	ownData   = "own data"
+	gotten    = "got" // by the owner; spare
 	program   = "program"
 	jobInput  = "job input"
 	jobResult = "result" // withheld until an opening names it
@@ -40,12 +41,18 @@ func inputs(id workunits.JobID, m workunits.Manifest) []chunkstore.Lease {
 	for _, in := range m.Inputs {
 		list = append(list, chunkstore.Lease{Root: in.Cid.Cid, Reason: jobInput, For: id.String()})
 	}
+	for i := range list {
+		list[i].By = m.Publisher.String()
+	}
 	return list
 }
 
 // keepInputs keeps a job's program and inputs, here or yet to come.
 func (n *Node) keepInputs(id workunits.JobID, m workunits.Manifest) error {
 	for _, l := range inputs(id, m) {
+		if m.Publisher == n.self {
+			l.By = "" // the owner's own have no limit
+		}
 		if err := n.cfg.Data.Keep(l); err != nil {
 			return err
 		}
@@ -175,10 +182,10 @@ func (n *Node) serve(ctx context.Context, id workunits.JobID, d workunits.Digest
 	return errors.Join(errs...)
 }
 
-// expired reports whether a job's time is over: it ended, and the days passed for
-// which its data is kept.
+// expired reports whether a job's time is over: it ended, and either its publisher,
+// another node, has the results, or the days passed for which its data is kept.
 func (j *job) expired(t uint64) bool {
-	return j.ended && t >= j.endedAt+uint64(j.manifest.Days)*uint64(24*time.Hour/time.Millisecond)
+	return j.ended && j.collected || j.ended && t >= j.endedAt+uint64(j.manifest.Days)*uint64(24*time.Hour/time.Millisecond)
 }
 
 // releaseExpired lets go of what is kept for jobs whose time is over.
@@ -189,6 +196,10 @@ func (n *Node) releaseExpired() {
 			continue
 		}
 		j.released = true
+		if j.collected && j.steward != nil {
+			n.keeper.Free(j.id, j.collectedProof())
+		}
+		n.keeper.Drop(j.id)
 		inUse := map[cid.Cid]bool{}
 		for _, other := range n.jobs {
 			for _, l := range inputs(other.id, other.manifest) {
@@ -202,7 +213,7 @@ func (n *Node) releaseExpired() {
 					errs = append(errs, n.fetch.drop(l.Root))
 				}
 			}
-			errs = append(errs, n.db.dropRecords(j.id), n.cfg.Data.ReleaseFor(j.id.String()))
+			errs = append(errs, n.db.dropRecords(j.id), n.logs.drop(j.id), n.cfg.Data.ReleaseFor(j.id.String()))
 			if err := errors.Join(errs...); err != nil {
 				n.log.Warn("release a job's data", "job", j.id, "err", err)
 			}

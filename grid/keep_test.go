@@ -52,7 +52,7 @@ func TestResultsAreServedOnceOpened(t *testing.T) {
 	}
 	executed := 0
 	for _, m := range all[4:] { // volunteers and no more
-		leases := m.host.data.leases()
+		leases := m.host.data.Leases()
 		first := map[cid.Cid]chunkstore.Lease{}
 		for _, l := range leases {
 			if _, known := first[l.Root]; !known {
@@ -116,7 +116,7 @@ func TestReleaseWhenTimeIsOver(t *testing.T) {
 		}
 		pub.stop() // waits for what runs beside the loop
 		_, err = os.Stat(view)
-		if got := len(data.leases()) > 0; got != test.kept || (err == nil) != test.kept {
+		if got := len(data.Leases()) > 0; got != test.kept || (err == nil) != test.kept {
 			t.Errorf("%v after the end: kept %t; its file: %v", test.ago, got, err)
 		}
 	}

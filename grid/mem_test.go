@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/chunkstore/exchange"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
@@ -28,7 +30,8 @@ type memNet struct {
 	mu        sync.Mutex
 	nodes     map[workunits.NodeID]*memHost
 	providers map[cid.Cid][]workunits.NodeID
-	quiet     bool // announcements are lost
+	quiet     bool              // announcements are lost
+	pointers  map[string][]byte // of the DHT, by project
 }
 
 type memHost struct {
@@ -36,6 +39,7 @@ type memHost struct {
 	id   workunits.NodeID
 	node *Node
 	data *memData
+	deaf bool // no frame arrives; set before it is used
 }
 
 func (n *memNet) host(id workunits.NodeID) *memHost {
@@ -48,7 +52,7 @@ var errGone = errors.New("no such node")
 
 func (h *memHost) Send(_ context.Context, to workunits.NodeID, frame []byte) error {
 	p := h.net.host(to)
-	if p == nil || h.net.host(h.id) == nil {
+	if p == nil || p.deaf || h.net.host(h.id) == nil {
 		return errGone
 	}
 	p.node.Frame(h.id, frame)
@@ -84,6 +88,26 @@ func (h *memHost) FindProviders(_ context.Context, c cid.Cid, n int) ([]workunit
 	return slices.Clone(list[:min(n, len(list))]), nil
 }
 
+func (h *memHost) PutPointer(_ context.Context, raw []byte) error {
+	p, err := workunits.ParsePointer(raw)
+	if err != nil {
+		return err
+	}
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.net.pointers == nil {
+		h.net.pointers = map[string][]byte{}
+	}
+	h.net.pointers[p.ProjectID().String()] = raw
+	return nil
+}
+
+func (h *memHost) FindPointer(_ context.Context, p workunits.ProjectID) []byte {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return h.net.pointers[p.String()]
+}
+
 func (h *memHost) Peers() (list []PeerInfo) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -95,19 +119,23 @@ func (h *memHost) Peers() (list []PeerInfo) {
 	return list
 }
 
-func (h *memHost) Reach() ReachInfo                       { return ReachInfo{} }
-func (h *memHost) Block(workunits.NodeID, bool) error     { return nil }
-func (h *memHost) Addrs() []string                        { return nil }
-func (h *memHost) Invite() (string, error)                { return "", nil }
-func (h *memHost) Join(_ context.Context, _ string) error { return nil }
+func (h *memHost) Reach() ReachInfo                                       { return ReachInfo{} }
+func (h *memHost) Block(workunits.NodeID, bool) error                     { return nil }
+func (h *memHost) Addrs() []string                                        { return nil }
+func (h *memHost) Invite(time.Duration, workunits.NodeID) (string, error) { return "", nil }
+func (h *memHost) RemoveMember(workunits.NodeID) error                    { return nil }
+func (h *memHost) Join(_ context.Context, _ string) error                 { return nil }
+
+func (h *memHost) Visit(_ context.Context, _ string) error { return nil }
 
 // memData holds whole files and records by CID; peers' are fetched from memory.
 type memData struct {
-	host *memHost
-	mu   sync.Mutex
-	all  map[cid.Cid][]byte
-	kept []chunkstore.Lease // in order
-	more func(workunits.Digest) []byte
+	host   *memHost
+	mu     sync.Mutex
+	all    map[cid.Cid][]byte
+	kept   []chunkstore.Lease // in order
+	limits exchange.Limits
+	more   func(workunits.Digest) []byte
 }
 
 func (d *memData) Add(_ context.Context, path string, _ Progress) (cid.Cid, int64, int, error) {
@@ -146,7 +174,19 @@ func (d *memData) Record(_ context.Context, h workunits.Digest) ([]byte, error) 
 	return nil, fs.ErrNotExist
 }
 
-func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeID, _ Progress) error {
+func (d *memData) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) error {
+	if err := d.fetch(ctx, root, hints); err != nil {
+		return err
+	}
+	for _, entry := range d.folder(root) {
+		if err := d.Fetch(ctx, entry.Cid, hints, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *memData) fetch(_ context.Context, root cid.Cid, hints []workunits.NodeID) error {
 	if d.get(root) != nil {
 		return nil
 	}
@@ -165,9 +205,69 @@ func (d *memData) Fetch(_ context.Context, root cid.Cid, hints []workunits.NodeI
 	return fmt.Errorf("%s: %w", root, ErrNotFound)
 }
 
-// FetchEntry knows no folders.
-func (d *memData) FetchEntry(_ context.Context, root cid.Cid, name string, _ []workunits.NodeID) (cid.Cid, error) {
-	return cid.Undef, fmt.Errorf("%s of %s: %w", name, root, ErrNotFound)
+func (d *memData) AddAs(ctx context.Context, path string, _ Adding, p Progress) (cid.Cid, int64, int, error) {
+	return d.Add(ctx, path, p)
+}
+
+func (d *memData) Inspect(context.Context, cid.Cid) error { return nil }
+
+func (d *memData) Collect(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) (DataOrigin, error) {
+	return DataOrigin{}, d.Fetch(ctx, root, hints, p)
+}
+
+func (d *memData) FetchNear(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) error {
+	return d.Fetch(ctx, root, slices.Concat(near, others), nil)
+}
+
+// memFolder is what Compose makes a record of: the entries by name.
+type memFolder map[string]workunits.Link
+
+const memFolderMark = "folder "
+
+func (d *memData) Compose(_ context.Context, entries []chunkstore.Entry) (cid.Cid, error) {
+	folder := memFolder{}
+	for _, e := range entries {
+		if d.get(e.Root) == nil {
+			return cid.Undef, fmt.Errorf("%s: %w", e.Name, ErrNotFound)
+		}
+		folder[e.Name] = workunits.Link{Cid: e.Root}
+	}
+	return d.put(append([]byte(memFolderMark), workunits.Encode(folder)...)), nil
+}
+
+// folder is what a root holds if it is a folder.
+func (d *memData) folder(root cid.Cid) (f memFolder) {
+	if text, ok := bytes.CutPrefix(d.get(root), []byte(memFolderMark)); ok {
+		f, _ = workunits.Decode[memFolder](text, 1<<30)
+	}
+	return f
+}
+
+func (d *memData) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
+	err := d.Fetch(ctx, root, hints, nil)
+	if entry, ok := d.folder(root)[name]; ok && err == nil {
+		return entry.Cid, nil
+	}
+	return cid.Undef, fmt.Errorf("%s of %s: %w", name, root, errors.Join(err, ErrNotFound))
+}
+
+func (d *memData) Leaves(_ context.Context, root cid.Cid) ([]cid.Cid, int64, error) {
+	b := d.get(root)
+	if b == nil {
+		return nil, 0, fmt.Errorf("%s: %w", root, ErrNotFound)
+	}
+	return []cid.Cid{root}, int64(len(b)), nil
+}
+
+func (d *memData) Probe(_ context.Context, from workunits.NodeID, c cid.Cid) (there bool, err error) {
+	p := d.host.net.host(from)
+	if p == nil {
+		return false, errGone
+	}
+	if p.data.serve(c) == nil {
+		return true, exchange.ErrLacks
+	}
+	return true, nil
 }
 
 func (d *memData) Materialise(_ context.Context, root cid.Cid, dest string) error {
@@ -190,23 +290,59 @@ func (d *memData) Chunk(_ context.Context, c cid.Cid, _ []workunits.NodeID) ([]b
 	return d.get(c), nil
 }
 
-func (d *memData) Export(_ context.Context, root cid.Cid, _ bool, w io.Writer) error {
-	_, err := w.Write(d.get(root))
+// memArchive is an export: a root, and by its CID all that is below it.
+type memArchive struct {
+	Root workunits.Link    `cbor:"root"`
+	All  map[string][]byte `cbor:"all"`
+}
+
+func (d *memData) Export(_ context.Context, root cid.Cid, w io.Writer) error {
+	a := memArchive{workunits.Link{Cid: root}, map[string][]byte{}}
+	for todo := []cid.Cid{root}; len(todo) > 0; todo = todo[1:] {
+		a.All[todo[0].String()] = d.get(todo[0])
+		for _, below := range d.folder(todo[0]) {
+			todo = append(todo, below.Cid)
+		}
+	}
+	_, err := w.Write(workunits.Encode(a))
 	return err
 }
 
-func (d *memData) Import(_ context.Context, r io.Reader, _ func(done, total int64)) (chunkstore.Imported, error) {
+func (d *memData) Archive(ctx context.Context, root cid.Cid, _ Selection, hints []workunits.NodeID, begin func() io.Writer) error {
+	if err := d.Fetch(ctx, root, hints, nil); err != nil {
+		return err
+	}
+	return d.Export(ctx, root, begin())
+}
+
+func (d *memData) Import(_ context.Context, r io.Reader, _ func(done, total int64)) (in chunkstore.Imported, err error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
-		return chunkstore.Imported{}, err
+		return in, err
 	}
-	return chunkstore.Imported{Roots: []cid.Cid{d.put(b)}, Bytes: int64(len(b)), Chunks: 1}, nil
+	a, err := workunits.Decode[memArchive](b, 1<<30)
+	if err != nil {
+		return in, err
+	}
+	for _, content := range a.All {
+		d.put(content)
+		in.Chunks++
+	}
+	in.Roots = []cid.Cid{a.Root.Cid}
+	return in, nil
 }
 
 func (d *memData) Keep(l chunkstore.Lease) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.kept = append(d.kept, l)
+	return nil
+}
+
+func (d *memData) Release(l chunkstore.Lease) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept = slices.DeleteFunc(d.kept, func(k chunkstore.Lease) bool { return k.Root == l.Root && k.Reason == l.Reason && k.For == l.For })
 	return nil
 }
 
@@ -217,7 +353,14 @@ func (d *memData) ReleaseFor(who string) error {
 	return nil
 }
 
-func (d *memData) leases() []chunkstore.Lease {
+func (d *memData) Here(roots ...cid.Cid) (bytes int64, err error) {
+	for _, root := range roots {
+		bytes += int64(len(d.get(root)))
+	}
+	return bytes, nil
+}
+
+func (d *memData) Leases() []chunkstore.Lease {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.kept)
@@ -230,7 +373,10 @@ func (d *memData) ServeRecords(records func(workunits.Digest) []byte) {
 }
 
 func (d *memData) serve(root cid.Cid) []byte {
-	if slices.ContainsFunc(d.leases(), func(l chunkstore.Lease) bool { return l.Root == root && !l.Withheld }) {
+	if slices.ContainsFunc(d.Leases(), func(l chunkstore.Lease) bool {
+		below := slices.Contains(slices.Collect(maps.Values(d.folder(l.Root))), workunits.Link{Cid: root})
+		return (l.Root == root || below) && !l.Withheld
+	}) {
 		return d.get(root)
 	}
 	d.mu.Lock()
@@ -247,6 +393,11 @@ func (d *memData) Bytes() int64 { return 0 }
 func (d *memData) Stat() chunkstore.Stat              { return chunkstore.Stat{} }
 func (d *memData) Usage() ([]chunkstore.Usage, error) { return nil, nil }
 func (d *memData) Traffic() (up, down int64)          { return 0, 0 }
+func (d *memData) Limit(l exchange.Limits) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limits = l
+}
 
 // goProgram executes units in this process: it prints the arguments.
 type goProgram struct{ lie bool }

@@ -6,13 +6,15 @@ import "time"
 // units that are let work a part of their time, short enough to see a change.
 const meterTime = 10 * time.Second
 
-// Measured is what units really take, for comparison with what they may.
+// Measured is what units and traffic really take, for comparison with what they may.
 type Measured struct {
 	Known      bool    `json:"known"`      // false where the system does not tell
 	Processors float64 `json:"processors"` // processor seconds a second
 	Seconds    float64 `json:"seconds"`    // over which that is averaged
 	Memory     uint64  `json:"memory"`     // bytes, of all units together
 	CPU        float64 `json:"cpu"`        // processor seconds since the node began
+	Up         float64 `json:"up"`         // bytes of content a second to peers beyond the local network
+	Down       float64 `json:"down"`       // and from them
 }
 
 // usage is Used of Sensors.
@@ -28,8 +30,9 @@ type meter struct {
 }
 
 type point struct {
-	at    time.Time
-	total time.Duration
+	at       time.Time
+	total    time.Duration
+	up, down int64 // bytes
 }
 
 // begin makes a process count. It returns what it had used before.
@@ -43,8 +46,8 @@ func (m *meter) begin(pid int, used usage) time.Duration {
 }
 
 // look adds what the processes have used until now. One that is gone counts no more,
-// nor does one that got the number of another.
-func (m *meter) look(now time.Time, used usage) {
+// nor does one that got the number of another. Up and down are bytes of traffic so far.
+func (m *meter) look(now time.Time, used usage, up, down int64) {
 	m.memory = 0
 	for pid, before := range m.used {
 		cpu, memory, ok := used(pid)
@@ -56,7 +59,7 @@ func (m *meter) look(now time.Time, used usage) {
 		m.used[pid] = cpu
 		m.memory += memory
 	}
-	m.points = append(m.points, point{now, m.total})
+	m.points = append(m.points, point{now, m.total, up, down})
 	for len(m.points) > 2 && now.Sub(m.points[1].at) >= meterTime {
 		m.points = m.points[1:]
 	}
@@ -75,6 +78,8 @@ func (m *meter) measured() Measured {
 		first, last := m.points[0], m.points[n-1]
 		d.Known, d.Seconds = true, last.at.Sub(first.at).Seconds()
 		d.Processors = (last.total - first.total).Seconds() / d.Seconds
+		d.Up = float64(max(last.up-first.up, 0)) / d.Seconds // less where a month has ended
+		d.Down = float64(max(last.down-first.down, 0)) / d.Seconds
 	}
 	return d
 }

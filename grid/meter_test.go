@@ -16,7 +16,7 @@ func TestMeter(t *testing.T) {
 		return cpu, 1 << 20, ok
 	}
 	m := meter{used: map[int]time.Duration{}}
-	now := time.Unix(1000, 0)
+	now, sent := time.Unix(1000, 0), int64(0)
 	if before := m.begin(1, look); before != time.Minute {
 		t.Errorf("it had used %v", before)
 	}
@@ -27,13 +27,14 @@ func TestMeter(t *testing.T) {
 	}
 	tick := func(seconds int, each time.Duration) {
 		for range seconds {
-			m.look(now, look)
+			m.look(now, look, sent, 2*sent)
 			now = now.Add(time.Second)
+			sent += 1000
 			for pid := range used {
 				used[pid] += each
 			}
 		}
-		m.look(now, look)
+		m.look(now, look, sent, 2*sent)
 	}
 	want := func(processors, cpu float64, memory uint64) {
 		t.Helper()
@@ -43,6 +44,14 @@ func TestMeter(t *testing.T) {
 	}
 	tick(4, time.Second/2)
 	want(1, 4, 2<<20)
+	if d := m.measured(); d.Up != 1000 || d.Down != 2000 {
+		t.Errorf("%g bytes a second sent and %g received", d.Up, d.Down)
+	}
+	sent = 0 // a new month
+	m.look(now, look, sent, sent)
+	if d := m.measured(); d.Up != 0 || d.Down != 0 {
+		t.Errorf("%g bytes a second sent and %g received as the month begins", d.Up, d.Down)
+	}
 	m.restart()
 	tick(3, time.Second)
 	want(2, 10, 2<<20)

@@ -26,6 +26,12 @@ func (r ReachInfo) Report() NetReport {
 	if n := r.Punched + r.PunchFailed; n > 0 {
 		out.fact("%d of %s to make a relayed connection direct succeeded.", r.Punched, plural(n, "attempt"))
 	}
+	if m := r.Membership; m != nil {
+		out.fact("%s", m.Sentence())
+		if m.State == "expired" || m.State == "removed" {
+			out.next("ask the owner of node %s for an invite; stop this node, and run talka network join INVITE.", m.By)
+		}
+	}
 	switch {
 	case r.Loopback:
 		out.OK = all > 0

@@ -30,6 +30,8 @@ func TestNetReport(t *testing.T) {
 		{"no holes", ReachInfo{Private: true, PunchFailed: 3, PeersQUIC: 1, Relays: relays}, true, "another port", []string{"large results", "forward the node's ports"}},
 		{"two routers", ReachInfo{Private: true, UDP: "easy", PeersQUIC: 1, Relays: relays, Router: true, Forwards: true}, true, "keeps ports", []string{"the router says"}},
 		{"no UDP", ReachInfo{Private: true, PeersOther: 2, Relays: relays, Listen: listen}, true, "not known yet", []string{"forward UDP", "let UDP out"}},
+		{"removed", ReachInfo{Membership: &Membership{State: "removed"}}, false, "Nobody is connected", []string{"ask the owner of node", "see whether this machine", "if there are peers behind"}},
+		{"member", ReachInfo{PeersLAN: 2, Membership: &Membership{State: "member"}}, true, "on this LAN", []string{"to work with others"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/chunkstore"
+	"github.com/talka-grid/talka/chunkstore/exchange"
+	"github.com/talka-grid/talka/grid/keep"
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
@@ -38,42 +39,63 @@ type Network interface {
 	Send(ctx context.Context, to workunits.NodeID, frame []byte) error
 	Announce(ctx context.Context, data []byte) error
 	Provide(ctx context.Context, c cid.Cid) error
+	PutPointer(ctx context.Context, raw []byte) error
+	FindPointer(ctx context.Context, p workunits.ProjectID) []byte // nil: nobody found in time
 	FindProviders(ctx context.Context, c cid.Cid, n int) ([]workunits.NodeID, error)
 	Peers() []PeerInfo
 	Reach() ReachInfo
 	Block(id workunits.NodeID, block bool) error
 	Addrs() []string
-	Invite() (string, error)
+	// Invite makes an invite that is valid for a time, or as long as is usual if
+	// that is zero; in a private network it may be for one node. RemoveMember takes
+	// back a membership. Both wrap ErrDenied where others alone can do it.
+	Invite(valid time.Duration, to workunits.NodeID) (string, error)
+	RemoveMember(id workunits.NodeID) error
 	Join(ctx context.Context, invite string) error
+	Visit(ctx context.Context, addr string) error // connects to a peer, a member or not
 }
 
 // Progress tells how many bytes of how many are done; total is 0 if unknown.
 type Progress func(done, total int64)
 
 // Data is what a node needs of its chunks. Its methods are safe for concurrent
-// use. What was put, added and kept is durable after Sync. FetchEntry brings one
-// entry of a folder; Open reads a file while it arrives. View is Materialise for what is only read. Peers may have what
+// use. What was put, added and kept is durable after Sync. FetchNear takes from others what near
+// ones do not give. FetchEntry brings one
+// entry of a folder; Compose makes one of what is here, Leaves lists the chunks below a root that is, and
+// Probe has a peer show a chunk, see exchange.Probe; Open reads a file while it arrives; Export and Archive are exchange.Archive, the one of all that is here. View is Materialise for what is only read. Peers may have what
 // a lease covers that is not withheld, and the records that the function given to ServeRecords returns; nil is none.
 type Data interface {
 	Add(ctx context.Context, path string, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
+	AddAs(ctx context.Context, path string, as Adding, p Progress) (root cid.Cid, bytes int64, chunks int, err error)
 	PutRecord(ctx context.Context, record []byte) error
 	Record(ctx context.Context, d workunits.Digest) ([]byte, error)
 	Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) error
+	FetchNear(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) error
+	Collect(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p Progress) (DataOrigin, error) // Fetch that tells of it
 	FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error)
 	Materialise(ctx context.Context, root cid.Cid, dest string) error
+	Inspect(ctx context.Context, root cid.Cid) error // what is damaged is missing from then on
 	View(ctx context.Context, root cid.Cid, dest string) error
 	Open(ctx context.Context, root cid.Cid, path []string, hints []workunits.NodeID) (io.ReadSeekCloser, error)
 	Chunk(ctx context.Context, c cid.Cid, hints []workunits.NodeID) ([]byte, error)
-	Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error
+	Export(ctx context.Context, root cid.Cid, w io.Writer) error
+	Archive(ctx context.Context, root cid.Cid, sel Selection, hints []workunits.NodeID, begin func() io.Writer) error
 	Import(ctx context.Context, r io.Reader, p func(done, total int64)) (chunkstore.Imported, error)
 	ServeRecords(records func(workunits.Digest) []byte)
+	Compose(ctx context.Context, entries []chunkstore.Entry) (cid.Cid, error)
+	Leaves(ctx context.Context, root cid.Cid) (list []cid.Cid, bytes int64, err error)
+	Probe(ctx context.Context, from workunits.NodeID, c cid.Cid) (there bool, err error)
 	Keep(l chunkstore.Lease) error
+	Release(l chunkstore.Lease) error
 	ReleaseFor(who string) error
+	Leases() []chunkstore.Lease
+	Here(roots ...cid.Cid) (int64, error)
 	Sync() error
 	Bytes() int64
 	Stat() chunkstore.Stat
 	Usage() ([]chunkstore.Usage, error)
 	Traffic() (up, down int64) // of the month, beyond the local network
+	Limit(l exchange.Limits)   // the same traffic
 }
 
 // Config is what a node is made of. Dir is the node's directory; what is zero
@@ -85,7 +107,7 @@ type Config struct {
 	Net         Network
 	Data        Data
 	Exec        Executor
-	Arch        string       // what executes here, as "amd64"
+	Arch        string       // platform that executes here, see sandbox.Platform
 	Canonical   bool         // the executor can make NaNs canonical
 	Slots       int          // units at a time while the machine is not in use
 	Percent     int          // of its time that each may work; 0: all
@@ -97,7 +119,9 @@ type Config struct {
 	Work        int          // bits of proof of work that identities of the network show
 	Trust       []workunits.ProjectID
 	Sample      Sample
-	Rand        io.Reader // secret randomness, used by the loop alone
+	KeepShare   int64      // bytes that the replicas of one publisher may take here; 0: none are kept for others
+	KeepTimes   keep.Times // zero: keep.DefaultTimes
+	Rand        io.Reader  // secret randomness, used by the loop alone
 	Logger      *slog.Logger
 
 	// Effect is called before each write of the state and each message. A test
@@ -112,11 +136,12 @@ type Node struct {
 	db   *stateDB
 	log  *slog.Logger
 
-	inbox chan func()
-	done  chan struct{}
-	wait  sync.WaitGroup
-	ctx   context.Context
-	stop  context.CancelFunc
+	inbox   chan func()
+	stirred chan struct{} // has one when the sensors are to be read
+	done    chan struct{}
+	wait    sync.WaitGroup
+	ctx     context.Context
+	stop    context.CancelFunc
 
 	out     *outbox
 	events  *eventLog
@@ -124,9 +149,13 @@ type Node struct {
 	folders folders
 
 	checkpoints checkpoints
+	logs        logs
 	swept       time.Time // the loop's
 
 	catalogue catalogue
+	keeper    *keep.Driver
+	lookEvery time.Duration
+	lookedAt  time.Time // the loop's
 
 	// Owned by the loop.
 	volunteer *volunteer.Machine
@@ -134,20 +163,26 @@ type Node struct {
 	seen      map[workunits.JobID]workunits.Announcement
 	wanted    map[workunits.JobID]time.Time // jobs asked for, when
 	trusted   map[workunits.ProjectID]bool
+	pointers  map[workunits.ProjectID]*pointer
+	sought    map[workunits.ProjectID]time.Time // whose pointers were asked for, when
 	runs      map[volunteer.Task]*execution
 	meter     meter
+	clock     clock
 	efforts   efforts
 	rules     rules
 
 	auditing   bool      // an audit that a job asks for is under way
 	auditAfter time.Time // none begins before
 	proof      []byte    // of work, as soon as it is found
+	pace       pace      // of announcements that are passed on
 	pending    writes
 	after      []func() // what waits until pending is durable
 	answered   time.Time
 	watchers   map[chan struct{}]bool
 	answers    map[workunits.JobID]chan answer
 	readers    map[workunits.JobID]chan heardLog
+	logReplies map[chan heardReply]workunits.JobID // who waits for logs of which job
+	signed     map[workunits.JobID]bool            // that are being published
 
 	reading sync.Mutex // held by who reads a ledger that others keep
 }
@@ -172,20 +207,24 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
-		inbox: make(chan func(), 1024), done: make(chan struct{}),
+		inbox: make(chan func(), 1024), stirred: make(chan struct{}, 1), done: make(chan struct{}),
 		events: newEventLog(time.Now()), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
-		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{},
+		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{}, pointers: map[workunits.ProjectID]*pointer{}, sought: map[workunits.ProjectID]time.Time{},
 		runs: map[volunteer.Task]*execution{}, meter: meter{used: map[int]time.Duration{}}, watchers: map[chan struct{}]bool{},
-		answers: map[workunits.JobID]chan answer{}, readers: map[workunits.JobID]chan heardLog{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
+		answers: map[workunits.JobID]chan answer{}, readers: map[workunits.JobID]chan heardLog{}, logReplies: map[chan heardReply]workunits.JobID{}, signed: map[workunits.JobID]bool{}, catalogue: catalogue{live: map[workunits.JobID]liveAnnouncement{}},
 	}
 	n.rules.owner = cfg.Rules
 	n.rules.owner.Free = policy.Limits{Processors: cfg.Slots, Percent: cmp.Or(cfg.Percent, 100), Memory: cfg.Memory}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
-	n.folders.dir = filepath.Join(cfg.Dir, "work", "runs")
+	n.folders.dir, n.folders.slots = filepath.Join(cfg.Dir, "work", "runs"), cfg.Slots
 	n.checkpoints = checkpoints{dir: filepath.Join(cfg.Dir, "work", "checkpoints"), room: cfg.Checkpoints, slots: cfg.Slots, busy: map[string]bool{}}
+	n.logs.dir, n.logs.most, n.logs.room = filepath.Join(cfg.Dir, "work", "logs"), maxLogs, maxLogBytes
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
-	if err := errors.Join(os.RemoveAll(n.folders.dir), n.load()); err != nil {
+	if err := errors.Join(removeLeftovers(filepath.Join(cfg.Dir, "work")), n.load()); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	if err := n.openKeeper(); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	cfg.Data.ServeRecords(db.served)
@@ -195,8 +234,13 @@ func New(cfg Config) (*Node, error) {
 // Run drives the node until ctx ends, then stops everything that it started.
 func (n *Node) Run(ctx context.Context) error {
 	n.out = newOutbox(n.ctx, n.cfg.Net, func(peer workunits.NodeID) { n.post(func() { n.unreachable(peer) }) })
-	tick := time.NewTicker(250 * time.Millisecond)
+	tick, quiet := time.NewTimer(tickTime), false
 	defer tick.Stop()
+	n.goDo(func(ctx context.Context) {
+		if err := n.keeper.Run(ctx); err != nil {
+			n.log.Warn("write down what is known of replicas", "err", err)
+		}
+	})
 	n.post(n.begin)
 	var err error
 	for err == nil {
@@ -206,8 +250,17 @@ func (n *Node) Run(ctx context.Context) error {
 		case f := <-n.inbox:
 			f()
 			n.gather()
+			if quiet && !n.quiet() {
+				quiet = false
+				tick.Reset(tickTime)
+			}
 		case <-tick.C:
 			n.tick()
+			if quiet = n.quiet(); quiet {
+				tick.Reset(quietTime)
+			} else {
+				tick.Reset(tickTime)
+			}
 		}
 		if werr := n.settle(); werr != nil {
 			err = fmt.Errorf("write state: %w", werr)
@@ -231,6 +284,23 @@ func (n *Node) Close() error {
 	n.stop()
 	n.wait.Wait()
 	return n.db.close()
+}
+
+// How long the loop waits until it looks what time asks for: less where jobs are
+// under way, since every look wakes a machine that its owner may want to sleep.
+const (
+	tickTime  = 250 * time.Millisecond
+	quietTime = time.Second
+)
+
+// quiet reports whether no job is under way here.
+func (n *Node) quiet() bool {
+	for _, j := range n.jobs {
+		if !j.ended && (j.joined || j.steward != nil) {
+			return false
+		}
+	}
+	return len(n.runs) == 0 && !n.auditing
 }
 
 // Stewards that have just answered wait for more to answer, so that a node of a
@@ -338,7 +408,22 @@ func (n *Node) Frame(from workunits.NodeID, frame []byte) {
 	n.post(func() { n.receive(from, m) })
 }
 
+// now is the time by this machine's clock, in milliseconds since 1970.
 func now() uint64 { return uint64(time.Now().UnixMilli()) }
+
+// clock is the time of the machines that the loop steps: by this machine's clock,
+// but that it goes on where that is set back, so that nothing waits for it to come
+// as far again.
+type clock struct{ last, ahead uint64 }
+
+func (c *clock) at(t uint64) uint64 {
+	if t += c.ahead; t < c.last {
+		c.ahead += c.last - t
+		t = c.last
+	}
+	c.last = t
+	return t
+}
 
 // begin does what a start owes.
 func (n *Node) begin() {
@@ -367,9 +452,11 @@ func (n *Node) tick() {
 	n.spare()
 	n.forget()
 	n.releaseExpired()
+	n.lookAfterData()
 	n.packSettled()
 	n.sweepCheckpoints()
 	n.writeEfforts(time.Now())
+	n.tellPointers()
 }
 
 func (n *Node) unreachable(peer workunits.NodeID) {
@@ -393,7 +480,7 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 	if j.inputs = nil; len(in) == 0 {
 		return
 	}
-	fx := j.steward.Step(now(), in...)
+	fx := j.steward.Step(n.clock.at(now()), in...)
 	for _, i := range in {
 		if r, ok := i.(steward.Received); ok {
 			if p, ok := r.Msg.(wire.Push); ok {
@@ -410,7 +497,11 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 	for _, o := range fx.Send {
 		n.send(o.To, o.Msg)
 	}
-	if fx.Announce != nil {
+	if fx.Announce != nil && (n.cfg.Work == 0 || n.proof != nil) { // nobody passes on what shows no work
+		fx.Announce.Proof = n.proof
+		life := fx.Announce.Expires - fx.Announce.Time
+		fx.Announce.Time = now() // which others hold against their clocks
+		fx.Announce.Expires = fx.Announce.Time + life
 		data := fx.Announce.Sign(n.cfg.Key)
 		n.learnAnnouncement(*fx.Announce, data)
 		n.after = append(n.after, func() { n.goDo(func(ctx context.Context) { _ = n.cfg.Net.Announce(ctx, data) }) })
@@ -432,6 +523,9 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 		n.audit(j, *fx.Audit)
 	}
 	for _, e := range fx.Events {
+		if e.Kind == "reopened" {
+			n.reopened(j, e.Unit)
+		}
 		n.events.add(Event{Kind: e.Kind, Job: j.id, Node: e.Node, Unit: e.Unit, Text: e.Text})
 	}
 	if len(fx.Segments) > 0 {
@@ -446,7 +540,7 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 
 // stepVolunteer steps the volunteer machine and performs its effects.
 func (n *Node) stepVolunteer(in volunteer.Input) {
-	fx := n.volunteer.Step(now(), in)
+	fx := n.volunteer.Step(n.clock.at(now()), in)
 	for _, s := range fx.Said {
 		n.pending.segments = append(n.pending.segments, jobSegment{s.Job, s.Raw})
 		for _, b := range s.Blocks {
@@ -461,6 +555,9 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		if j := n.jobs[s.Job]; j != nil && j.steward != nil {
 			j.inputs = append(j.inputs, steward.Local{Entries: s.Entries})
 		}
+	}
+	for _, id := range fx.Wrong {
+		n.events.add(Event{Kind: "fault", Job: id, Node: n.self, Text: string(workunits.FaultWrong)})
 	}
 	for _, t := range fx.Stop {
 		if e := n.runs[t]; e != nil {

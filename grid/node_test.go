@@ -59,6 +59,31 @@ func TestJobIsVerifiedByPeers(t *testing.T) {
 	}
 }
 
+func TestSubmittedTwiceIsTwoJobs(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub, project := c.publisher(Config{})
+	c.start(Config{Slots: 1, Steward: true, Trust: []workunits.ProjectID{project}})
+	m := testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 1)
+	ids := make(chan workunits.JobID, 4)
+	for range cap(ids) {
+		go func() {
+			id, err := pub.Submit(ctx, m, func(string) {})
+			if err != nil {
+				t.Error(err)
+			}
+			ids <- id
+		}()
+	}
+	seen := map[workunits.JobID]bool{}
+	for range cap(ids) {
+		seen[<-ids] = true
+	}
+	if len(seen) != cap(ids) {
+		t.Errorf("%d submissions made %d jobs", cap(ids), len(seen))
+	}
+}
+
 // restart stops a member and starts it again from its directory.
 func (c *cluster) restart(m *member) *member {
 	c.t.Helper()

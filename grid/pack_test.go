@@ -161,22 +161,30 @@ func TestDamagedArchive(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	_, pub, _, id := settled(ctx, t, 4)
-	pub.packNow(ctx, t, id)
-	var root workunits.Link
-	if err := pub.do(ctx, func() { root = pub.jobs[id].packed.Archive }); err != nil {
-		t.Fatal(err)
+	var p *packed
+	for p == nil { // whoever asks has it unpacked, which may be at any time
+		pub.packNow(ctx, t, id)
+		if err := pub.do(ctx, func() { p = pub.jobs[id].packed }); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file := pub.host.data.get(root.Cid)
+	store := pub.host.data
+	replace := func(b []byte) {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		store.all[p.Archive.Cid] = b
+	}
+	file := store.get(p.Archive.Cid)
 	for _, at := range []int{0, len(file) / 2, len(file) - 1} {
 		bad := bytes.Clone(file)
 		bad[at] ^= 1
-		pub.host.data.all[root.Cid] = bad
-		if x, err := pub.Ledger(ctx, id); err == nil {
-			t.Errorf("byte %d is changed, and %d segments come of it", at, len(x.Segments))
+		replace(bad)
+		if segments, err := pub.unarchive(ctx, p, nil); err == nil {
+			t.Errorf("byte %d is changed, and %d segments come of it", at, len(segments))
 		}
 	}
-	pub.host.data.all[root.Cid] = file
-	if _, err := pub.Ledger(ctx, id); err != nil {
+	replace(file)
+	if _, err := pub.unarchive(ctx, p, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -186,20 +194,33 @@ func TestPackedIsAnExport(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	_, pub, _, id := settled(ctx, t, 4)
-	pub.packNow(ctx, t, id)
-	var root workunits.Digest
-	if err := pub.do(ctx, func() { root = pub.jobs[id].packed.Root }); err != nil {
-		t.Fatal(err)
-	}
-	x, err := pub.Ledger(ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if err := ledger.WriteExport(&b, x); err != nil {
-		t.Fatal(err)
-	}
-	if root != workunits.Sum(b.Bytes()) {
-		t.Error("the root is not that of the export")
+	for {
+		pub.packNow(ctx, t, id)
+		var p *packed
+		if err := pub.do(ctx, func() { p = pub.jobs[id].packed }); err != nil {
+			t.Fatal(err)
+		}
+		if p == nil {
+			continue // somebody asked for it
+		}
+		x, err := pub.Ledger(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all bool
+		if err := pub.do(ctx, func() { all = p.bears(pub.jobs[id].ledger.Heads()) }); err != nil {
+			t.Fatal(err)
+		}
+		if !all {
+			continue // more was said since it was packed
+		}
+		var b bytes.Buffer
+		if err := ledger.WriteExport(&b, x); err != nil {
+			t.Fatal(err)
+		}
+		if p.Root != workunits.Sum(b.Bytes()) {
+			t.Error("the root is not that of the export")
+		}
+		return
 	}
 }

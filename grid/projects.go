@@ -103,6 +103,7 @@ func (n *Node) Project(ctx context.Context, p workunits.ProjectID) (d ProjectDet
 	}
 	soon, cancel := context.WithTimeout(ctx, projectWait)
 	defer cancel()
+	n.follow(soon, p)
 	_ = n.await(soon, func() bool { return missing() == 0 }) // those that came are told
 	err = n.do(ctx, func() {
 		d.Missing = missing()
@@ -115,8 +116,8 @@ func (n *Node) Project(ctx context.Context, p workunits.ProjectID) (d ProjectDet
 	slices.SortFunc(d.Jobs, func(x, y ProjectJob) int {
 		return cmp.Or(y.Created.Compare(x.Created), slices.Compare(x.Job[:], y.Job[:]))
 	})
-	if latest := slices.IndexFunc(d.Jobs, func(j ProjectJob) bool { return j.State == JobDone }); latest >= 0 {
-		d.Jobs[latest].Latest = true
+	if err == nil {
+		err = n.do(ctx, func() { n.latest(&d) })
 	}
 	d.Jobs = d.Jobs[:min(len(d.Jobs), maxListed)]
 	return d, err

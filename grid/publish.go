@@ -35,10 +35,11 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	if err != nil {
 		return workunits.JobID{}, err
 	}
-	id, block, err := m.Sign(n.cfg.Key)
+	id, block, err := n.sign(ctx, m)
 	if err != nil {
 		return id, err
 	}
+	defer n.post(func() { delete(n.signed, id) })
 	if err := errors.Join(n.keepInputs(id, m), n.cfg.Data.Sync()); err != nil {
 		return id, err
 	}
@@ -62,6 +63,20 @@ func (n *Node) Submit(ctx context.Context, m workunits.Manifest, progress func(s
 	return id, n.waitKeepers(ctx, id, need)
 }
 
+// sign makes a job of a manifest that is none yet: who submits the same twice within
+// a second wants two jobs.
+func (n *Node) sign(ctx context.Context, m workunits.Manifest) (id workunits.JobID, block []byte, err error) {
+	for known := true; known; m.Created++ {
+		if id, block, err = m.Sign(n.cfg.Key); err != nil {
+			return id, nil, err
+		}
+		if err = n.do(ctx, func() { known = n.jobs[id] != nil || n.signed[id]; n.signed[id] = true }); err != nil {
+			return id, nil, err
+		}
+	}
+	return id, block, nil
+}
+
 // publish makes the job known here, with its list, and lets the steward machine
 // tell the others.
 func (n *Node) publish(ctx context.Context, block []byte, standing workunits.StakeTable, list []workunits.Steward) (err error) {
@@ -71,9 +86,6 @@ func (n *Node) publish(ctx context.Context, block []byte, standing workunits.Sta
 			return
 		}
 		n.trusted[j.manifest.ProjectID()] = true
-		if j.steward != nil || j.packed != nil {
-			return // the same job again
-		}
 		j.standing, j.stands = standing, true
 		n.beSteward(j)
 		n.list(j, list)
@@ -127,21 +139,17 @@ func (n *Node) await(ctx context.Context, cond func() bool) error {
 	return nil
 }
 
-// Cancel ends a job of this node's.
-func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) (err error) {
+// Cancel ends a job of this node's. A reason of more than workunits.MaxWordLen bytes
+// is an error that wraps workunits.ErrTooLarge.
+func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) error {
+	if len(reason) > workunits.MaxWordLen {
+		return fmt.Errorf("reason of %d bytes, limit %d: %w", len(reason), workunits.MaxWordLen, workunits.ErrTooLarge)
+	}
 	if err := n.unpack(ctx, id); err != nil {
 		return err
 	}
-	derr := n.do(ctx, func() {
-		j := n.jobs[id]
-		switch {
-		case j == nil:
-			err = fmt.Errorf("job %s: %w", id, ErrNotFound)
-		case j.manifest.Publisher != n.self:
-			err = fmt.Errorf("job %s is published by another node: %w", id, ErrDenied)
-		default:
-			n.stepSteward(j, steward.Cancel{Reason: reason})
-		}
+	return n.insist(ctx, id, func(j *job) (said bool, err error) {
+		n.stepSteward(j, steward.Cancel{Reason: reason})
+		return j.steward.Book().Cancelled() != nil, nil
 	})
-	return errors.Join(derr, err)
 }

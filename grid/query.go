@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
@@ -17,13 +18,14 @@ const findTime = 20 * time.Second
 // Status says what the node does and why.
 func (n *Node) Status() Status {
 	s := Status{PeerID: n.self, Network: n.cfg.Network, Addrs: n.cfg.Net.Addrs(), Peers: len(n.cfg.Net.Peers()),
-		StoreBytes: n.cfg.Data.Bytes()}
+		StoreBytes: n.cfg.Data.Bytes(), Membership: n.cfg.Net.Reach().Membership}
 	_ = n.do(n.ctx, func() {
 		for _, j := range n.jobs {
 			s.AcceptedUnits += n.creditIn(j)
 		}
 		s.RunningUnits = n.running()
 		s.State, s.Reason = n.why()
+		s.PausedByOwner = n.rules.pause != policy.NoPause
 	})
 	return s
 }
@@ -96,8 +98,14 @@ func (n *Node) why() (State, string) {
 // Peers lists the connected peers.
 func (n *Node) Peers() []PeerInfo { return n.cfg.Net.Peers() }
 
-// Invite makes the text that lets another node find this network.
-func (n *Node) Invite() (string, error) { return n.cfg.Net.Invite() }
+// Invite makes the text that lets another node find this network, and into it if
+// that is private. See Network.
+func (n *Node) Invite(valid time.Duration, to workunits.NodeID) (string, error) {
+	return n.cfg.Net.Invite(valid, to)
+}
+
+// RemoveMember takes back a node's membership of a private network.
+func (n *Node) RemoveMember(id workunits.NodeID) error { return n.cfg.Net.RemoveMember(id) }
 
 // Join connects to the peers of an invite.
 func (n *Node) Join(ctx context.Context, invite string) error { return n.cfg.Net.Join(ctx, invite) }
@@ -144,8 +152,17 @@ func (n *Node) Jobs() (list []JobInfo) {
 	return list
 }
 
-// Job describes a job, and looks for it on the network if it is not known here.
-func (n *Node) Job(ctx context.Context, id workunits.JobID) (info JobInfo, err error) {
+// Job describes a job and how its data fares, and looks for it on the network if it is
+// not known here.
+func (n *Node) Job(ctx context.Context, id workunits.JobID) (JobInfo, error) {
+	info, err := n.job(ctx, id)
+	if err == nil {
+		info.Data = n.keeper.Health(id)
+	}
+	return info, err
+}
+
+func (n *Node) job(ctx context.Context, id workunits.JobID) (info JobInfo, err error) {
 	found := func() bool {
 		if j := n.jobs[id]; j != nil {
 			info = n.info(j)
@@ -157,7 +174,7 @@ func (n *Node) Job(ctx context.Context, id workunits.JobID) (info JobInfo, err e
 	if err := n.do(ctx, func() {
 		known = found()
 		j := n.jobs[id]
-		over = known && j.ended && j.steward == nil && j.packed == nil && time.Since(j.readAt) >= readKept
+		over = known && (j.ended && j.steward == nil && j.packed == nil && time.Since(j.readAt) >= readKept || j.fromFile() && j.reading == nil)
 	}); err != nil || known && !over {
 		return info, err
 	}

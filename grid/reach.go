@@ -1,6 +1,11 @@
 package grid
 
-import "github.com/talka-grid/talka/workunits"
+import (
+	"fmt"
+	"time"
+
+	"github.com/talka-grid/talka/workunits"
+)
 
 // ReachInfo tells how others can reach this node, as far as it is known. What
 // others find out about it takes some minutes.
@@ -20,6 +25,29 @@ type ReachInfo struct {
 	PeersLAN     int                `json:"peers_lan"`     // on the LAN or this machine
 	PeersRelayed int                `json:"peers_relayed"` // through a relay only
 	Listen       []string           `json:"listen"`        // addresses that the node listens on
+	Membership   *Membership        `json:"membership,omitempty"`
+}
+
+// Membership is a node's place in a private network.
+type Membership struct {
+	State  string           `json:"state"` // member, invited, expired or removed
+	Until  time.Time        `json:"until"`
+	By     workunits.NodeID `json:"issued_by"`
+	Issues bool             `json:"issues"` // this node has the network key
+}
+
+// Sentence says the same in words.
+func (m Membership) Sentence() string {
+	until := m.Until.Local().Format("2006-01-02")
+	switch {
+	case m.Issues:
+		return "This node has the key of its private network, and lets others in."
+	case m.State == "expired" || m.State == "removed":
+		return fmt.Sprintf("This node is no member of its private network any more: %s.", m.State)
+	case m.State == "invited":
+		return fmt.Sprintf("This node is in its private network by an invite until %s, and a member of its own once it meets node %s.", until, m.By.Short())
+	}
+	return fmt.Sprintf("This node is a member of its private network until %s; node %s renews that.", until, m.By.Short())
 }
 
 // Reach tells how others can reach this node.

@@ -39,6 +39,8 @@ type ReadInfo struct {
 	From    []workunits.NodeID `json:"from"`    // who answered
 	Silent  []workunits.NodeID `json:"silent"`  // who was asked and did not
 	Missing uint64             `json:"missing"` // statements that somebody spoke of and nobody showed
+
+	Imported bool `json:"imported,omitempty"` // from a file, and nobody was asked
 }
 
 // heardLog is what a node that was asked answered.
@@ -85,10 +87,21 @@ func (n *Node) read(ctx context.Context, id workunits.JobID) (r *reading, err er
 	}); err != nil {
 		return nil, err
 	}
+	if !j.id.IsZero() && j.fromFile() {
+		kept, err := n.readImported(ctx, &j)
+		if err != nil || kept.over() || !j.ended {
+			return kept, err
+		}
+		defer func() { // the file is older than what others may have
+			if err != nil {
+				r, err = kept, nil
+			}
+		}()
+	}
 	switch {
 	case j.id.IsZero():
 		return nil, fmt.Errorf("job %s is not known here: %w", id, ErrNotFound)
-	case r != nil && time.Since(j.readAt) < readKept:
+	case r != nil && !r.info.Imported && time.Since(j.readAt) < readKept:
 		return r, nil
 	case j.joined && !j.ended || j.manifest.Publisher == n.self:
 		return nil, fmt.Errorf("what stewards say of it they show once it is over, so that no volunteer sees who else has its units: %w", ErrNotFound)

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/exchange"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
 
 const (
 	senseEvery   = 400 * time.Millisecond // a user who comes back has the processors within a second
+	senseIdle    = time.Second            // while nothing executes that would have to make way
 	maxDecisions = 100                    // that are remembered
 )
 
@@ -33,10 +35,14 @@ type rules struct {
 	facts           policy.Facts // as sensed
 	pause           policy.Pause
 	pauseEnd        time.Time
+	asked           time.Time // since when copies are to save their state
+	asleep          bool
+	desktops        map[string]desktop      // what sessions tell, by who tells
 	sample          context.CancelCauseFunc // of the sample that runs, or nil
 	frozen          bool
 	percent         int
 	policy          volunteer.Policy
+	limits          exchange.Limits
 	log             []Decided // oldest first
 }
 
@@ -54,6 +60,8 @@ type Why struct {
 	Processors int             `json:"processors"` // that units may use now
 	Percent    int             `json:"percent"`    // of its time that each may work
 	Memory     uint64          `json:"memory"`     // bytes for one unit
+	Up         int64           `json:"up"`         // bytes of content a second to peers, but those near; 0: any number, below: none
+	Down       int64           `json:"down"`       // bytes of content a second from them; 0: any number, below: none
 	InUse      bool            `json:"in_use"`
 	Source     string          `json:"source"` // what tells whether the machine is in use; empty: nothing does
 	Decisions  []Decided       `json:"decisions"`
@@ -65,8 +73,8 @@ type Why struct {
 func (n *Node) Why() (w Why) {
 	_ = n.do(n.ctx, func() {
 		w = Why{
-			Rules: slices.Clone(n.rules.Reasons), InUse: n.rules.InUse, Source: n.rules.facts.Source,
-			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory,
+			Rules: slices.Clone(n.rules.Reasons), InUse: n.rules.InUse, Source: n.rules.Source,
+			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory, Up: n.rules.Net.Up, Down: n.rules.Net.Down,
 			Decisions: slices.Clone(n.rules.log), Measured: n.meter.measured(), Executions: n.executions(time.Now()),
 		}
 		w.State, w.Reason = n.why()
@@ -79,6 +87,7 @@ func (n *Node) Why() (w Why) {
 func (n *Node) SetRules(r policy.Rules) {
 	_ = n.do(n.ctx, func() {
 		n.rules.owner = r
+		n.senseSoon()
 		n.decide()
 	})
 }
@@ -102,6 +111,15 @@ func (n *Node) Finish() {
 	})
 }
 
+// Save lets the copies that run go on until each has saved its state or ended, and
+// begins no other until Resume: then the node can be ended, and loses nothing.
+func (n *Node) Save() {
+	_ = n.do(n.ctx, func() {
+		n.rules.pause, n.rules.pauseEnd, n.rules.asked = policy.Save, time.Time{}, time.Now()
+		n.decide()
+	})
+}
+
 // Resume ends a pause of the owner's; the rules go on.
 func (n *Node) Resume() {
 	_ = n.do(n.ctx, func() {
@@ -112,24 +130,40 @@ func (n *Node) Resume() {
 
 // sense reads the sensors until ctx ends.
 func (n *Node) sense(ctx context.Context) {
-	tick := time.NewTicker(senseEvery)
-	defer tick.Stop()
 	for {
 		var owner policy.Rules
-		if n.do(ctx, func() { owner = n.rules.owner }) != nil {
+		var watched map[*execution]string
+		wait := senseEvery
+		if n.do(ctx, func() {
+			owner, watched = n.rules.owner, n.watched()
+			if len(n.runs) == 0 {
+				wait = senseIdle
+			}
+		}) != nil {
 			return
 		}
-		f := n.cfg.Sensors.Read(ctx, owner)
+		f, saves := n.cfg.Sensors.Read(ctx, owner), newSaves(watched)
+		up, down := n.cfg.Data.Traffic()
 		n.post(func() {
 			n.rules.facts = f
-			n.meter.look(time.Now(), n.cfg.Sensors.Used)
+			n.meter.look(time.Now(), n.cfg.Sensors.Used, up, down)
+			n.noteSaves(saves)
 			n.decide()
 		})
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
+		case <-n.stirred:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// senseSoon has the sensors read at once.
+func (n *Node) senseSoon() {
+	select {
+	case n.stirred <- struct{}{}:
+	default:
 	}
 }
 
@@ -144,11 +178,17 @@ func (n *Node) decide() {
 	if r.pause != policy.NoPause && !r.pauseEnd.IsZero() && !f.Now.Before(r.pauseEnd) {
 		r.pause = policy.NoPause
 	}
-	f.Pause, f.PauseEnd = r.pause, r.pauseEnd
+	f.Pause, f.PauseEnd, f.Asleep = r.pause, r.pauseEnd, r.asleep
+	f.Desktops = r.told(f.Now)
+	for _, e := range n.runs {
+		if !e.saved.After(r.asked) {
+			f.Unsaved++
+		}
+	}
 	before := r.Decision
 	r.Decision = policy.Decide(r.owner, f)
 	n.sayDecided(before)
-	if r.Limits != before.Limits {
+	if r.Limits != before.Limits || r.Net != before.Net {
 		n.meter.restart()
 	}
 	if r.sample != nil && r.pause != policy.NoPause {
@@ -169,6 +209,11 @@ func (n *Node) decide() {
 			n.cfg.Exec.SetPercent(percent)
 		}
 	}
+	if l := (exchange.Limits{Up: r.Net.Up, Down: r.Net.Down, UpMonth: r.owner.Month.Up, DownMonth: r.owner.Month.Down}); l != r.limits {
+		r.limits = l
+		n.cfg.Data.Limit(l)
+		n.keeper.SetRate(repairRate(l.Up))
+	}
 	if p := (volunteer.Policy{Slots: r.Processors, Percent: r.Percent, Memory: r.Memory}); p != r.policy {
 		r.policy = p
 		n.stepVolunteer(volunteer.SetPolicy{Policy: p})
@@ -186,7 +231,7 @@ func (n *Node) sayDecided(before policy.Decision) {
 	if !d.Paused {
 		text = fmt.Sprintf("Units may use %d processors, %d %% of their time.", d.Processors, d.Percent)
 		if d.InUse {
-			text += " The machine is in use (" + n.rules.facts.Source + ")."
+			text += " The machine is in use (" + d.Source + ")."
 		}
 	}
 	if len(n.rules.log) == maxDecisions {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/exchange"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
@@ -98,7 +99,7 @@ func TestRulesAct(t *testing.T) {
 	if w := v.Why(); w.Processors != 2 || w.Percent != 80 || len(w.Rules) != 0 || len(w.Decisions) == 0 {
 		t.Errorf("at first %+v", w)
 	}
-	s.set(policy.Facts{Input: true, Source: "twin"})
+	s.set(policy.Facts{Sessions: []policy.Session{{Source: "twin"}}})
 	began := time.Now()
 	g.want(t, "percent 50")
 	passed := time.Since(began)
@@ -149,12 +150,12 @@ func TestFewerProcessorsShare(t *testing.T) {
 		for i := range 4 {
 			n.runs[volunteer.Task{Unit: uint32(i)}] = &execution{cancel: func() {}}
 		}
-		n.rules.facts = policy.Facts{Input: true}
+		n.rules.facts = policy.Facts{Sessions: []policy.Session{{}}}
 		n.decide()
 	})
 	g.want(t, "percent 15")
 	n.Finish()
-	if st := n.Status(); !strings.HasPrefix(st.Reason, "Finishes the units that run") || st.State != StateRunning {
+	if st := n.Status(); !strings.HasPrefix(st.Reason, "Pauses as soon as running units are finished") || st.State != StateRunning {
 		t.Errorf("%s: %s", st.State, st.Reason)
 	}
 	_ = n.do(t.Context(), func() {
@@ -186,16 +187,55 @@ func TestRulesChange(t *testing.T) {
 		for i, ago := range []time.Duration{time.Second, time.Minute} {
 			e := &execution{cancel: func() {}, began: time.Now().Add(-ago)}
 			n.runs[volunteer.Task{Unit: uint32(i)}] = e
-			n.started(e, 7+i) // nothing is known of the second
+			n.started(e, 7+i, "") // nothing is known of the second
 		}
 		s.pids[7] += 3 * time.Second
-		n.meter.look(time.Now(), s.Used)
+		n.meter.look(time.Now(), s.Used, 0, 0)
 	})
 	w := n.Why()
 	if len(w.Executions) != 2 || w.Executions[0].Unit != 1 || w.Executions[0].Wall < 60 || w.Executions[0].CPU != 0 || w.Executions[1].CPU != 3 || w.Measured.CPU != 3 {
 		t.Errorf("%+v, measured %+v", w.Executions, w.Measured)
 	}
 	_ = n.do(t.Context(), func() { clear(n.runs) })
+}
+
+// TestTrafficIsLimited: use of the machine limits traffic at once, a pause of units
+// does not touch it, and a change of the rules counts while the node runs.
+func TestTrafficIsLimited(t *testing.T) {
+	t.Parallel()
+	r := policy.Rules{IdleAfter: time.Minute, UseNet: policy.Traffic{Up: 1000}, FreeNet: policy.Traffic{Up: 5000, Down: 9000}}
+	n := newCluster(t).start(Config{Slots: 1, Rules: r})
+	data, ok := n.cfg.Data.(*memData)
+	if !ok {
+		t.Fatal("other data")
+	}
+	want := func(what string, up, down int64) {
+		t.Helper()
+		w := n.Why()
+		data.mu.Lock()
+		defer data.mu.Unlock()
+		limits := exchange.Limits{Up: up, Down: down, UpMonth: r.Month.Up, DownMonth: r.Month.Down}
+		if data.limits != limits || w.Up != up || w.Down != down {
+			t.Errorf("%s: %+v, told %d and %d, want %+v", what, data.limits, w.Up, w.Down, limits)
+		}
+	}
+	n.SetRules(r) // has decided when it returns
+	want("nobody is there", 5000, 9000)
+	n.Desktop("a", policy.Session{}, false)
+	want("in use", 1000, 9000)
+	n.Pause(0)
+	want("in use and paused", 1000, 9000)
+	r.UseNet.Down, r.FreeNet.Up = 7000, 0
+	n.SetRules(r)
+	want("another rule", 1000, 7000)
+	r.Month.Up = 1 << 30
+	n.SetRules(r)
+	want("a limit of the month", 1000, 7000)
+	r.UseNet.Down = -1
+	n.SetRules(r)
+	want("nothing may come", 1000, -1)
+	n.Desktop("a", policy.Session{}, true)
+	want("nobody is there again", 0, 9000)
 }
 
 // TestSample runs units whose result is known: a pause of the owner's ends it, a

@@ -63,8 +63,8 @@ func (n *Node) Sample(ctx context.Context, progress Progress) (r SampleReport, e
 		n.rules.sample = nil
 		n.decide()
 	})
-	dir := n.folders.take()
-	defer n.folders.put(dir)
+	dir := n.folders.take("sample")
+	defer n.folders.put("sample", dir)
 	program := filepath.Join(n.cfg.Dir, "work", "sample.wasm")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(program), 0o700), os.WriteFile(program, n.cfg.Sample.Program, 0o600)); err != nil {
 		return r, err
@@ -86,7 +86,7 @@ func (n *Node) Sample(ctx context.Context, progress Progress) (r SampleReport, e
 }
 
 func (n *Node) sampleUnit(ctx context.Context, task sandbox.Task, r *SampleReport) error {
-	report, err := n.cfg.Exec.Run(ctx, task, func(pid int) { n.post(func() { n.started(&execution{}, pid) }) })
+	report, err := n.cfg.Exec.Run(ctx, task, func(pid int) { n.post(func() { n.started(&execution{}, pid, "") }) })
 	if err != nil {
 		return errors.Join(err, context.Cause(ctx))
 	}

@@ -38,6 +38,8 @@ DROP TABLE jobless;`},
 	{change: `ALTER TABLE jobs ADD COLUMN packed BLOB`},                                                          // replaces the segments that were here
 	{change: `CREATE TABLE efforts (day INTEGER PRIMARY KEY, copies INTEGER NOT NULL, millis INTEGER NOT NULL)`}, // days since 1970
 	{change: `ALTER TABLE projects ADD COLUMN share INTEGER NOT NULL DEFAULT 1`},
+	{change: `CREATE TABLE pointers (project TEXT PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID`},
+	{change: `ALTER TABLE jobs ADD COLUMN imported INTEGER NOT NULL DEFAULT 0`}, // its ledger came from a file
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -216,6 +218,12 @@ func (s *stateDB) addJob(id workunits.JobID, manifest []byte) error {
 	return err
 }
 
+// importJob notes that a job's ledger came from a file.
+func (s *stateDB) importJob(id workunits.JobID) error {
+	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET imported = 1 WHERE job = ?", id[:])
+	return err
+}
+
 func (s *stateDB) endJob(id workunits.JobID, at uint64, credit int) error {
 	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = ?, credit = ? WHERE job = ?", int64(at), credit, id[:])
 	return err
@@ -254,12 +262,13 @@ type storedJob struct {
 	ended    uint64 // milliseconds since 1970, 0 if it has not
 	credit   int
 	packed   []byte // what pack wrote, nil if it did not
-	rows     bool   // there are segments
+	imported bool
+	rows     bool // there are segments
 }
 
 // jobs lists all jobs known.
 func (s *stateDB) jobs() (list []storedJob, err error) {
-	rows, err := s.db.QueryContext(context.Background(), `SELECT manifest, ended, credit, packed,
+	rows, err := s.db.QueryContext(context.Background(), `SELECT manifest, ended, credit, packed, imported,
 		EXISTS (SELECT 1 FROM segments WHERE segments.job = jobs.job) FROM jobs`)
 	if err != nil {
 		return nil, err
@@ -267,7 +276,7 @@ func (s *stateDB) jobs() (list []storedJob, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var j storedJob
-		if err := rows.Scan(&j.manifest, &j.ended, &j.credit, &j.packed, &j.rows); err != nil {
+		if err := rows.Scan(&j.manifest, &j.ended, &j.credit, &j.packed, &j.imported, &j.rows); err != nil {
 			return nil, err
 		}
 		list = append(list, j)
@@ -400,4 +409,27 @@ func (s *stateDB) efforts() (map[int64]effort, error) {
 		days[day] = effort{uint64(max(copies, 0)), uint64(max(millis, 0))}
 	}
 	return days, rows.Err()
+}
+
+// setPointer keeps a project's pointer.
+func (s *stateDB) setPointer(p workunits.ProjectID, raw []byte) error {
+	_, err := s.db.ExecContext(context.Background(), `INSERT INTO pointers (project, raw) VALUES (?, ?) ON CONFLICT (project) DO UPDATE SET raw = excluded.raw`, p.String(), raw)
+	return err
+}
+
+// pointers returns what setPointer kept.
+func (s *stateDB) pointers() (list [][]byte, err error) {
+	rows, err := s.db.QueryContext(context.Background(), `SELECT raw FROM pointers ORDER BY project`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil {
+			return nil, err
+		}
+		list = append(list, raw)
+	}
+	return list, rows.Err()
 }

@@ -21,7 +21,8 @@ type UnitStory struct {
 }
 
 // CopyStory tells of one copy: who granted it to whom, and what became of it.
-// Times are when this node learned of it, zero where that is not known.
+// Times are when this node learned of it, or of what followed on it if that came
+// sooner; zero where that is not known.
 type CopyStory struct {
 	Volunteer workunits.NodeID     `json:"volunteer"`
 	Steward   workunits.NodeID     `json:"steward"` // that granted it
@@ -54,9 +55,19 @@ func TellUnit(job workunits.JobID, unit uint32, s verdict.Story, at func(workuni
 		if c.Opening != nil {
 			t.Opened, t.Result = at(*c.Opening), &c.Result
 		}
+		t.Committed = sooner(t.Committed, t.Opened)
+		t.Granted = sooner(t.Granted, t.Committed)
 		u.Copies = append(u.Copies, t)
 	}
 	return u
+}
+
+// sooner is t, or when what followed on it was learned of.
+func sooner(t, next time.Time) time.Time {
+	if !t.IsZero() && !next.IsZero() && next.Before(t) {
+		return next
+	}
+	return t
 }
 
 func notNull(list []workunits.NodeID) []workunits.NodeID {

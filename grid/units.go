@@ -9,9 +9,8 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// book runs f over the book of a job that is looked after here, or over what others
-// show of a job that is over. Then f runs outside the loop, and its job has no more
-// than manifest and list.
+// book runs f in the loop over the book of a job that is looked after here, or over what
+// others show of a job that is over. Then its job has no more than manifest and list.
 func (n *Node) book(ctx context.Context, id workunits.JobID, f func(j *job, b *verdict.Book)) error {
 	if err := n.unpack(ctx, id); err != nil {
 		return err
@@ -30,8 +29,7 @@ func (n *Node) book(ctx context.Context, id workunits.JobID, f func(j *job, b *v
 	if err != nil {
 		return fmt.Errorf("job %s is not looked after here: ask the node of its publisher or of a steward: %w", id, err)
 	}
-	f(&job{id: id, manifest: r.manifest, list: r.book.Stewards()}, r.book)
-	return nil
+	return n.do(ctx, func() { f(&job{id: id, manifest: r.manifest, list: r.book.Stewards()}, r.book) })
 }
 
 // Units describes up to count units of a job from the given one on, the second
@@ -123,9 +121,11 @@ var errNoVerdict = fmt.Errorf("neither accepted nor failed: %w", ErrNotFound)
 // result in the store.
 func (n *Node) Result(ctx context.Context, id workunits.JobID, unit uint32) (r UnitResult, err error) {
 	v := verdict.Unit{State: verdict.Open}
+	var from []workunits.NodeID
 	err = n.book(ctx, id, func(j *job, b *verdict.Book) {
 		if unit < j.manifest.Total() {
 			v = b.Unit(unit)
+			from = holders(b, unit, v)
 			r = UnitResult{Unit: unit, Reduce: j.manifest.Reduces(unit), Failed: v.State == verdict.Failed}
 		}
 	})
@@ -133,7 +133,10 @@ func (n *Node) Result(ctx context.Context, id workunits.JobID, unit uint32) (r U
 	case err != nil:
 		return r, err
 	case v.State == verdict.Accepted:
-		if r.Outcome, err = n.outcome(ctx, v.Result, v.Volunteers); err != nil {
+		if r.Outcome, err = n.outcome(ctx, v.Result, from); errors.Is(err, ErrNotFound) {
+			r.Outcome, err = n.recall(ctx, id, unit, v.Result)
+		}
+		if err != nil {
 			return r, fmt.Errorf("result of unit %d: %w", unit, err)
 		}
 	case !r.Failed:

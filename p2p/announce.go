@@ -22,7 +22,10 @@ const (
 	gossipQueue   = 256      // messages that wait for validation, for delivery, for a peer
 	maxTopics     = 4        // topics that one message of a peer may name
 	validateLimit = 5 * time.Second
-	scoreEvery    = 10 * time.Second // scores are looked at, to be shown
+	scoreEvery    = 10 * time.Second // scores are looked at, to be shown, and fade
+	graylisted    = -2500            // score below which a peer is not listened to: six lies within the hour
+	shunTime      = 10 * time.Minute // that such a peer is kept away
+	maxShunned    = 1024
 )
 
 // Verdict is a validator's word on an announcement.
@@ -82,7 +85,7 @@ func (h *Host) openGossip() error {
 		pubsub.WithGossipSubProtocols(protocols, features),
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithPeerScore(score, thresholds),
-		pubsub.WithPeerScoreInspect(h.scores.set, scoreEvery),
+		pubsub.WithPeerScoreInspect(h.noteScores, scoreEvery),
 		pubsub.WithFloodPublish(true), // own announcements are few, and a young mesh has holes
 		// Announcements carry their author's signature. Naming them by content
 		// alone makes copies of one announcement one message, whoever sent it.
@@ -93,7 +96,7 @@ func (h *Host) openGossip() error {
 		pubsub.WithMaxControlMessageSize(maxGossip),
 		pubsub.WithPeerOutboundQueueSize(gossipQueue),
 		pubsub.WithValidateQueueSize(gossipQueue),
-		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)),
+		pubsub.WithSubscriptionFilter(subscriptions(topic)),
 	}
 	if h.metrics != nil {
 		options = append(options, pubsub.WithRawTracer(h.metrics))
@@ -108,6 +111,12 @@ func (h *Host) openGossip() error {
 	}
 	h.topic, err = gossip.Join(topic)
 	return err
+}
+
+// subscriptions lets peers speak of the network's topic alone: gossip would keep
+// whatever else they name.
+func subscriptions(topic string) pubsub.SubscriptionFilter {
+	return pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)
 }
 
 // gossipProtocols puts gossipsub under the network's prefix.
@@ -129,6 +138,7 @@ func (h *Host) gossipProtocols() ([]protocol.ID, pubsub.GossipSubFeatureTest) {
 // one address. It does not count how much a peer delivers: announcements are
 // too rare for that to mean anything.
 func scoring(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+	fade := pubsub.ScoreParameterDecayWithBase(time.Hour, scoreEvery, pubsub.DefaultDecayToZero)
 	params := &pubsub.PeerScoreParams{
 		AppSpecificScore: func(peer.ID) float64 { return 0 },
 		// A campus or a home is one address; private ranges say nothing at all.
@@ -136,10 +146,12 @@ func scoring(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds
 		IPColocationFactorThreshold: 16,
 		BehaviourPenaltyWeight:      -10,
 		BehaviourPenaltyThreshold:   6,
-		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
-		DecayInterval:               pubsub.DefaultDecayInterval,
+		BehaviourPenaltyDecay:       fade,
+		DecayInterval:               scoreEvery,
 		DecayToZero:                 pubsub.DefaultDecayToZero,
-		RetainScore:                 6 * time.Hour,
+		// Scores of who is gone stand still. One that outlived the peer's time away
+		// would send it away again at once, with nothing told meanwhile.
+		RetainScore: shunTime - scoreEvery,
 		Topics: map[string]*pubsub.TopicScoreParams{topic: {
 			SkipAtomicValidation:           true,
 			TopicWeight:                    1,
@@ -147,10 +159,10 @@ func scoring(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds
 			TimeInMeshQuantum:              10 * time.Second,
 			TimeInMeshCap:                  360,
 			FirstMessageDeliveriesWeight:   0.5, // at most 50
-			FirstMessageDeliveriesDecay:    pubsub.ScoreParameterDecay(time.Hour),
+			FirstMessageDeliveriesDecay:    fade,
 			FirstMessageDeliveriesCap:      100,
 			InvalidMessageDeliveriesWeight: -100,
-			InvalidMessageDeliveriesDecay:  pubsub.ScoreParameterDecay(time.Hour),
+			InvalidMessageDeliveriesDecay:  fade,
 		}},
 	}
 	for _, p := range append(private4(), private6()...) {
@@ -158,8 +170,20 @@ func scoring(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds
 			&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
 	}
 	return params, &pubsub.PeerScoreThresholds{
-		GossipThreshold: -500, PublishThreshold: -1000, GraylistThreshold: -2500,
+		GossipThreshold: -500, PublishThreshold: -1000, GraylistThreshold: graylisted,
 		AcceptPXThreshold: 1000, OpportunisticGraftThreshold: 3.5,
+	}
+}
+
+// noteScores is told the scores every now and then. Whom gossip does not listen to
+// any longer the node has no other use for.
+func (h *Host) noteScores(all map[peer.ID]float64) {
+	h.scores.set(all)
+	for p, score := range all {
+		if score < graylisted && h.gate.shun(p, time.Now()) {
+			h.log.Info("a peer passes on what is false; it is kept away for a while", "peer", p, "score", score)
+			h.spawn(func() { _ = h.base.Network().ClosePeer(p) }) // it is gone either way
+		}
 	}
 }
 

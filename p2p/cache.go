@@ -77,6 +77,18 @@ func readCache(path, network string) (*peerCache, error) {
 	return c, nil
 }
 
+// Remember puts peers into a node's cache before it runs for the first time.
+func Remember(path, network string, peers []Peer) error {
+	c, err := readCache(path, network)
+	if err != nil {
+		return fmt.Errorf("p2p: peer cache: %w", err)
+	}
+	if c.saw(time.Now(), peers) {
+		err = c.write()
+	}
+	return err
+}
+
 // parseCache reads and checks a cache file.
 func parseCache(b []byte) (cacheFile, error) {
 	var f cacheFile

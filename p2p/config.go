@@ -22,6 +22,8 @@ type Config struct {
 	Network string
 	// Key is the node's identity.
 	Key ed25519.PrivateKey
+	// Private is the node's membership in a private network; nil in an open one.
+	Private *Private
 	// Listen holds multiaddrs. None means QUIC and TCP on all interfaces, on
 	// ports that the system chooses.
 	Listen []string
@@ -43,7 +45,7 @@ type Config struct {
 	// Seed makes the node a DHT server and a relay whatever it finds out about its
 	// own reachability. For machines that others can reach.
 	Seed bool
-	// Guests keeps connections to nodes that speak no protocol of the network,
+	// Guests keeps, in an open network, connections to nodes that speak no protocol of the network,
 	// such as IPFS implementations that fetch chunks. They are shown nowhere and
 	// can use only what other packages register on Libp2p.
 	Guests bool
@@ -63,7 +65,7 @@ type Config struct {
 // Limits bound the resources that peers can take. A zero field has its default.
 type Limits struct {
 	// Connections is the most connections at a time, 60 by default and 16 at
-	// least. Beyond nine tenths of it the least useful ones are closed.
+	// least. Beyond three quarters of it the least useful ones are closed.
 	Connections int
 	// PerIP is the most connections with one public address, an IPv4 address or
 	// an IPv6 /56: half of Connections by default, since a campus or a home is

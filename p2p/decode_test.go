@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/talka-grid/talka/p2p/membership"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -27,7 +28,8 @@ type vector struct {
 	By      string `json:"by,omitempty"`
 	Peers   []Peer `json:"peers,omitempty"`
 	Expires string `json:"expires,omitempty"`
-	Error   string `json:"error,omitempty"` // a part of it
+	Private string `json:"private,omitempty"` // the name of its key
+	Error   string `json:"error,omitempty"`   // a part of it
 }
 
 func samplePeer(name string, addrs ...string) Peer {
@@ -50,6 +52,19 @@ func samples(t *testing.T) (all []vector) {
 		samplePeer("alice", "/ip4/192.168.1.20/tcp/4001", "/ip6/2001:db8::7/udp/4001/quic-v1"),
 		samplePeer("bob", "/dns4/node.example.org/tcp/4001"),
 	}})
+	private := func(change func(p *membership.Pass)) string {
+		network, card := keyOf("network"), keyOf("card")
+		cert, err := membership.Issue(network, membership.Certificate{
+			Network: "lab-7", Subject: workunits.NodeIDOf(card), Invite: true, By: workunits.NodeIDOf(key), Issued: 1_899_900_000_000, Until: 1_900_000_000_000,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass := membership.Pass{Key: membership.KeyOf(network), Cert: cert, Secret: card.Seed()}
+		change(&pass)
+		r := inviteRecord{Network: "lab-7", By: workunits.NodeIDOf(key), Expires: 1_900_000_000, Pass: &pass, Peers: []invitePeer{{ID: workunits.NodeIDOf(key), Addrs: [][]byte{{4, 5, 9, 1, 1, 6, 15, 161}}}}}
+		return r.sign(key)
+	}
 	flipped := []byte(one)
 	flipped[40] ^= 1 // another letter of the alphabet
 	unsigned := func(change func(r *inviteRecord)) string {
@@ -60,6 +75,9 @@ func samples(t *testing.T) (all []vector) {
 	for _, v := range []vector{
 		{Name: "one peer", Text: one},
 		{Name: "two peers and an end", Text: many},
+		{Name: "into a private network", Text: private(func(*membership.Pass) {})},
+		{Name: "of a private network, without its key", Text: private(func(p *membership.Pass) { p.Secret = nil })},
+		{Name: "of a private network that did not sign it", Text: private(func(p *membership.Pass) { p.Key[0] ^= 1 })},
 		{Name: "upper case and space", Text: " \n" + strings.ToUpper(one) + "\n"},
 		{Name: "empty", Text: ""},
 		{Name: "something else", Text: "/ip4/127.0.0.1/tcp/4001"},
@@ -79,6 +97,9 @@ func samples(t *testing.T) (all []vector) {
 			v.Error = err.Error()
 		} else {
 			v.Network, v.By, v.Peers = i.Network, i.By.String(), i.Peers
+			if i.Pass != nil {
+				v.Private = i.Pass.Key.String()
+			}
 			if !i.Expires.IsZero() {
 				v.Expires = i.Expires.Format(time.RFC3339)
 			}

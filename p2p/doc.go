@@ -16,8 +16,13 @@
 //     runs, by the DHT from its id, by the network's rendezvous in the DHT, by
 //     what members tell of each other, and by multicast on the LAN.
 //   - A node of another network is told nothing and is disconnected.
+//   - In a private network both ends of a connection show that they are members
+//     before anything else can be asked or said on it, see package membership. A
+//     stranger learns nothing but that something answers. Who is no member any
+//     longer, by time or by removal, is cut off.
 //   - What peers send is bounded: connections, streams, frames, entries, records
-//     and the time they may take. See the constants of this package, and Limits.
+//     and the time they may take. See Bounds, the table
+//     of limits, and Limits. Who passes on what is false is kept away for a while.
 //
 // # Protocols
 //
@@ -26,6 +31,7 @@
 //	/grid/1            one-way frames: 4 bytes length, big-endian, 1 to MaxFrame; then the bytes
 //	/catalogue/1       three frames of dag-cbor: what I have; what you lack and what I want; what you want
 //	/peers/1           one frame of dag-cbor from who is asked: signed records of peers
+//	/member/1          private networks: a frame of dag-cbor each way: what I show; your new certificate
 //	/<name>/1          streams of other packages, see Open and Handle
 //	/kad/1.0.0         kad-dht; peers and providers only, no values
 //	/meshsub/1.x.0     gossipsub, one topic: /talka/<network>/announce/1

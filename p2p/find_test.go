@@ -150,7 +150,7 @@ func TestJoinByInvite(t *testing.T) {
 	t.Parallel()
 	a := start(t, "a", Config{}, nil)
 	b := start(t, "b", Config{}, nil)
-	text, err := a.Invite(time.Time{})
+	text, err := a.Invite(0, workunits.NodeID{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestJoinByInvite(t *testing.T) {
 	if err := a.Join(within(t), text); err != nil {
 		t.Errorf("own invite: %v", err)
 	}
-	old, err := a.Invite(time.Unix(1000, 0))
+	old, err := a.Invite(-time.Hour, workunits.NodeID{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestJoinByInvite(t *testing.T) {
 		t.Errorf("expired: %v, want %v", err, ErrInvite)
 	}
 	gone := newHost(t, "gone", Config{}, nil)
-	text, err = gone.Invite(time.Time{})
+	text, err = gone.Invite(0, workunits.NodeID{})
 	if err = errors.Join(err, gone.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -297,10 +297,14 @@ func TestCatalogueOfManyLargeEntries(t *testing.T) {
 	receive(t, empty.learned, n)
 }
 
+func recordKey(provider, i int) ds.Key {
+	return ds.NewKey(fmt.Sprintf("/providers/k%d/p%d", i, provider))
+}
+
 func TestRecordsAreBounded(t *testing.T) {
 	t.Parallel()
 	r, ctx := newRecords(), context.Background()
-	key := func(provider, i int) ds.Key { return ds.NewKey(fmt.Sprintf("/providers/k%d/p%d", i, provider)) }
+	key := recordKey
 	put := func(provider, n int) {
 		b, err := r.Batch(ctx)
 		if err != nil {

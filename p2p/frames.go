@@ -263,6 +263,7 @@ func (h *Host) write(ctx context.Context, k *link, frame []byte) error {
 		k.reset()
 		return err
 	}
+	_ = h.spoken.Bump(s.Conn().RemotePeer(), spokeValue) // a mark that is lost is made again
 	if time.Since(k.alive) > probeAfter {
 		k.alive = time.Now()
 		h.probe(s.Conn())

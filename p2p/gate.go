@@ -2,8 +2,10 @@ package p2p
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -23,6 +25,7 @@ type gate struct {
 	mu    sync.RWMutex
 	allow map[peer.ID]bool // nil: all but the blocked
 	block map[peer.ID]bool
+	shuns map[peer.ID]time.Time // who is kept away for what it did, and until when
 }
 
 // set puts in the lists of the config.
@@ -56,7 +59,28 @@ func (g *gate) set(allow, block []workunits.NodeID) error {
 func (g *gate) lets(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return !g.block[p] && (g.allow == nil || g.allow[p])
+	return !g.block[p] && (g.allow == nil || g.allow[p]) && !time.Now().Before(g.shuns[p])
+}
+
+// shun keeps a peer away for shunTime. It reports false if that is so already.
+func (g *gate) shun(p peer.ID, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now.Before(g.shuns[p]) {
+		return false
+	}
+	if g.shuns == nil {
+		g.shuns = map[peer.ID]time.Time{}
+	}
+	maps.DeleteFunc(g.shuns, func(_ peer.ID, until time.Time) bool { return !now.Before(until) })
+	if len(g.shuns) >= maxShunned {
+		for other := range g.shuns {
+			delete(g.shuns, other)
+			break
+		}
+	}
+	g.shuns[p] = now.Add(shunTime)
+	return true
 }
 
 // Block cuts off a node and keeps it away until the host ends or the block is

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -23,8 +24,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	routedhost "github.com/libp2p/go-libp2p/p2p/host/routed"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -38,6 +37,8 @@ var (
 	// ErrUnreachable means that no connection to the peer could be made. Later
 	// it may succeed.
 	ErrUnreachable = errors.New("peer is unreachable")
+	// ErrAddr means that an address is none.
+	ErrAddr = errors.New("no address of a peer")
 	// ErrTooLarge means that what was to be sent exceeds a limit of this package.
 	ErrTooLarge = errors.New("too large")
 	// ErrClosed means that the host has ended.
@@ -73,9 +74,11 @@ type Host struct {
 	reach      reachability
 	introduced introduced
 	gate       gate
+	club       *club    // nil in an open network
 	metrics    *metrics // nil without
 	scores     scores
-	pulls      chan peer.ID // peers to pull announcements from
+	spoken     connmgr.DecayingTag // on those to whom frames were sent
+	pulls      chan peer.ID        // peers to pull announcements from
 
 	mu       sync.Mutex
 	running  bool
@@ -106,12 +109,15 @@ func New(cfg Config) (*Host, error) {
 		keys: newProvided(), manager: newManager(), links: newLinks(), inbound: newInbound(), newcomer: make(chan struct{}, 1),
 	}
 	h.introduced.asked = map[peer.ID]time.Time{}
-	h.local.woke = h.manager.wake
+	h.local.woke, h.local.anew, h.reach.woke = h.manager.wake, make(chan struct{}, 1), h.manager.wake
 	if err := h.gate.set(cfg.Allow, cfg.Block); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	if cfg.Metrics != nil {
 		h.metrics = newMetrics(cfg.Network)
+	}
+	if h.club, err = cfg.Private.open(h.self, cfg.Key, cfg.Network); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.cache, err = readCache(cfg.CachePath, cfg.Network); err != nil {
@@ -142,6 +148,9 @@ func (h *Host) open(listen []ma.Multiaddr) error {
 	}
 	h.base.SetStreamHandler(h.protocol("grid"), h.streamHandler(h.receive))
 	h.base.SetStreamHandler(h.protocol("peers"), h.streamHandler(h.tell))
+	if h.club != nil {
+		h.base.SetStreamHandler(h.protocol("member"), h.streamHandler(h.hear))
+	}
 	if !h.cfg.NoCatalogue {
 		h.base.SetStreamHandler(h.protocol("catalogue"), h.streamHandler(h.answer))
 	}
@@ -177,12 +186,13 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.spoken, err = spokenTag(conns); err != nil {
+		return nil, err
+	}
 	options := []libp2p.Option{
 		libp2p.Identity(key),
 		libp2p.NoListenAddrs,
-		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.ResourceManager(limits),
+		libp2p.ResourceManager(&inUse{ResourceManager: limits, conns: conns, carries: h.carries, streams: map[peer.ID]int{}}),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&h.gate),
 		libp2p.UserAgent("talka"),
@@ -193,8 +203,17 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	options = append(options, counting...)
+	options = slices.Concat(options, h.transports(), counting)
 	return append(options, h.reachOptions()...), nil
+}
+
+// secret is what the nodes of the network know: its name, and in a private network
+// the key that they keep to themselves.
+func (h *Host) secret() []byte {
+	if h.club == nil {
+		return []byte(h.cfg.Network)
+	}
+	return append([]byte(h.cfg.Network+"\x00"), h.club.Private.State.Key[:]...)
 }
 
 // protocol is the id of one of the network's protocols.
@@ -221,7 +240,9 @@ func (h *Host) Run(ctx context.Context) error {
 	close(h.started)
 	h.spawn(h.listenGossip)
 	h.spawn(h.pullCatalogues)
+	h.spawn(h.keepMembers)
 	h.spawn(h.manage)
+	h.spawn(h.keepLookout)
 	h.spawn(h.provideAll)
 	h.spawn(h.keepCache)
 	h.spawn(h.listenLAN)
@@ -320,9 +341,11 @@ func (h *Host) Peers() []PeerInfo {
 // alone: none of its connections leads to the internet, and one is direct.
 func (h *Host) Near(id workunits.NodeID) bool {
 	p, err := peerID(id)
-	if err != nil || !h.member(p) {
-		return false
-	}
+	return err == nil && h.member(p) && h.NearPeer(p)
+}
+
+// NearPeer is Near for members and guests.
+func (h *Host) NearPeer(p peer.ID) bool {
 	conns := h.base.Network().ConnsToPeer(p)
 	remote := func(c network.Conn) bool {
 		ip, err := manet.ToIP(c.RemoteMultiaddr())
@@ -372,6 +395,27 @@ func (h *Host) Connect(ctx context.Context, to Peer) error {
 	return h.connect(ctx, info)
 }
 
+// Visit makes a connection to whoever is at an address, which ends with
+// /p2p/ID: a member, or a guest such as an IPFS implementation. The error wraps
+// ErrUnreachable, or ErrAddr if there is no such address.
+func (h *Host) Visit(ctx context.Context, addr string) error {
+	if len(addr) > maxAddrLen {
+		return fmt.Errorf("%w: %d characters, at most %d are allowed", ErrAddr, len(addr), maxAddrLen)
+	}
+	info, err := peer.AddrInfoFromString(addr)
+	if err != nil || len(info.Addrs) == 0 {
+		return fmt.Errorf("%w: %q: want one such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…", ErrAddr, addr)
+	}
+	if info.ID == h.base.ID() {
+		return fmt.Errorf("%w: %s is this node", ErrAddr, addr)
+	}
+	h.base.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.RecentlyConnectedAddrTTL)
+	if err := h.base.Connect(network.WithAllowLimitedConn(ctx, "talka"), *info); err != nil {
+		return fmt.Errorf("connect to %s: %w: %w", addr, ErrUnreachable, err)
+	}
+	return nil
+}
+
 func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
 	if info.ID == h.base.ID() {
 		return fmt.Errorf("connect: %w: it is this node", ErrUnreachable)
@@ -391,7 +435,8 @@ func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
 // one. Most have before; but a connection may be younger than what is known of
 // the peer, and a peer younger than its protocols.
 func (h *Host) confirm(ctx context.Context, p peer.ID) error {
-	if h.member(p) {
+	connected := func() bool { return h.base.Network().Connectedness(p) != network.NotConnected }
+	if h.member(p) && connected() {
 		return nil
 	}
 	events, err := h.base.EventBus().Subscribe([]any{
@@ -405,14 +450,13 @@ func (h *Host) confirm(ctx context.Context, p peer.ID) error {
 	defer cancel()
 	for {
 		member, foreign := h.standing(p)
-		if member {
-			return nil
-		}
-		if foreign {
+		switch {
+		case foreign:
 			return ErrNetwork
-		}
-		if h.base.Network().Connectedness(p) == network.NotConnected {
+		case !connected():
 			return ErrUnreachable // it hung up, as those do that block this node
+		case member:
+			return nil
 		}
 		select {
 		case <-events.Out():

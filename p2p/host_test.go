@@ -362,7 +362,7 @@ func TestAnotherNetworkIsRefused(t *testing.T) {
 		t.Errorf("%d peers across networks", n)
 	}
 	await(t, a, "the stranger is disconnected", func() bool { return len(a.Libp2p().Network().Peers()) == 0 })
-	text, err := a.Invite(time.Time{})
+	text, err := a.Invite(0, workunits.NodeID{})
 	if err != nil {
 		t.Fatal(err)
 	}

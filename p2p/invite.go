@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/base32"
@@ -9,9 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/talka-grid/talka/p2p/membership"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -20,6 +25,8 @@ const (
 	MaxInvitePeers = 8
 	maxInviteAddrs = 8       // of one peer
 	maxInviteBytes = 4 << 10 // decoded
+	inviteEntries  = 3       // peers that an invite of this node names
+	inviteValid    = 24 * time.Hour
 )
 
 // ErrInvite is wrapped by every error about the text of an invite.
@@ -32,6 +39,7 @@ type Invite struct {
 	By      workunits.NodeID // who signed it
 	Peers   []Peer           // 1 to MaxInvitePeers
 	Expires time.Time        // zero for never; whole seconds
+	Pass    *membership.Pass // into a private network; nil for an open one
 }
 
 const (
@@ -46,6 +54,7 @@ type inviteRecord struct {
 	By      workunits.NodeID `cbor:"by"`
 	Peers   []invitePeer     `cbor:"peers"`
 	Expires uint64           `cbor:"expires"` // seconds since 1970, 0 for never
+	Pass    *membership.Pass `cbor:"pass,omitempty"`
 	Sig     []byte           `cbor:"sig"`
 }
 
@@ -72,9 +81,17 @@ func (r inviteRecord) sign(key ed25519.PrivateKey) string {
 	return invitePrefix + inviteText().EncodeToString(workunits.Encode(r))
 }
 
+// name is the network's name for people.
+func (i Invite) name() string {
+	if i.Pass != nil {
+		return fmt.Sprintf("the private network %q", i.Network)
+	}
+	return fmt.Sprintf("network %q", i.Network)
+}
+
 // Sign returns the text of the invite, signed with key; By is set from it.
 func (i Invite) Sign(key ed25519.PrivateKey) (string, error) {
-	r := inviteRecord{Network: i.Network, By: workunits.NodeIDOf(key)}
+	r := inviteRecord{Network: i.Network, By: workunits.NodeIDOf(key), Pass: i.Pass}
 	if !i.Expires.IsZero() {
 		r.Expires = uint64(max(i.Expires.Unix(), 1))
 	}
@@ -129,7 +146,7 @@ func ParseInvite(text string) (Invite, error) {
 }
 
 func (r inviteRecord) invite() (Invite, error) {
-	i := Invite{Network: r.Network, By: r.By}
+	i := Invite{Network: r.Network, By: r.By, Pass: r.Pass}
 	if err := workunits.ValidName(r.Network); err != nil {
 		return i, fmt.Errorf("network: %w", err)
 	}
@@ -138,6 +155,11 @@ func (r inviteRecord) invite() (Invite, error) {
 	}
 	if r.Expires > 1<<40 {
 		return i, fmt.Errorf("it expires at second %d, beyond all reason", r.Expires)
+	}
+	if r.Pass != nil {
+		if err := r.Pass.Check(r.Network); err != nil {
+			return i, err
+		}
 	}
 	if r.Expires > 0 {
 		i.Expires = time.Unix(int64(r.Expires), 0).UTC()
@@ -166,15 +188,51 @@ func (r inviteRecord) invite() (Invite, error) {
 	return i, nil
 }
 
-// Invite returns the text by which others join the network through this node,
-// valid until expires, or for ever if that is zero. The error says so if the
-// node has no address yet.
-func (h *Host) Invite(expires time.Time) (string, error) {
-	me := peerOf(h.self, best(h.base.Addrs(), maxInviteAddrs))
-	if len(me.Addrs) == 0 {
+// Invite returns the text by which others join the network through this node and
+// up to two others, for the given time, rounded down to seconds. Zero is for ever in
+// an open network and a day in a private one, where an invite makes members: only
+// who has the network key can make one (else the error wraps ErrIssuer), for one
+// node or for whoever has the text if that is zero.
+func (h *Host) Invite(valid time.Duration, to workunits.NodeID) (string, error) {
+	if h.club == nil && !to.IsZero() {
+		return "", fmt.Errorf("invite: network %q is open: an invite lets in whoever has it", h.cfg.Network)
+	}
+	i := Invite{Network: h.cfg.Network, Peers: h.entries()}
+	if len(i.Peers) == 0 {
 		return "", errors.New("invite: this node has no address at which it could be reached")
 	}
-	return Invite{Network: h.cfg.Network, Peers: []Peer{me}, Expires: expires}.Sign(h.cfg.Key)
+	if h.club != nil {
+		valid = cmp.Or(valid, inviteValid)
+		var err error
+		if i.Pass, err = h.club.pass(to, valid); err != nil {
+			return "", fmt.Errorf("invite: %w", err)
+		}
+	}
+	if valid != 0 {
+		i.Expires = time.Now().Add(valid)
+	}
+	return i.Sign(h.cfg.Key)
+}
+
+// entries are the peers that an invite names: this node, and members with public
+// addresses that this node has dialled.
+func (h *Host) entries() (all []Peer) {
+	if me := peerOf(h.self, best(h.base.Addrs(), maxInviteAddrs)); len(me.Addrs) > 0 {
+		all = append(all, me)
+	}
+	have := h.members()
+	shuffle(have)
+	for _, p := range have {
+		if id, ok := nodeID(p); ok && len(all) > 0 && len(all) < inviteEntries {
+			for _, c := range h.base.Network().ConnsToPeer(p) {
+				if c.Stat().Direction == network.DirOutbound && !c.Stat().Limited && manet.IsPublicAddr(c.RemoteMultiaddr()) {
+					all = append(all, peerOf(id, []ma.Multiaddr{c.RemoteMultiaddr()}))
+					break
+				}
+			}
+		}
+	}
+	return all
 }
 
 // Join connects to the peers of an invite; one of them suffices. It wraps
@@ -185,11 +243,16 @@ func (h *Host) Join(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	if i.Network != h.cfg.Network {
-		return fmt.Errorf("the invite is for network %q, this node is in %q: %w", i.Network, h.cfg.Network, ErrNetwork)
+	if private := h.club != nil; i.Network != h.cfg.Network || private != (i.Pass != nil) {
+		return fmt.Errorf("the invite is for %s, this node is in %q: %w", i.name(), h.cfg.Network, ErrNetwork)
 	}
 	if !i.Expires.IsZero() && time.Now().After(i.Expires) {
 		return fmt.Errorf("%w: it expired at %s; ask %s for a new one", ErrInvite, i.Expires.Format(time.RFC3339), i.By)
+	}
+	if i.Pass != nil {
+		if err := h.club.readmit(*i.Pass); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvite, err)
+		}
 	}
 	var infos []peer.AddrInfo
 	for _, p := range i.Peers {
@@ -204,13 +267,22 @@ func (h *Host) Join(ctx context.Context, text string) error {
 	if len(infos) == 0 {
 		return nil // our own invite: we are there already
 	}
-	return h.connectAny(ctx, infos)
+	err = h.connectAny(ctx, infos)
+	if err != nil && i.Pass != nil && ctx.Err() == nil {
+		// An attempt with an older membership may have been under way.
+		err = h.connectAny(ctx, infos)
+	}
+	return err
 }
 
-// connectAny connects to all, and succeeds with the first that it reaches.
+// connectAny connects to all, and succeeds with the first that it reaches. Somebody
+// has asked for it, so that it does not matter what was in vain a moment ago.
 func (h *Host) connectAny(ctx context.Context, infos []peer.AddrInfo) error {
 	results := make(chan error, len(infos))
 	for _, info := range infos {
+		if s, ok := h.base.Network().(*swarm.Swarm); ok {
+			s.Backoff().Clear(info.ID)
+		}
 		h.spawn(func() {
 			ctx, cancel := context.WithTimeout(h.ctx, dialTime)
 			defer cancel()

@@ -17,6 +17,7 @@ import (
 type lanPeers struct {
 	heard
 	woke func()
+	anew chan struct{} // has a token when the LAN may be another one
 }
 
 // HandlePeerFound implements mdns.Notifee. Only addresses of the LAN count, or
@@ -39,14 +40,22 @@ func (h *Host) listenLAN() {
 	if h.lan || h.cfg.NoNAT {
 		return
 	}
-	name := workunits.Sum([]byte("talka lan " + h.cfg.Network))
-	service := mdns.NewMdnsService(h.base, "_talka-"+hex.EncodeToString(name[:6])+"._udp", &h.local)
-	if err := service.Start(); err != nil {
-		h.log.Info("peers on the LAN cannot be found by themselves", "error", err)
-		return
-	}
-	<-h.ctx.Done()
-	if err := service.Close(); err != nil {
-		h.log.Debug("multicast DNS", "error", err)
+	name := workunits.Sum(append([]byte("talka lan "), h.secret()...))
+	for h.ctx.Err() == nil {
+		service := mdns.NewMdnsService(h.base, "_talka-"+hex.EncodeToString(name[:6])+"._udp", &h.local)
+		err := service.Start()
+		if err != nil {
+			h.log.Info("peers on the LAN cannot be found by themselves", "error", err)
+		}
+		select {
+		case <-h.local.anew: // interfaces that came later are not listened to
+		case <-h.ctx.Done():
+		}
+		if err == nil {
+			err = service.Close()
+		}
+		if err != nil {
+			h.log.Debug("multicast DNS", "error", err)
+		}
 	}
 }

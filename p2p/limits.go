@@ -20,7 +20,9 @@ const (
 	maxFrameStreams     = 4
 	maxCatalogueStreams = 2
 	maxPeersStreams     = 2
+	maxMemberStreams    = 2
 	maxNamedStreams     = 64
+	maxPeerStreams      = 256 // of all protocols
 	maxPeerConns        = 8
 )
 
@@ -28,9 +30,14 @@ const (
 // one dial tries several addresses.
 const dialSlack = 32
 
-// connManager closes the least useful connections when there are too many.
+// connManager closes the least useful connections when three quarters of the places
+// are taken, so that there is room again soon: a full node can neither ask nor be
+// asked, and a lookup in the DHT dials a dozen peers. What it keeps is besides what
+// is protected here, by the DHT and by gossip.
 func connManager(l Limits) (*connmgr.BasicConnMgr, error) {
-	return connmgr.NewConnManager(l.Connections*3/4, l.Connections*9/10, connmgr.WithGracePeriod(20*time.Second))
+	keep := max(l.Connections/2-maxProtect, 2)
+	return connmgr.NewConnManager(keep, l.Connections*3/4,
+		connmgr.WithGracePeriod(5*time.Second), connmgr.WithSilencePeriod(2*time.Second))
 }
 
 // resourceManager refuses what goes beyond the limits. libp2p's own defaults
@@ -54,13 +61,14 @@ func (h *Host) resourceManager() (network.ResourceManager, error) {
 		},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: maxPeerConns, ConnsInbound: maxPeerConns, ConnsOutbound: maxPeerConns,
-			Streams: 512, StreamsInbound: 256, StreamsOutbound: 256, Memory: rcmgr.LimitVal64(l.Memory / 4),
+			Streams: 512, StreamsInbound: maxPeerStreams, StreamsOutbound: 256, Memory: rcmgr.LimitVal64(l.Memory / 4),
 		},
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 	}
 	limits.ProtocolPeerDefault = rcmgr.ResourceLimits{StreamsInbound: maxNamedStreams}
 	limits.ProtocolPeer[h.protocol("grid")] = rcmgr.ResourceLimits{StreamsInbound: maxFrameStreams}
 	limits.ProtocolPeer[h.protocol("peers")] = rcmgr.ResourceLimits{StreamsInbound: maxPeersStreams}
+	limits.ProtocolPeer[h.protocol("member")] = rcmgr.ResourceLimits{StreamsInbound: maxMemberStreams}
 	limits.ProtocolPeer[h.protocol("catalogue")] = rcmgr.ResourceLimits{StreamsInbound: maxCatalogueStreams}
 	options := []rcmgr.Option{
 		rcmgr.WithLimitPerSubnet(

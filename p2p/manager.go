@@ -29,8 +29,9 @@ const (
 	lookTime    = 20 * time.Second
 	lookSoon    = 250 * time.Millisecond // after something has changed
 	lookRarely  = time.Minute            // when nothing comes of it
-	retryFirst  = 5 * time.Second        // a peer that could not be reached is left alone
+	retryFirst  = 5 * time.Second        // a peer that could not be reached, or hung up, is left alone
 	retryLast   = 10 * time.Minute
+	staysAfter  = 10 * time.Second // a connection is there to stay
 	maxFailed   = 1024
 	protectTag  = "talka"
 )
@@ -38,11 +39,13 @@ const (
 // manager is the peer manager's state. Only manage uses it, but for the channel.
 type manager struct {
 	woken     chan struct{}
+	anew      chan struct{} // has a token when nothing counts that was tried before
 	failed    map[peer.ID]failure
 	protected map[peer.ID]bool
 	met       bool                  // the node has told the rendezvous that it is there
 	deaf      map[peer.ID]time.Time // members that gossip does not reach, since when
 	detours   map[peer.ID]detour    // members that are reached through a relay only
+	direct    map[peer.ID]bool      // members that were not when the manager last looked
 }
 
 type failure struct {
@@ -51,7 +54,7 @@ type failure struct {
 }
 
 func newManager() manager {
-	return manager{woken: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}, deaf: map[peer.ID]time.Time{}, detours: map[peer.ID]detour{}}
+	return manager{woken: make(chan struct{}, 1), anew: make(chan struct{}, 1), failed: map[peer.ID]failure{}, protected: map[peer.ID]bool{}, deaf: map[peer.ID]time.Time{}, detours: map[peer.ID]detour{}}
 }
 
 // wake makes the manager look at the peers soon.
@@ -74,6 +77,9 @@ func (h *Host) manage() {
 			known = nil
 		case <-time.After(jitter(wait)):
 			wait = min(2*wait, lookRarely)
+		case <-h.manager.anew:
+			h.manager.forgetFailures()
+			wait = lookSoon
 		case <-h.manager.woken:
 			wait = lookSoon
 			select { // several changes come together
@@ -88,8 +94,10 @@ func (h *Host) manage() {
 
 // lookAround does what is to be done now. It reports whether a peer was gained.
 func (h *Host) lookAround() (gained bool) {
+	h.forgive(time.Now())
 	h.protect()
 	h.healGossip()
+	h.seeAnew()
 	h.goDirect()
 	have := h.members()
 	if len(have) == 0 {
@@ -153,11 +161,9 @@ func (h *Host) dialSome(candidates []peer.AddrInfo, n int) bool {
 				mu.Unlock()
 				err := h.dialOne(next)
 				mu.Lock()
+				h.fail(next.ID) // unless it stays, see forgive
 				if err == nil {
 					gained++
-					delete(h.manager.failed, next.ID)
-				} else {
-					h.fail(next.ID)
 				}
 				mu.Unlock()
 			}
@@ -182,7 +188,7 @@ func (h *Host) inOrder(candidates []peer.AddrInfo) []peer.AddrInfo {
 	now := time.Now()
 	byID := map[peer.ID]peer.AddrInfo{}
 	for _, c := range candidates {
-		if c.ID == h.base.ID() || h.manager.failed[c.ID].until.After(now) || h.base.Network().Connectedness(c.ID) != network.NotConnected {
+		if c.ID == h.base.ID() || h.club.removed(c.ID) || h.manager.failed[c.ID].until.After(now) || h.base.Network().Connectedness(c.ID) != network.NotConnected {
 			continue
 		}
 		known := byID[c.ID]
@@ -224,6 +230,16 @@ func neighbourhood(a ma.Multiaddr) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return p
+}
+
+// forgive forgets the failures of peers that are there to stay. A peer that does not
+// want this node has connected, as it seems, before its refusal comes: it is left
+// alone for longer and longer, like one that cannot be reached.
+func (h *Host) forgive(now time.Time) {
+	stays := func(c network.Conn) bool { return now.Sub(c.Stat().Opened) > staysAfter }
+	maps.DeleteFunc(h.manager.failed, func(p peer.ID, _ failure) bool {
+		return slices.ContainsFunc(h.base.Network().ConnsToPeer(p), stays)
+	})
 }
 
 // fail remembers that a peer could not be reached, so that it is left alone.

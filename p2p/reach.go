@@ -31,6 +31,7 @@ const (
 	relaySlots    = 32
 	relayPerIP    = 16
 	relayLook     = 5 * time.Second // between two looks for relays
+	relayAgain    = time.Minute     // before a relay that refused is asked again: it may not have known this node yet
 )
 
 // reachOptions are about being reached behind NATs. A host on loopback needs
@@ -39,21 +40,17 @@ func (h *Host) reachOptions() []libp2p.Option {
 	if h.lan || h.cfg.NoNAT {
 		return []libp2p.Option{libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery()}
 	}
-	resources := relay.DefaultResources()
-	resources.Limit = &relay.RelayLimit{Duration: relayDuration, Data: relayBytes}
-	resources.MaxReservations = relaySlots
-	resources.MaxReservationsPerIP = relayPerIP
 	options := []libp2p.Option{
 		libp2p.EnableRelay(),
 		libp2p.NATManager(func(n network.Network) basichost.NATManager {
-			m := basichost.NewNATManager(n)
-			h.reach.setRouter(m)
-			return m
+			r := newRouter(n)
+			h.reach.setRouter(r)
+			return r
 		}),
 		libp2p.EnableHolePunching(holepunch.WithTracer(&h.reach)),
 		libp2p.EnableNATService(),
 		libp2p.EnableAutoNATv2(),
-		libp2p.EnableRelayService(relay.WithResources(resources), relay.WithACL(membersOnly{h})),
+		libp2p.EnableRelayService(relay.WithResources(relayResources()), relay.WithACL(membersOnly{h})),
 	}
 	if h.cfg.Seed {
 		// It serves at once, even as the first node that anybody can reach, when
@@ -61,7 +58,15 @@ func (h *Host) reachOptions() []libp2p.Option {
 		return append(options, libp2p.ForceReachabilityPublic())
 	}
 	return append(options, libp2p.EnableAutoRelayWithPeerSource(h.relays,
-		autorelay.WithMinInterval(relayLook), autorelay.WithBootDelay(relayLook), autorelay.WithMinCandidates(1)))
+		autorelay.WithMinInterval(relayLook), autorelay.WithBackoff(relayAgain), autorelay.WithBootDelay(relayLook), autorelay.WithMinCandidates(1)))
+}
+
+func relayResources() relay.Resources {
+	r := relay.DefaultResources()
+	r.Limit = &relay.RelayLimit{Duration: relayDuration, Data: relayBytes}
+	r.MaxReservations = relaySlots
+	r.MaxReservationsPerIP = relayPerIP
+	return r
 }
 
 // membersOnly keeps strangers from using this node as their relay.
@@ -87,11 +92,18 @@ func (h *Host) relays(_ context.Context, num int) <-chan peer.AddrInfo {
 		if len(found) == cap(found) {
 			break
 		}
-		if can, err := h.base.Peerstore().FirstSupportedProtocol(p, proto.ProtoIDv2Hop); err == nil && can != "" {
+		if h.canRelay(p) {
 			found <- h.base.Peerstore().PeerInfo(p)
 		}
 	}
 	return found
+}
+
+// canRelay reports whether a peer serves as a relay, as those do that are publicly
+// reachable.
+func (h *Host) canRelay(p peer.ID) bool {
+	can, err := h.base.Peerstore().FirstSupportedProtocol(p, proto.ProtoIDv2Hop)
+	return err == nil && can != ""
 }
 
 // Reach tells how others can reach a node, as far as it knows. What others say
@@ -137,15 +149,42 @@ type reachability struct {
 	reached         bool // its second: of an address
 	assumed         bool // private, before anybody had looked
 	udp, tcp        Router
-	router          basichost.NATManager // nil without
+	router          *router // nil without
 	relays          []ma.Multiaddr
 	punched, failed int
+	woke            func()        // called when there is a doubt
+	doubts          int           // reasons to doubt how the node is seen from outside
+	seen            int           // of them, those that seeAnew has answered
+	seeNext         time.Time     // none is answered before
+	seeWait         time.Duration // from then to the time after it
 }
 
-func (r *reachability) setRouter(m basichost.NATManager) {
+func (r *reachability) setRouter(m *router) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.router = m
+}
+
+// anew forgets what was assumed of the place, and looks for a router again. What
+// others have found out stays until libp2p says otherwise.
+func (r *reachability) anew() {
+	r.mu.Lock()
+	router := r.router
+	r.assumed, r.seeNext, r.seeWait = false, time.Time{}, 0
+	r.mu.Unlock()
+	if router != nil {
+		router.anew(time.Now())
+	}
+}
+
+// seek looks for a router again if there is none, now and then.
+func (r *reachability) seek(now time.Time) {
+	r.mu.Lock()
+	router := r.router
+	r.mu.Unlock()
+	if router != nil {
+		router.seek(now)
+	}
 }
 
 // Trace implements holepunch.EventTracer.
@@ -158,9 +197,34 @@ func (r *reachability) Trace(e *holepunch.Event) {
 	defer r.mu.Unlock()
 	if end.Success {
 		r.punched++
+		r.seeNext, r.seeWait = time.Time{}, 0
 	} else {
 		r.failed++
+		r.doubts++
+		r.woke()
 	}
+}
+
+// doubt notes a reason to doubt how the node is seen from outside, as a failed attempt
+// to make a hole is one.
+func (r *reachability) doubt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.doubts++
+	r.woke()
+}
+
+// doubtful reports whether there is a doubt that nothing was done about, and that it
+// is now to be.
+func (r *reachability) doubtful(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.doubts == r.seen || now.Before(r.seeNext) {
+		return false
+	}
+	r.seeWait = min(max(4*r.seeWait, seeFirst), directRarely)
+	r.seen, r.seeNext = r.doubts, now.Add(jitter(r.seeWait))
+	return true
 }
 
 // assume takes the node to be behind a router as soon as a connection goes outside

@@ -30,27 +30,28 @@ const (
 )
 
 // newDHT makes the node's DHT. It gets its first peers from the peer manager: by
-// itself it would dial before the host listens. It holds providers only: what is found there is
-// a hint, so there is nothing in it that is worth forging a value for.
+// itself it would dial before the host listens. It holds providers, which are hints, and
+// pointers, which their publishers sign.
 func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 	// A node is a server until AutoNAT finds that it cannot be dialled. On
-	// loopback, and on a LAN without anybody outside to ask, it stays one.
+	// loopback, and on a LAN without anybody outside to ask, it stays one; in a
+	// private network always, since those are small and their nodes connected.
 	mode := dht.ModeAutoServer
-	if h.lan || h.cfg.NoNAT || h.cfg.Seed {
+	if h.lan || h.cfg.NoNAT || h.cfg.Seed || h.club != nil {
 		mode = dht.ModeServer
 	}
 	if h.cfg.NoDHT {
 		mode = dht.ModeClient // where all are clients nobody is asked
 	}
-	d, err := dht.New(h.base,
+	options := append(pointerOptions(h.cfg.Network),
 		dht.ProtocolPrefix(protocol.ID("/talka/"+h.cfg.Network)),
 		dht.Mode(mode),
 		dht.BucketSize(bucketSize),
 		dht.Concurrency(alpha),
 		dht.RoutingTableFilter(h.diverse),
-		dht.DisableValues(),
 		dht.ProviderDatastore(newRecords()),
 	)
+	d, err := dht.New(h.base, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (h *Host) newDHT() (*dht.IpfsDHT, error) {
 
 // rendezvous is the key under which the nodes of a network find one another.
 func (h *Host) rendezvous() cid.Cid {
-	return workunits.RawCid(workunits.Sum([]byte("talka rendezvous " + h.cfg.Network)))
+	return workunits.RawCid(workunits.Sum(append([]byte("talka rendezvous "), h.secret()...)))
 }
 
 // Provide tells the DHT that this node has what c names, or takes part in it,

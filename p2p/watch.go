@@ -56,6 +56,7 @@ func (h *Host) met(p peer.ID, conn network.Conn) {
 		return
 	}
 	h.manager.wake()
+	h.showSoon(p)
 	if conn == nil {
 		return
 	}
@@ -73,7 +74,7 @@ func (h *Host) met(p peer.ID, conn network.Conn) {
 // rejectLater disconnects a peer that is no member, unless it becomes one: a
 // node that has just begun may not have told all its protocols yet.
 func (h *Host) rejectLater(p peer.ID) {
-	if h.cfg.Guests {
+	if h.cfg.Guests && h.club == nil {
 		return
 	}
 	h.spawn(func() {

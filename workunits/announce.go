@@ -3,6 +3,7 @@ package workunits
 import (
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 )
 
 // MaxAnnouncement is the largest announcement in bytes.
@@ -21,6 +22,7 @@ type Announcement struct {
 	Time     uint64   `cbor:"time"`    // milliseconds since 1970, orders an author's announcements
 	Expires  uint64   `cbor:"expires"` // milliseconds since 1970
 	Stewards []NodeID `cbor:"stewards"`
+	Proof    []byte   `cbor:"pow,omitempty"` // the author's proof of work, where the network asks for one
 	Sig      []byte   `cbor:"sig"`
 }
 
@@ -49,6 +51,9 @@ func ParseAnnouncement(b []byte) (Announcement, error) {
 	if err := errors.Join(ValidName(a.Network), ValidName(a.Project),
 		checkCount("stewards", len(a.Stewards), 1, MaxStewards)); err != nil {
 		return a, err
+	}
+	if len(a.Proof) > MaxProof {
+		return a, fmt.Errorf("proof of work of %d bytes, limit %d: %w", len(a.Proof), MaxProof, ErrTooLarge)
 	}
 	if a.Expires <= a.Time || a.Expires-a.Time > 24*3600*1000 {
 		return a, errors.New("announcement lives for no time or for more than a day")

@@ -96,7 +96,7 @@ const (
 )
 
 // newTuple begins an array of fewer than 24 items.
-func newTuple(items int) tuple { return append(make(tuple, 0, 512), cborArray|byte(items)) }
+func newTuple(items int) tuple { return append(make(tuple, 0, 256), cborArray|byte(items)) }
 
 func (t tuple) head(major byte, n uint64) tuple {
 	switch {

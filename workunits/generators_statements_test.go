@@ -78,6 +78,10 @@ func genOtherBody(kind Kind) *rapid.Generator[Body] {
 			}
 		case KindCancel:
 			return Cancel{Reason: genWord().Draw(t, "reason")}
+		case KindCollected:
+			return Collected{Results: genDigest().Draw(t, "results")}
+		case KindRetry:
+			return Retry{Units: genUnits(1).Draw(t, "units")}
 		}
 		panic("no generator for " + kind.String())
 	})

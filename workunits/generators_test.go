@@ -160,6 +160,9 @@ func genManifest() *rapid.Generator[Manifest] {
 			CPU: rapid.Uint64Max(MaxTime).Draw(t, "cpu"), Tries: rapid.Uint32Range(1, MaxTries).Draw(t, "tries"),
 			File: rapid.Uint64Max(MaxOutput).Draw(t, "file"), Calls: rapid.Uint64Max(MaxCalls).Draw(t, "calls"),
 		}
+		if m.Limits.Calls == 0 || rapid.Bool().Draw(t, "checkpoints") {
+			m.Limits.Calls, m.Limits.Checkpoint = 0, rapid.Uint64Max(MaxOutput).Draw(t, "checkpoint")
+		}
 		m.Policy.Mode = rapid.SampledFrom([]VerifyMode{VerifyAudit, VerifyNone}).Draw(t, "mode")
 		m.Policy.Error = rapid.Float64Range(1e-12, 0.99).Draw(t, "error")
 		m.Policy.Share = rapid.Float64Range(1e-12, 0.49).Draw(t, "share")

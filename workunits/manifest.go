@@ -45,7 +45,8 @@ const (
 )
 
 // Limits bound one copy. They are part of the result's meaning where their
-// excess is deterministic (Memory, Output, Files, File, Calls), else of its voidness.
+// excess is deterministic (Memory, Output, Files, File, Calls, Checkpoint), else of
+// its voidness.
 type Limits struct {
 	Memory uint64 `cbor:"memory"` // bytes of linear memory
 	Output uint64 `cbor:"output"` // bytes of /out and standard output together
@@ -53,10 +54,15 @@ type Limits struct {
 	Log    uint64 `cbor:"log"`    // bytes of standard error kept
 	Wall   uint64 `cbor:"wall"`   // milliseconds
 	CPU    uint64 `cbor:"cpu"`    // milliseconds
-	Tries  uint32 `cbor:"tries"`  // void copies after which a unit fails
+	Tries  uint32 `cbor:"tries"`  // void copies after which a unit fails; each Retry gives it as many more
 
 	File  uint64 `cbor:"file,omitempty"`  // bytes of each file in /out, and of standard output; 0: as Output
 	Calls uint64 `cbor:"calls,omitempty"` // of the functions of WASI; 0: as many as the processor time allows
+
+	// Checkpoint is how many bytes of /checkpoint are kept from run to run of a copy;
+	// 0: none, it goes with the run. Host calls cannot be limited then: how many there
+	// are depends on where a program goes on.
+	Checkpoint uint64 `cbor:"checkpoint,omitempty"`
 }
 
 // MaxPrice is the most units of a job that an identity may count for.
@@ -326,10 +332,14 @@ func (l Limits) check() error {
 		{"tries", uint64(l.Tries), 1, MaxTries},
 		{"bytes of a file", l.File, 0, MaxOutput},
 		{"host calls", l.Calls, 0, MaxCalls},
+		{"bytes of checkpoint", l.Checkpoint, 0, MaxOutput},
 	} {
 		if x.n < x.least || x.n > x.max {
 			return fmt.Errorf("limit of %d %s, want %d to %d", x.n, x.what, x.least, x.max)
 		}
+	}
+	if l.Calls > 0 && l.Checkpoint > 0 {
+		return errors.New("a limit of host calls beside a checkpoint")
 	}
 	return nil
 }

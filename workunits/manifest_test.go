@@ -70,6 +70,8 @@ func TestManifestCheck(t *testing.T) {
 		"processor time":      func(m *Manifest) { m.Limits.CPU = MaxTime + 1 },
 		"file":                func(m *Manifest) { m.Limits.File = MaxOutput + 1 },
 		"calls":               func(m *Manifest) { m.Limits.Calls = MaxCalls + 1 },
+		"checkpoint":          func(m *Manifest) { m.Limits.Checkpoint = MaxOutput + 1 },
+		"checkpoint, calls":   func(m *Manifest) { m.Limits.Checkpoint, m.Limits.Calls = 1, 1 },
 		"tries":               func(m *Manifest) { m.Limits.Tries = MaxTries + 1 },
 		"no wall time":        func(m *Manifest) { m.Limits.Wall = 0 },
 		"no tries":            func(m *Manifest) { m.Limits.Tries = 0 },

@@ -118,6 +118,8 @@ func TestAnnouncementRules(t *testing.T) {
 		"around the end":   {func(a *Announcement) { a.Time, a.Expires = 1<<64-1, 0 }, false},
 		"most stewards":    {func(a *Announcement) { a.Stewards = make([]NodeID, MaxStewards) }, true},
 		"too many":         {func(a *Announcement) { a.Stewards = make([]NodeID, MaxStewards+1) }, false},
+		"a proof":          {func(a *Announcement) { a.Proof = make([]byte, MaxProof) }, true},
+		"too long a proof": {func(a *Announcement) { a.Proof = make([]byte, MaxProof+1) }, false},
 		"no stewards":      {func(a *Announcement) { a.Stewards = nil }, false},
 		"no network":       {func(a *Announcement) { a.Network = "" }, false},
 		"no project":       {func(a *Announcement) { a.Project = "" }, false},

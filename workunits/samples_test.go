@@ -123,6 +123,8 @@ func sampleBodies() []Body {
 		Standing{Number: 2, Table: testLink("stake table")},
 		Seal{Accepted: 99_999, Failed: 1, Results: testDigest("results"), Head: testDigest("head")},
 		Cancel{Reason: "the catalog was wrong"},
+		Collected{Results: testDigest("results")},
+		Retry{Units: []uint32{9, 70_000}},
 	}
 }
 

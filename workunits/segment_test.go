@@ -264,7 +264,7 @@ func TestKindNames(t *testing.T) {
 		}
 		seen[b.Kind().String()] = true
 	}
-	for _, k := range []Kind{0, 16, 65535} {
+	for _, k := range []Kind{0, 18, 65535} {
 		if k.Known() {
 			t.Errorf("%s is known", k)
 		}

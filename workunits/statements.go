@@ -26,10 +26,12 @@ const (
 	KindStanding       Kind = 13
 	KindSeal           Kind = 14
 	KindCancel         Kind = 15
+	KindCollected      Kind = 16
+	KindRetry          Kind = 17
 )
 
 var kindNames = [...]string{"", "identity", "amendment", "grant", "expiry", "commit", "receipt", "draw", "opening",
-	"comparison", "head", "storage receipt", "fault", "standing", "seal", "cancel"}
+	"comparison", "head", "storage receipt", "fault", "standing", "seal", "cancel", "collected", "retry"}
 
 // Known reports whether this version understands the kind.
 func (k Kind) Known() bool { return k > 0 && int(k) < len(kindNames) }
@@ -103,6 +105,10 @@ func (s Statement) decode(check bool) (Body, error) {
 		return decodeBody[Seal](s.Body, check)
 	case KindCancel:
 		return decodeBody[Cancel](s.Body, check)
+	case KindCollected:
+		return decodeBody[Collected](s.Body, check)
+	case KindRetry:
+		return decodeBody[Retry](s.Body, check)
 	}
 	return nil, fmt.Errorf("%s: unknown to law version %d", s.Kind, LawVersion)
 }
@@ -123,7 +129,7 @@ type Identity struct {
 	Enc    [32]byte `cbor:"enc"`    // X25519 key that openings are sealed to
 	Anchor Digest   `cbor:"anchor"` // end of the author's hash chain for draws
 	Length uint32   `cbor:"len"`    // values in that chain
-	Arch   string   `cbor:"arch"`   // what executes here, as "amd64"
+	Arch   string   `cbor:"arch"`   // platform that executes here, as "amd64" or "amd64-wazero"
 	Proof  []byte   `cbor:"pow"`    // proof of work, empty where the network asks none
 }
 
@@ -302,6 +308,18 @@ type Cancel struct {
 	Reason string `cbor:"reason"`
 }
 
+// Collected says that the publisher has the results of a finished job, so that nobody
+// need keep its data any more; only the publisher's counts.
+type Collected struct {
+	Results Digest `cbor:"results"` // as in a Seal
+}
+
+// Retry gives units further tries: each may come back void as many times more as its
+// job allows at first. Only the publisher's count, and each of them does.
+type Retry struct {
+	Units []uint32 `cbor:"units"` // ascending
+}
+
 // Kind methods make each body a Body.
 func (Identity) Kind() Kind       { return KindIdentity }
 func (Amendment) Kind() Kind      { return KindAmendment }
@@ -318,6 +336,8 @@ func (Fault) Kind() Kind          { return KindFault }
 func (Standing) Kind() Kind       { return KindStanding }
 func (Seal) Kind() Kind           { return KindSeal }
 func (Cancel) Kind() Kind         { return KindCancel }
+func (Collected) Kind() Kind      { return KindCollected }
+func (Retry) Kind() Kind          { return KindRetry }
 
 func (b Identity) check() error {
 	if b.Length == 0 || b.Length > MaxChain || len(b.Proof) > MaxProof {
@@ -411,6 +431,9 @@ func (b Standing) check() error { return nil }
 func (b Seal) check() error     { return nil }
 func (b Cancel) check() error   { return checkWord("reason", b.Reason) }
 
+func (Collected) check() error { return nil }
+func (b Retry) check() error   { return checkUnits(b.Units, 1) }
+
 func checkCount(what string, n, low, high int) error {
 	if n < low || n > high {
 		return fmt.Errorf("%d %s, want %d to %d: %w", n, what, low, high, ErrTooLarge)
@@ -426,7 +449,12 @@ func checkDigest(what string, b []byte) error {
 	return nil
 }
 
-func checkWord(what, s string) error { return checkCount("bytes of "+what, len(s), 0, MaxWordLen) }
+func checkWord(what, s string) error {
+	if len(s) <= MaxWordLen { // as nearly always: no text for nothing
+		return nil
+	}
+	return checkCount("bytes of "+what, len(s), 0, MaxWordLen)
+}
 
 func checkUnits(units []uint32, low int) error {
 	for i, u := range units {

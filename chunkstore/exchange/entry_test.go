@@ -60,15 +60,12 @@ func TestFetchEntry(t *testing.T) {
 	}
 }
 
-// TestFetchEntryOfShards finds an entry in a folder that is itself many chunks.
-func TestFetchEntryOfShards(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.dial = loopback(t)
-	_, from := w.node(t, 1)
-	x, to := w.node(t, 2)
-	leaf := add(t, from, file(t, 1, 1000)).Cid
-	nodes := merkledag.NewDAGService(blockservice.New(from, offline.Exchange(from)))
+// shards is a folder that is itself many chunks, and the file of which it has ten
+// thousand.
+func shards(t *testing.T, s *chunkstore.Store) (top, leaf cid.Cid) {
+	t.Helper()
+	leaf = add(t, s, file(t, 1, 1000)).Cid
+	nodes := merkledag.NewDAGService(blockservice.New(s, offline.Exchange(s)))
 	child, err := nodes.Get(t.Context(), leaf)
 	if err != nil {
 		t.Fatal(err)
@@ -82,15 +79,26 @@ func TestFetchEntryOfShards(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	top, err := dir.GetNode()
+	node, err := dir.GetNode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nodes.Add(t.Context(), top); err != nil {
+	if err := nodes.Add(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	keep(t, from, top.Cid())
-	entry, err := x.FetchEntry(t.Context(), top.Cid(), "entry 7777", []workunits.NodeID{id(1)})
+	keep(t, s, node.Cid())
+	return node.Cid(), leaf
+}
+
+// TestFetchEntryOfShards finds an entry in a folder that is itself many chunks.
+func TestFetchEntryOfShards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.dial = loopback(t)
+	_, from := w.node(t, 1)
+	x, to := w.node(t, 2)
+	top, leaf := shards(t, from)
+	entry, err := x.FetchEntry(t.Context(), top, "entry 7777", []workunits.NodeID{id(1)})
 	if err != nil || entry != leaf {
 		t.Fatalf("%v, %v", entry, err)
 	}

@@ -4,8 +4,9 @@
 // A stream named Protocol carries requests and their answers, in order. A request is
 // the number of chunks wanted (1 to MaxBatch) and their CIDs, each behind its
 // length; the answer has for each of them, in order, its size plus one and its
-// bytes, or 0 where it is not served here. All numbers are uvarints. One request may
-// wait while another is answered, and is made then, so that the sender never waits.
+// bytes, or 0 where it is not served here. All numbers are uvarints. Up to 16 requests
+// may wait while another is answered, and are made as chunks come, so that the sender
+// never waits. A stream is kept for a while for the next fetch.
 //
 // Fetch walks a DAG level by level, so that the leaves of a large file are asked
 // for in wide batches, from several sources at once out of one queue. A source
@@ -32,7 +33,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/chunkstore"
@@ -44,13 +44,15 @@ const Protocol = "chunks"
 
 // Limits on what a peer may ask or make this node wait for.
 const (
-	MaxBatch   = 16               // chunks of a request
-	maxCid     = 64               // bytes
+	MaxBatch   = 16 // chunks of a request
+	maxCid     = 64 // bytes
+	leafSize   = 1 << 20
 	blockTime  = 30 * time.Second // for a piece of a chunk
 	idleTime   = 2 * time.Minute
 	openTime   = 10 * time.Second
 	findTime   = 15 * time.Second       // of the finder
-	otherTime  = 15 * time.Second       // of the fallback, for one chunk
+	otherTime  = 15 * time.Second       // of the fallback, for its first chunk
+	otherNext  = time.Minute            // of the fallback, between chunks
 	stealAfter = 2 * time.Second        // a chunk may be asked of another source as well
 	lackFor    = 250 * time.Millisecond // a source is not asked again for what it lacks
 	slowRate   = 2                      // chunks a second, below which a source has one to bring at a time
@@ -59,8 +61,12 @@ const (
 	maxPaces   = 1024                   // sources whose speed is remembered
 	maxSources = 8                      // that are asked at a time
 	maxHints   = 64                     // sources of a fetch
-	perSource  = 3                      // streams
-	others     = 8                      // chunks that the fallback fetches at a time
+	perSource  = 3                      // streams to each of several sources
+	ofOne      = 6                      // streams to the only one
+	maxServed  = 48                     // chunks in memory for all peers that are served; more only for very many
+	maxOpen    = 16                     // requests of a stream that are not answered
+	maxAhead   = 8 * MaxBatch           // chunks of a stream that are asked for
+	others     = 24                     // chunks that the fallback fetches at a time
 	window     = 4096                   // chunks in a queue
 	maxFetched = 1 << 22
 	maxLevels  = 512
@@ -93,9 +99,17 @@ type Finder interface {
 	FindProviders(ctx context.Context, c cid.Cid, n int) ([]workunits.NodeID, error)
 }
 
-// Fallback fetches single chunks by other means. It is given 15 s for each.
+// Fallback fetches chunks by other means.
 type Fallback interface {
-	Block(ctx context.Context, c cid.Cid) (blocks.Block, error)
+	// Session is for one content and ends with ctx. What it returns waits for a chunk
+	// until its own ctx ends; many chunks are asked for at once.
+	Session(ctx context.Context) func(context.Context, cid.Cid) (Found, error)
+}
+
+// Found is a chunk, which is not verified, and what it came from; empty: this node.
+type Found struct {
+	Data []byte
+	From string
 }
 
 // Config is what an exchange works with. Finder and Fallback may be nil.
@@ -117,6 +131,10 @@ type Exchange struct {
 	mu     sync.Mutex
 	banned map[workunits.NodeID]bool
 	paces  map[workunits.NodeID]*pace
+	desks  map[workunits.NodeID]*desk // of peers that are served
+
+	talks   *Idle[workunits.NodeID, *talk]
+	buffers sync.Pool // of *[]byte, for a leaf and a byte
 
 	// What was fetched from sources, and what of it came twice, in bytes.
 	fetched, twice atomic.Int64
@@ -124,19 +142,72 @@ type Exchange struct {
 
 // New returns an exchange over a store.
 func New(cfg Config) *Exchange {
-	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}, paces: map[workunits.NodeID]*pace{}}
+	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}, paces: map[workunits.NodeID]*pace{}, desks: map[workunits.NodeID]*desk{}, talks: NewIdle[workunits.NodeID, *talk](ofOne)}
+}
+
+// desk is where a peer is served: however many streams it has, so many chunks are in
+// memory for it at a time, and as many for each other peer that asks for as much. So
+// peers have equal parts of the disk and of the processor. As many streams as a node
+// has to one of several sources are always served, so that none waits for long.
+type desk struct {
+	streams int
+	busy    int        // of these, with a chunk in memory
+	less    *sync.Cond // there may be room
+}
+
+func (x *Exchange) enter(n workunits.NodeID) *desk {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d := x.desks[n]
+	if d == nil {
+		d = &desk{less: sync.NewCond(&x.mu)}
+		x.desks[n] = d
+	}
+	d.streams++
+	return d
+}
+
+func (x *Exchange) leave(n workunits.NodeID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.desks[n].streams--; x.desks[n].streams > 0 {
+		return
+	}
+	delete(x.desks, n)
+	for _, d := range x.desks {
+		d.less.Broadcast() // there is more for each
+	}
+}
+
+// sit waits until a chunk may be in memory for a peer.
+func (x *Exchange) sit(d *desk) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for d.busy >= min(max(maxServed/len(x.desks), perSource), ofOne) {
+		d.less.Wait() // each chunk has a deadline
+	}
+	d.busy++
+}
+
+func (x *Exchange) rise(d *desk) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d.busy--
+	d.less.Signal()
 }
 
 // Serve answers a peer's requests until the stream ends or falls silent.
 func (x *Exchange) Serve(from workunits.NodeID, s Stream) {
-	requests, stop := make(chan []cid.Cid), make(chan struct{})
+	desk := x.enter(from)
+	defer x.leave(from)
+	requests, stop := make(chan []cid.Cid, maxOpen), make(chan struct{})
 	var group sync.WaitGroup
 	var ended error
 	group.Go(func() {
 		defer close(requests)
 		ended = receive(s, requests, stop)
 	})
-	err := x.serve(s, x.meter(from), requests)
+	err := x.serve(s, from, desk, requests)
 	close(stop)
 	if err == nil {
 		group.Wait() // the requests have ended
@@ -169,7 +240,7 @@ func receive(s Stream, requests chan<- []cid.Cid, stop <-chan struct{}) error {
 	}
 }
 
-func (x *Exchange) serve(s Stream, m *Meter, requests <-chan []cid.Cid) error {
+func (x *Exchange) serve(s Stream, to workunits.NodeID, d *desk, requests <-chan []cid.Cid) error {
 	w := bufio.NewWriterSize(s, 64<<10)
 	for {
 		if err := s.SetDeadline(time.Now().Add(idleTime)); err != nil {
@@ -180,10 +251,16 @@ func (x *Exchange) serve(s Stream, m *Meter, requests <-chan []cid.Cid) error {
 			return nil
 		}
 		for _, c := range wanted {
-			if err := s.SetDeadline(time.Now().Add(blockTime)); err != nil {
+			if err := s.SetDeadline(time.Now().Add(idleTime)); err != nil {
 				return err
 			}
-			if err := x.answer(s, m, w, c); err != nil {
+			x.sit(d)
+			err := s.SetDeadline(time.Now().Add(blockTime))
+			if err == nil {
+				err = x.answer(s, to, w, c)
+			}
+			x.rise(d)
+			if err != nil {
 				return err
 			}
 		}
@@ -193,10 +270,20 @@ func (x *Exchange) serve(s Stream, m *Meter, requests <-chan []cid.Cid) error {
 	}
 }
 
-func (x *Exchange) answer(s Stream, m *Meter, w *bufio.Writer, c cid.Cid) error {
-	data, err := x.cfg.Store.Serve(c)
+func (x *Exchange) answer(s Stream, to workunits.NodeID, w *bufio.Writer, c cid.Cid) error {
+	var buf []byte
+	if size, err := x.cfg.Store.GetSize(context.Background(), c); err == nil && size > piece {
+		large, ok := x.buffers.Get().(*[]byte)
+		if !ok {
+			large = new(make([]byte, leafSize+1))
+		}
+		buf = *large
+		defer x.buffers.Put(large)
+	}
+	data, err := x.cfg.Store.Serve(c, buf)
+	m := x.meter(to)
 	if err == nil {
-		err = m.sending(context.Background(), min(len(data), piece))
+		err = m.Send(context.Background(), to, min(len(data), piece))
 	}
 	if err != nil {
 		return writeUvarint(w, 0) // not served, or not in this month any more
@@ -207,7 +294,7 @@ func (x *Exchange) answer(s Stream, m *Meter, w *bufio.Writer, c cid.Cid) error 
 	for first := true; len(data) > 0; first = false {
 		part := data[:min(len(data), piece)]
 		if data = data[len(part):]; !first {
-			if err := m.sending(context.Background(), len(part)); err != nil {
+			if err := m.Send(context.Background(), to, len(part)); err != nil {
 				return err
 			}
 		}
@@ -299,8 +386,9 @@ func noEOF(err error) error {
 }
 
 // readAnswer reads one chunk of an answer into buf, which grows as need be; nil if
-// the peer does not serve it. Before each piece it calls pass with its size.
-func readAnswer(r *bufio.Reader, buf *[]byte, pass func(n int) error) ([]byte, error) {
+// the peer does not serve it. Before each piece it calls pass with its size and the
+// chunk's.
+func readAnswer(r *bufio.Reader, buf *[]byte, pass func(n, of int) error) ([]byte, error) {
 	n, err := readUvarint(r)
 	if err != nil {
 		return nil, noEOF(err)
@@ -319,7 +407,7 @@ func readAnswer(r *bufio.Reader, buf *[]byte, pass func(n int) error) ([]byte, e
 		data = []byte{} // an empty chunk is no missing one
 	}
 	for part := range slices.Chunk(data, piece) {
-		if err := pass(len(part)); err != nil {
+		if err := pass(len(part), len(data)); err != nil {
 			return nil, err
 		}
 		if _, err := io.ReadFull(r, part); err != nil {

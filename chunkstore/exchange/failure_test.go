@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,14 +61,18 @@ func TestNobodyHasIt(t *testing.T) {
 // broken fails at once.
 type broken struct{}
 
-func (broken) Block(context.Context, cid.Cid) (blocks.Block, error) { return nil, errAway }
+func (broken) Session(context.Context) func(context.Context, cid.Cid) (Found, error) {
+	return func(context.Context, cid.Cid) (Found, error) { return Found{}, errAway }
+}
 
 // endless waits until it may no longer.
 type endless struct{}
 
-func (endless) Block(ctx context.Context, _ cid.Cid) (blocks.Block, error) {
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
+func (endless) Session(context.Context) func(context.Context, cid.Cid) (Found, error) {
+	return func(ctx context.Context, _ cid.Cid) (Found, error) {
+		<-ctx.Done()
+		return Found{}, context.Cause(ctx)
+	}
 }
 
 // TestFallbackEnds does not wait for ever for what bitswap cannot find.
@@ -86,8 +94,35 @@ func TestFallbackEnds(t *testing.T) {
 // elsewhere has what a store holds.
 type elsewhere struct{ s *chunkstore.Store }
 
-func (e elsewhere) Block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	return e.s.Get(ctx, c)
+func (e elsewhere) Session(context.Context) func(context.Context, cid.Cid) (Found, error) {
+	return func(ctx context.Context, c cid.Cid) (Found, error) {
+		b, err := e.s.Get(ctx, c)
+		if err != nil {
+			return Found{}, err
+		}
+		return Found{b.RawData(), "elsewhere"}, nil
+	}
+}
+
+// lying gives these bytes, whatever it is asked for.
+type lying []byte
+
+func (l lying) Session(context.Context) func(context.Context, cid.Cid) (Found, error) {
+	return func(context.Context, cid.Cid) (Found, error) { return Found{l, "liar"}, nil }
+}
+
+// TestLyingFallback believes what comes by other means no more than what peers send.
+func TestLyingFallback(t *testing.T) {
+	t.Parallel()
+	for data, want := range map[string]error{
+		"other": chunkstore.ErrDamaged, "": chunkstore.ErrDamaged, string(make([]byte, chunkstore.MaxBlock+1)): chunkstore.ErrForeign,
+	} {
+		s := store(t, 0)
+		x := New(Config{Self: id(1), Store: s, Streams: newWorld(t), Fallback: lying(data)})
+		if err := x.Fetch(t.Context(), absent(t), nil, nil); !errors.Is(err, want) || s.Stat().Chunks > 0 {
+			t.Errorf("%d bytes: %v, %+v; want %v", len(data), err, s.Stat(), want)
+		}
+	}
 }
 
 func TestFinderAndFallback(t *testing.T) {
@@ -124,6 +159,77 @@ func TestStoreFull(t *testing.T) {
 		if x.isBanned(id(1)) {
 			t.Error("the source is banned for it")
 		}
+	}
+}
+
+// TestDiskFails has the disk refuse everything from the middle of a fetch on: the error
+// says so and nobody is blamed. Once the disk is well the rest comes.
+func TestDiskFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, from := w.node(t, 1)
+	path := file(t, 1, 10*mib)
+	a := add(t, from, path)
+	dir := t.TempDir()
+	s, err := chunkstore.Open(dir, chunkstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := New(Config{Self: id(2), Store: s, Streams: w})
+	tmp, broken := filepath.Join(dir, "tmp"), false
+	err = x.Fetch(t.Context(), a.Cid, []workunits.NodeID{id(1)}, func(done, _ int64) {
+		if done >= 4*mib && !broken {
+			broken = true
+			if err := os.Rename(tmp, tmp+"~"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "write chunk") || x.isBanned(id(1)) {
+		t.Errorf("%v; the source is banned: %t", err, x.isBanned(id(1)))
+	}
+	if err := os.Rename(tmp+"~", tmp); err != nil {
+		t.Fatal(err)
+	}
+	had, came := s.Stat().Bytes, int64(0)
+	if err := x.Fetch(t.Context(), a.Cid, []workunits.NodeID{id(1)}, func(done, _ int64) { came = done }); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, s, a.Cid, path)
+	if had < 4*mib || came > 10*mib+1000-had {
+		t.Errorf("%d bytes were here, and %d came again", had, came)
+	}
+}
+
+// TestForeignHash asks nobody for content that no node could store, by its own name or
+// that of a part.
+func TestForeignHash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	x, s := w.node(t, 1)
+	f := &finder{}
+	x.cfg.Finder = f
+	hints := []workunits.NodeID{id(2)}
+	for name, p := range map[string]cid.Prefix{
+		"sha2-512":     {Version: 1, Codec: cid.Raw, MhType: mh.SHA2_512, MhLength: 64},
+		"identity":     {Version: 1, Codec: cid.Raw, MhType: mh.IDENTITY, MhLength: -1},
+		"short blake3": {Version: 1, Codec: cid.Raw, MhType: mh.BLAKE3, MhLength: 16},
+	} {
+		c, err := p.Sum([]byte("content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, block := x.Block(t.Context(), c, hints)
+		for what, err := range map[string]error{
+			"itself": x.Fetch(t.Context(), c, hints, nil), "a part": x.Fetch(t.Context(), fileNode(t, s, []uint64{7}, c), hints, nil), "one chunk": block,
+		} {
+			if !errors.Is(err, chunkstore.ErrForeign) || !strings.Contains(err.Error(), "another hash") {
+				t.Errorf("%s, %s: %v", name, what, err)
+			}
+		}
+	}
+	if f.calls > 0 || w.opens(id(2)) > 0 {
+		t.Errorf("the finder was asked %d times, a peer %d", f.calls, w.opens(id(2)))
 	}
 }
 
@@ -227,6 +333,11 @@ func TestHostileDags(t *testing.T) {
 	for range 60 {
 		one, two = two, dag(t, from, two, one)
 	}
+	// A trillion files, each of the same few folders.
+	wide := dag(t, from)
+	for range 4 {
+		wide = dag(t, from, slices.Repeat([]*merkledag.ProtoNode{wide}, 1000)...)
+	}
 	malformed, err := blocks.NewBlockWithCid([]byte("\xff\xff"), mustSum(t, []byte("\xff\xff")))
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +349,9 @@ func TestHostileDags(t *testing.T) {
 		root cid.Cid
 		want error
 	}{
-		"chain": {chain.Cid(), chunkstore.ErrForeign}, "ladder": {two.Cid(), nil}, "malformed": {malformed.Cid(), chunkstore.ErrForeign},
+		"chain": {chain.Cid(), chunkstore.ErrForeign}, "ladder": {two.Cid(), nil}, "wide": {wide.Cid(), nil},
+		"wide, of nothing": {fileNode(t, from, slices.Repeat([]uint64{1}, 2000), absences(t, 2000)...), ErrNotFound},
+		"malformed":        {malformed.Cid(), chunkstore.ErrForeign},
 	} {
 		keep(t, from, test.root)
 		x := New(Config{Self: id(2), Store: store(t, 0), Streams: w})
@@ -246,6 +359,19 @@ func TestHostileDags(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// absences are CIDs of so many chunks that nobody has.
+func absences(t testing.TB, n int) (list []cid.Cid) {
+	t.Helper()
+	for i := range n {
+		c, err := absent(t).Prefix().Sum(fmt.Append(nil, "absent ", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 func mustSum(t testing.TB, data []byte) cid.Cid {

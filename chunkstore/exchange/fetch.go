@@ -1,11 +1,12 @@
 package exchange
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -29,24 +30,30 @@ type Progress func(done, total int64)
 // the store; what came until then stays for the next try. What is fetched is
 // covered until Fetch returns: Keep it before or at once.
 func (x *Exchange) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID, progress Progress) error {
+	_, err := x.Collect(ctx, root, hints, progress)
+	return err
+}
+
+// Collect is Fetch, and tells where the content came from.
+func (x *Exchange) Collect(ctx context.Context, root cid.Cid, hints []workunits.NodeID, progress Progress) (Origin, error) {
 	defer x.cfg.Store.Hold(root)()
-	f := &fetch{x: x, ctx: ctx, root: root, progress: progress, gone: map[workunits.NodeID]bool{}}
-	f.sources = f.usable(hints)
-	if err := f.all(root); err != nil {
-		return fmt.Errorf("fetch %s: %w", root, err)
+	f := x.fetch(ctx, root, hints)
+	f.progress = progress
+	err := f.all(chunkstore.Selection{}.First(root))
+	if err != nil {
+		err = fmt.Errorf("fetch %s: %w", root, err)
 	}
-	return nil
+	return f.origin(), err
 }
 
 // FetchEntry brings an entry of a folder and all below it into the store, and no
 // more of the folder than leads there. Otherwise it is Fetch.
 func (x *Exchange) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
 	defer x.cfg.Store.Hold(root)()
-	f := &fetch{x: x, ctx: ctx, root: root, gone: map[workunits.NodeID]bool{}}
-	f.sources = f.usable(hints)
-	entry, err := f.entry(name)
+	f := x.fetch(ctx, root, hints)
+	entry, err := f.follow([]string{name})
 	if err == nil {
-		err = f.all(entry)
+		err = f.all(chunkstore.Selection{}.First(entry))
 	}
 	if err != nil {
 		return cid.Undef, fmt.Errorf("fetch %.40q of %s: %w", name, root, err)
@@ -54,10 +61,43 @@ func (x *Exchange) FetchEntry(ctx context.Context, root cid.Cid, name string, hi
 	return entry, nil
 }
 
-// entry finds an entry of the root, bringing what is missing on the way.
-func (f *fetch) entry(name string) (cid.Cid, error) {
+// Archive writes what is selected of a root, as a content archive (CAR), to what begin
+// returns, after bringing that into the store and no more. It calls begin once all is
+// here: an error before is of Fetch, or as of Open for what the path leads to.
+func (x *Exchange) Archive(ctx context.Context, root cid.Cid, sel chunkstore.Selection, hints []workunits.NodeID, begin func() io.Writer) error {
+	defer x.cfg.Store.Hold(root)()
+	f := x.fetch(ctx, root, hints)
+	top, err := f.follow(sel.Path)
+	if err == nil {
+		err = f.all(sel.First(top))
+	}
+	if err != nil {
+		return fmt.Errorf("archive of %s: %w", root, err)
+	}
+	return x.cfg.Store.Export(ctx, root, sel, begin())
+}
+
+// follow finds what a path of names leads to from the root, bringing what is missing
+// on the way.
+func (f *fetch) follow(path []string) (cid.Cid, error) {
+	if len(path) > maxSegments {
+		return cid.Undef, fmt.Errorf("a path of more than %d names: %w", maxSegments, chunkstore.ErrForeign)
+	}
+	at := f.root
+	for _, name := range path {
+		next, err := f.entry(at, name)
+		if err != nil {
+			return cid.Undef, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// entry finds an entry of a folder.
+func (f *fetch) entry(folder cid.Cid, name string) (cid.Cid, error) {
 	for range maxLevels {
-		entry, err := f.x.cfg.Store.Entry(f.ctx, f.root, name)
+		entry, err := f.x.cfg.Store.Entry(f.ctx, folder, name)
 		var missing ipld.ErrNotFound
 		if err == nil || !errors.As(err, &missing) {
 			return entry, err
@@ -75,25 +115,88 @@ type fetch struct {
 	ctx      context.Context
 	root     cid.Cid
 	sources  []workunits.NodeID
+	reserve  []workunits.NodeID // sources once the others have nothing
+	crowd    bool               // sources may be fetching, too; see FetchNear
 	searched bool
 	pauses   int // taken
 	progress Progress
+	session  func(context.Context, cid.Cid) (Found, error) // of the fallback, once it is needed
+	here     int64                                         // bytes that were here before
 
 	mu   sync.Mutex
 	done int64
+	came map[Source]int64          // bytes
 	gone map[workunits.NodeID]bool // did not answer
+	late map[workunits.NodeID]bool // had given nothing when others had given all that was wanted
+	left int64                     // bytes that may still come; below zero: without limit
 }
 
-// all walks the levels of the DAG below a node.
-func (f *fetch) all(top cid.Cid) error {
-	nodes := map[cid.Cid]bool{} // with children, met on any level
-	level := []cid.Cid{top}
+func (x *Exchange) fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID) *fetch {
+	f := &fetch{x: x, ctx: ctx, root: root, came: map[Source]int64{}, gone: map[workunits.NodeID]bool{}, late: map[workunits.NodeID]bool{}}
+	f.sources = slices.Clone(hints)
+	f.left = -1
+	if left, limited, err := x.cfg.Store.Left(root); limited || err != nil {
+		f.left = left
+	}
+	return f
+}
+
+// take takes n bytes of what may still come.
+func (f *fetch) take(n int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left < 0 {
+		return nil
+	}
+	if int64(n) > f.left {
+		return fmt.Errorf("%w: it may be larger (disk_share), or something of it may go", chunkstore.ErrShare)
+	}
+	f.left -= int64(n)
+	return nil
+}
+
+// Source is what content came from: a peer, over this protocol or by the fallback.
+type Source struct {
+	Peer     string
+	Fallback bool
+}
+
+// Origin tells where content came from, in bytes: who gave how much, who gave most
+// first, and what was here before.
+type Origin struct {
+	Sources []Given
+	Here    int64
+}
+
+// Given is what a source gave.
+type Given struct {
+	Source
+	Bytes int64
+}
+
+func (f *fetch) origin() Origin {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := Origin{Here: f.here}
+	for s, n := range f.came {
+		o.Sources = append(o.Sources, Given{s, n})
+	}
+	slices.SortFunc(o.Sources, func(a, b Given) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Peer, b.Peer))
+	})
+	return o
+}
+
+// all walks the levels of what a step leads to.
+func (f *fetch) all(first chunkstore.Step) error {
+	nodes := map[chunkstore.Step]bool{} // with children, met on any level
+	level := []chunkstore.Step{first}
 	for seen, depth := 0, 0; len(level) > 0; depth++ {
 		if seen += len(level); seen > maxFetched || depth > maxLevels {
 			return fmt.Errorf("more than %d chunks or %d levels: %w", maxFetched, maxLevels, chunkstore.ErrForeign)
 		}
 		for part := range slices.Chunk(level, window) {
-			if err := f.bring(part); err != nil {
+			if err := f.bring(cids(part)); err != nil {
 				return err
 			}
 		}
@@ -106,32 +209,44 @@ func (f *fetch) all(top cid.Cid) error {
 	return nil
 }
 
-// below lists the children of chunks that are here, each once.
-func (f *fetch) below(level []cid.Cid, nodes map[cid.Cid]bool) (next []cid.Cid, err error) {
-	leaves := map[cid.Cid]bool{}
-	for _, c := range level {
-		if c.Prefix().Codec != cid.DagProtobuf {
+// cids are those of steps, each once.
+func cids(steps []chunkstore.Step) []cid.Cid {
+	seen, list := make(map[cid.Cid]bool, len(steps)), make([]cid.Cid, 0, len(steps))
+	for _, s := range steps {
+		if !seen[s.Cid] {
+			seen[s.Cid] = true
+			list = append(list, s.Cid)
+		}
+	}
+	return list
+}
+
+// below lists the steps from chunks that are here, each once.
+func (f *fetch) below(level []chunkstore.Step, nodes map[chunkstore.Step]bool) (next []chunkstore.Step, err error) {
+	leaves := map[chunkstore.Step]bool{}
+	for _, at := range level {
+		if at.Cid.Prefix().Codec != cid.DagProtobuf {
 			continue
 		}
 		if f.ctx.Err() != nil {
 			return nil, context.Cause(f.ctx)
 		}
-		b, err := f.x.cfg.Store.Get(f.ctx, c)
+		b, err := f.x.cfg.Store.Get(f.ctx, at.Cid)
 		if err != nil {
 			return nil, err
 		}
-		links, err := chunkstore.Links(b)
+		steps, err := at.Below(b)
 		if err != nil {
 			return nil, err
 		}
-		for _, l := range links {
+		for _, s := range steps {
 			seen := leaves
-			if l.Prefix().Codec == cid.DagProtobuf {
+			if s.Cid.Prefix().Codec == cid.DagProtobuf {
 				seen = nodes
 			}
-			if !seen[l] {
-				seen[l] = true
-				next = append(next, l)
+			if !seen[s] {
+				seen[s] = true
+				next = append(next, s)
 			}
 		}
 	}
@@ -143,7 +258,7 @@ func (f *fetch) usable(nodes []workunits.NodeID) (list []workunits.NodeID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, n := range nodes {
-		if len(list) < maxHints && n != f.x.cfg.Self && !f.gone[n] && !f.x.isBanned(n) && !slices.Contains(list, n) {
+		if len(list) < maxHints && n != f.x.cfg.Self && !f.gone[n] && !f.late[n] && !f.x.isBanned(n) && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
 	}
@@ -152,22 +267,34 @@ func (f *fetch) usable(nodes []workunits.NodeID) (list []workunits.NodeID) {
 
 // bring brings the chunks here that are missing.
 func (f *fetch) bring(list []cid.Cid) error {
-	for {
-		missing, err := f.missing(list)
+	for first := true; ; first = false {
+		missing, here, err := f.missing(list)
+		if first {
+			f.here += here
+		}
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		f.sources = f.usable(f.sources)
 		left, err := f.from(missing)
 		if err != nil || len(left) == 0 {
 			return err
 		}
 		if len(left) < len(missing) {
+			if f.crowd {
+				f.pauses = 0 // they are fetching, too
+			}
 			continue // a stream that broke is not the end of its source
+		}
+		if f.forgive() {
+			continue
 		}
 		if again, err := f.pause(); err != nil {
 			return err
 		} else if again {
+			continue
+		}
+		if len(f.reserve) > 0 {
+			f.sources, f.reserve, f.pauses = append(f.sources, f.reserve...), nil, 0
 			continue
 		}
 		if f.searched || f.x.cfg.Finder == nil {
@@ -180,43 +307,31 @@ func (f *fetch) bring(list []cid.Cid) error {
 		if f.ctx.Err() != nil {
 			return context.Cause(f.ctx)
 		}
-		before := len(f.sources)
-		f.sources = f.usable(append(slices.Clone(f.sources), found...))
-		if err != nil || len(f.sources) <= before {
+		before := len(f.usable(f.sources))
+		f.sources = append(f.sources, found...)
+		if err != nil || len(f.usable(f.sources)) <= before {
 			return f.others(missing)
 		}
 	}
 }
 
-// pause waits before the hinted sources that answer are asked again, a few times
-// for a fetch: they may be about to have, or about to be allowed to serve, what
-// they were named for.
-func (f *fetch) pause() (again bool, err error) {
-	if f.searched || f.pauses == len(pauses) || len(f.usable(f.sources)) == 0 {
-		return false, nil
-	}
-	timer := time.NewTimer(pauses[f.pauses])
-	defer timer.Stop()
-	f.pauses++
-	select {
-	case <-timer.C:
-		return true, nil
-	case <-f.ctx.Done():
-		return false, context.Cause(f.ctx)
-	}
-}
-
-func (f *fetch) missing(level []cid.Cid) (list []cid.Cid, err error) {
+// missing lists the chunks that are not here, and tells the bytes of those that are.
+func (f *fetch) missing(level []cid.Cid) (list []cid.Cid, here int64, err error) {
 	for _, c := range level {
-		ok, err := f.x.cfg.Store.Has(f.ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
+		size, err := f.x.cfg.Store.GetSize(f.ctx, c)
+		switch {
+		case err == nil:
+			here += int64(size)
+		case errors.Is(err, chunkstore.ErrNotFound):
+			if err := chunkstore.Storable(c); err != nil {
+				return nil, 0, err // nobody is asked for it
+			}
 			list = append(list, c)
+		default:
+			return nil, 0, err
 		}
 	}
-	return list, nil
+	return list, here, nil
 }
 
 // others brings chunks by the fallback, and ends with the first that it lacks.
@@ -226,14 +341,21 @@ func (f *fetch) others(missing []cid.Cid) error {
 	}
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
+	quiet := time.AfterFunc(otherTime, func() { cancel(fmt.Errorf("%s: nothing came for a while: %w", missing[0], ErrNotFound)) })
+	defer quiet.Stop()
+	if f.session == nil {
+		f.session = f.x.cfg.Fallback.Session(f.ctx)
+	}
 	work := make(chan cid.Cid)
 	var group sync.WaitGroup
 	for range min(others, len(missing)) {
 		group.Go(func() {
 			for c := range work {
-				if err := f.other(ctx, c); err != nil {
+				err := f.other(ctx, c)
+				if err != nil {
 					cancel(err)
 				}
+				quiet.Reset(otherNext)
 			}
 		})
 	}
@@ -252,19 +374,17 @@ func (f *fetch) others(missing []cid.Cid) error {
 }
 
 func (f *fetch) other(ctx context.Context, c cid.Cid) error {
-	limited, cancel := context.WithTimeout(ctx, otherTime)
-	defer cancel()
-	b, err := f.x.cfg.Fallback.Block(limited, c)
+	found, err := f.session(ctx, c)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", c, ErrNotFound, err)
 	}
-	if err := f.put(ctx, c, b.RawData()); err != nil {
+	if err := f.put(ctx, c, found.Data); err != nil {
 		return err
 	}
-	f.count(len(b.RawData()))
+	f.count(Source{found.From, true}, len(found.Data))
 	return nil
 }
 
@@ -273,13 +393,19 @@ func (f *fetch) put(ctx context.Context, c cid.Cid, data []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := f.take(len(data)); err != nil {
+		return err
+	}
 	return f.x.cfg.Store.Put(ctx, b)
 }
 
-func (f *fetch) count(n int) {
+func (f *fetch) count(from Source, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.done += int64(n)
+	if n > 0 {
+		f.came[from] += int64(n)
+	}
 	if f.progress != nil {
 		f.progress(f.done, 0)
 	}
@@ -290,14 +416,16 @@ func (f *fetch) count(n int) {
 func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
-	streams := min(perSource, (len(list)+MaxBatch-1)/MaxBatch)
-	if len(f.sources) > 1 {
+	streams, sources := ofOne, f.usable(f.sources)
+	if len(sources) > 1 {
+		streams = perSource
 		list = shuffled(list, f.x.cfg.Self)
 	}
-	q := newQueue(list, streams*min(len(f.sources), maxSources), cancel)
+	streams = min(streams, len(list))
+	q := newQueue(list, streams, min(len(sources), maxSources), cancel)
 	slots := make(chan struct{}, maxSources)
 	var group sync.WaitGroup
-	for _, n := range f.sources {
+	for _, n := range sources {
 		group.Go(func() {
 			select {
 			case slots <- struct{}{}:
@@ -327,172 +455,4 @@ func shuffled(list []cid.Cid, self workunits.NodeID) []cid.Cid {
 	rng := rand.New(rand.NewPCG(binary.BigEndian.Uint64(self[:8]), binary.BigEndian.Uint64(self[8:16])))
 	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	return list
-}
-
-// source fetches batches from one peer over one stream until it has nothing more.
-// The next batch is asked for before the one before it is read, so that the peer
-// always has something to send.
-func (f *fetch) source(ctx context.Context, n workunits.NodeID, q *queue) {
-	p := f.x.pace(n)
-	most, _ := p.batch()
-	batch := q.take(ctx, n, most)
-	if len(batch) == 0 {
-		return
-	}
-	asked := time.Now()
-	opening, cancel := context.WithTimeout(ctx, openTime)
-	s, err := f.x.cfg.Streams.Open(opening, n, Protocol)
-	cancel()
-	if err != nil {
-		q.giveBack(n, batch)
-		f.lose(ctx, n, asked)
-		return
-	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	l := &line{f: f, n: n, q: q, p: p, s: s, r: bufio.NewReaderSize(s, 64<<10), w: bufio.NewWriter(s)}
-	err = l.ask(batch)
-	for err == nil && len(batch) > 0 {
-		asked = time.Now()
-		var next []cid.Cid
-		if most, ahead := p.batch(); ahead {
-			next = q.more(n, most)
-		}
-		if len(next) > 0 {
-			err = l.ask(next)
-		}
-		var left []cid.Cid
-		if err == nil {
-			left, err = l.read(ctx, batch)
-		} else {
-			left = batch
-		}
-		q.giveBack(n, left)
-		if err != nil {
-			if l.gave == 0 {
-				f.lose(ctx, n, asked)
-			}
-			q.giveBack(n, next)
-			break
-		}
-		if batch = next; len(batch) == 0 && !f.x.isBanned(n) {
-			most, _ := p.batch()
-			if batch = q.take(ctx, n, most); len(batch) > 0 {
-				err = l.ask(batch)
-			}
-		}
-	}
-	if err != nil {
-		_ = s.Reset()
-		return
-	}
-	_ = s.Close()
-}
-
-// lose gives a source up for this fetch if it failed by itself, or if it gave
-// nothing until others had done its work.
-func (f *fetch) lose(ctx context.Context, n workunits.NodeID, asked time.Time) {
-	if ctx.Err() != nil && time.Since(asked) < stealAfter {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.gone[n] = true
-}
-
-// line is one stream to a source.
-type line struct {
-	f    *fetch
-	n    workunits.NodeID
-	q    *queue
-	p    *pace
-	s    Stream
-	r    *bufio.Reader
-	w    *bufio.Writer
-	buf  []byte    // of the chunk that is read now
-	gave int       // chunks
-	open int       // requests that are not answered
-	at   time.Time // when the first of them was made
-}
-
-// ask requests chunks.
-func (l *line) ask(list []cid.Cid) error {
-	now := time.Now()
-	if l.open == 0 {
-		l.at = now
-		l.p.began(now)
-	}
-	l.open++
-	if err := l.s.SetDeadline(now.Add(blockTime)); err != nil {
-		return err
-	}
-	return writeRequest(l.w, list)
-}
-
-// read stores the answer to a request. It returns the chunks that did not come.
-func (l *line) read(ctx context.Context, list []cid.Cid) (left []cid.Cid, err error) {
-	defer func() { l.open-- }()
-	meter := l.f.x.meter(l.n)
-	pass := func(n int) error {
-		if err := meter.receiving(ctx, n); err != nil {
-			l.q.fail(err)
-			return err
-		}
-		return l.patient(n)
-	}
-	for i, c := range list {
-		if err := l.patient(1); err != nil {
-			return append(left, list[i:]...), err
-		}
-		if _, err := l.r.Peek(1); err == nil && !l.at.IsZero() {
-			l.p.answered(time.Since(l.at))
-			l.at = time.Time{}
-		}
-		data, err := readAnswer(l.r, &l.buf, pass)
-		if errors.Is(err, errProtocol) {
-			l.f.x.ban(l.n)
-		}
-		if err != nil {
-			return append(left, list[i:]...), err
-		}
-		if data == nil {
-			left = append(left, c)
-			continue
-		}
-		l.p.came(len(data), time.Now())
-		l.gave++
-		if err := l.f.arrived(ctx, l.n, l.q, c, data); err != nil {
-			return append(left, list[i:]...), err
-		}
-	}
-	return left, nil
-}
-
-// patient waits for n bytes as long as for a piece. What has come already is read
-// even if the source has closed the stream since.
-func (l *line) patient(n int) error {
-	if l.r.Buffered() >= n {
-		return nil
-	}
-	return l.s.SetDeadline(time.Now().Add(blockTime))
-}
-
-// arrived stores what a source sent. What is wrong bans the source; what the
-// store cannot take ends the fetch.
-func (f *fetch) arrived(ctx context.Context, n workunits.NodeID, q *queue, c cid.Cid, data []byte) error {
-	switch err := f.put(ctx, c, data); {
-	case errors.Is(err, chunkstore.ErrDamaged):
-		f.x.ban(n)
-		return err
-	case err != nil:
-		q.fail(err)
-		return err
-	}
-	f.x.fetched.Add(int64(len(data)))
-	if q.got(n, c, f.x.pace(n).chunks()) {
-		f.count(len(data))
-	} else {
-		f.x.twice.Add(int64(len(data)))
-	}
-	return nil
 }

@@ -24,6 +24,7 @@ type pace struct {
 	size  float64       // of a chunk
 	since time.Time     // of what is measured now
 	bytes int
+	idle  bool // what is measured now is less than the source could give
 }
 
 // began starts a measurement after a time with nothing asked.
@@ -31,8 +32,15 @@ func (p *pace) began(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Sub(p.since) > time.Second {
-		p.since, p.bytes = now, 0
+		p.since, p.bytes, p.idle = now, 0, false
 	}
+}
+
+// starve tells that a source could be asked for more than there is.
+func (p *pace) starve() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = true
 }
 
 // answered tells how long a source took to begin its answer to a line that had
@@ -45,33 +53,40 @@ func (p *pace) answered(d time.Duration) {
 	}
 }
 
-// came counts a chunk.
-func (p *pace) came(n int, now time.Time) {
+// came counts n bytes of a chunk of a size.
+func (p *pace) came(n, of int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.size == 0 {
-		p.size = float64(n)
-	}
-	p.size += (float64(n) - p.size) / 8
+	part := float64(n) / float64(of)
+	p.size = max(p.size+(float64(of)-p.size)*part/8, float64(of)) // small ones may come before large ones
 	p.bytes += n
-	if spent := now.Sub(p.since); spent >= max(measure, p.trip) {
-		rate := float64(p.bytes) / spent.Seconds()
-		if p.rate == 0 {
-			p.rate = rate
-		}
-		p.rate += (rate - p.rate) / 2
-		p.since, p.bytes = now, 0
+	spent := now.Sub(p.since)
+	if spent < max(measure, p.trip) {
+		return
 	}
+	rate := float64(p.bytes) / spent.Seconds()
+	switch {
+	case rate > p.rate:
+		p.rate = rate // at once, so that the window doubles with each trip
+	case !p.idle:
+		p.rate += (rate - p.rate) / 2
+	}
+	p.since, p.bytes, p.idle = now, 0, false
 }
 
-// batch is how many chunks one of a source's streams may ask for, and whether a
-// second batch may follow before the first has come.
-func (p *pace) batch() (n int, ahead bool) {
+// room is how many chunks one of so many streams may have asked for.
+func (p *pace) room(streams int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	window := min(2*p.rate*(p.trip+slack).Seconds(), maxWindow)
-	each := int(window / max(p.size, 1) / (2 * perSource))
-	return min(max(each, 1), MaxBatch), each > 0
+	each := window / max(p.size, 1) / float64(streams)
+	switch {
+	case p.rate > 0 && streams > perSource:
+		return min(int(each)+3, maxAhead) // nobody else could bring them sooner
+	case each < 1:
+		return 1
+	}
+	return min(int(each)+1, maxAhead)
 }
 
 // chunks is the rate in chunks a second; 0 before it is known.

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,7 +236,7 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add(binary.AppendUvarint(nil, chunkstore.MaxBlock+2))
 	f.Add(binary.AppendUvarint(nil, 1<<63))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := readAnswer(bufio.NewReader(bytes.NewReader(data)), new([]byte), func(int) error { return nil })
+		got, err := readAnswer(bufio.NewReader(bytes.NewReader(data)), new([]byte), func(int, int) error { return nil })
 		if err != nil || got == nil {
 			return
 		}
@@ -244,6 +246,107 @@ func FuzzReadAnswer(f *testing.F) {
 		n, size := binary.Uvarint(data)
 		if uint64(len(got)) != n-1 || !bytes.Equal(got, data[size:size+len(got)]) {
 			t.Fatal("other bytes")
+		}
+	})
+}
+
+// FuzzServe writes anything to a stream that a node serves. It ends when the peer
+// does, and what no lease lets peers have does not leave the node.
+func FuzzServe(f *testing.F) {
+	x, s := newWorld(f).node(f, 1)
+	secret, err := s.Add(f.Context(), file(f, 7, 10_000), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	held, err := s.Get(f.Context(), secret.Cid)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, b := range garbage(f) {
+		f.Add(b)
+	}
+	var ask bytes.Buffer
+	if err := writeRequest(bufio.NewWriter(&ask), []cid.Cid{secret.Cid, absent(f)}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ask.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		near, far := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			x.Serve(id(9), pipe{far, nil})
+		}()
+		go func() {
+			_, _ = near.Write(data) // the node may be done with it already
+			_ = near.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		}()
+		answer, _ := io.ReadAll(near)
+		_ = near.Close()
+		<-done
+		if bytes.Contains(answer, held.RawData()) {
+			t.Error("a chunk that is not served was sent")
+		}
+	})
+}
+
+// started counts streams that somebody has written to.
+type started struct {
+	Stream
+	once  sync.Once
+	count *atomic.Int64
+}
+
+func (s *started) Write(p []byte) (int, error) {
+	s.once.Do(func() { s.count.Add(1) })
+	return s.Stream.Write(p)
+}
+
+// TestDesk has a peer ask over many streams and read from none: no more than a few
+// chunks are in memory for it, and others are served.
+func TestDesk(t *testing.T) {
+	t.Parallel()
+	path := file(t, 3, 12*mib)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		x, s := w.node(t, 1)
+		root := add(t, s, path)
+		b, err := s.Get(t.Context(), root.Cid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves, err := chunkstore.Links(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var count atomic.Int64
+		var group sync.WaitGroup
+		var ends []net.Conn
+		for _, c := range leaves {
+			near, far := net.Pipe()
+			group.Go(func() { x.Serve(id(66), &started{Stream: pipe{far, nil}, count: &count}) })
+			if err := writeRequest(bufio.NewWriter(near), []cid.Cid{c}); err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, near)
+		}
+		synctest.Wait()
+		if n := count.Load(); n != ofOne {
+			t.Errorf("%d chunks are held for a peer that does not read", n)
+		}
+		other, mine := w.node(t, 2)
+		if err := other.Fetch(t.Context(), root.Cid, []workunits.NodeID{id(1)}, nil); err != nil {
+			t.Error(err)
+		}
+		whole(t, mine, root.Cid, path)
+		for _, c := range ends {
+			_ = c.Close()
+		}
+		group.Wait()
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if len(x.desks) > 1 { // that of the other's streams may be about to go
+			t.Errorf("%d peers are remembered", len(x.desks))
 		}
 	})
 }

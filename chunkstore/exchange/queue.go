@@ -14,7 +14,9 @@ import (
 // queue hands out chunks to sources. A chunk that a source does not have comes
 // back for the others.
 type queue struct {
-	workers int
+	streams int                     // of a source
+	workers int                     // streams of all of them
+	several bool                    // sources
 	cancel  context.CancelCauseFunc // ends what is on the way
 
 	mu      sync.Mutex
@@ -64,9 +66,9 @@ func (q *queue) outpaced(n workunits.NodeID, now time.Time) bool {
 	return mine.rate > 0 && others > 0 && float64(mine.open+1)/mine.rate > float64(open)/others+slack.Seconds()
 }
 
-func newQueue(list []cid.Cid, workers int, cancel context.CancelCauseFunc) *queue {
+func newQueue(list []cid.Cid, streams, sources int, cancel context.CancelCauseFunc) *queue {
 	q := &queue{
-		workers: max(workers, 1), cancel: cancel, wants: make(map[cid.Cid]*want, len(list)),
+		streams: streams, workers: max(streams*sources, 1), several: sources > 1, cancel: cancel, wants: make(map[cid.Cid]*want, len(list)),
 		order: list, todo: slices.Clone(list), left: len(list), changed: make(chan struct{}),
 		spare: max(len(list)/twicePart, 1), sources: map[workunits.NodeID]*supply{},
 	}
@@ -101,15 +103,16 @@ func (q *queue) take(ctx context.Context, n workunits.NodeID, most int) []cid.Ci
 	}
 }
 
-// more is take without waiting, and without what others are asked for.
-func (q *queue) more(n workunits.NodeID, most int) []cid.Cid {
+// more is take without waiting, and without what others are asked for. Over tells that
+// little is left.
+func (q *queue) more(n workunits.NodeID, most int) (batch []cid.Cid, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.todo) <= q.workers {
-		return nil // the end is shared out as the sources come to it
+	if len(q.todo) == 0 || q.several && len(q.todo) <= q.workers {
+		return nil, true // the end is shared out as the sources come to it
 	}
-	batch, _ := q.next(n, most, time.Now())
-	return batch
+	batch, _ = q.next(n, most, time.Now())
+	return batch, false
 }
 
 // next is the next batch for a source, else how long it may wait for one. The
@@ -118,7 +121,7 @@ func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.C
 	if q.left == 0 || q.err != nil {
 		return nil, 0
 	}
-	if from := q.of(n); from.open > 0 && from.rate < slowRate && (from.rate > 0 || q.workers > perSource) {
+	if from := q.of(n); q.several && from.open > 0 && from.rate < slowRate {
 		return nil, slack // one chunk at a time: others may have the next by then
 	}
 	if len(q.todo) > 0 && q.outpaced(n, now) {
@@ -128,9 +131,13 @@ func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.C
 	size := min(max(len(q.todo)/q.workers, 1), most)
 	var again time.Duration
 	rest := q.todo[:0]
-	for _, c := range q.todo {
+	for i, c := range q.todo {
+		if len(batch) == size {
+			rest = append(rest, q.todo[i:]...)
+			break
+		}
 		left := q.lacks(n, q.wants[c], now)
-		if len(batch) < size && left == 0 {
+		if left == 0 {
 			batch = append(batch, c)
 			continue
 		}

@@ -33,8 +33,7 @@ func (x *Exchange) block(ctx context.Context, root, c cid.Cid, hints []workunits
 	if !errors.Is(err, chunkstore.ErrNotFound) {
 		return b, err
 	}
-	f := &fetch{x: x, ctx: ctx, root: root, gone: map[workunits.NodeID]bool{}}
-	f.sources = f.usable(hints)
+	f := x.fetch(ctx, root, hints)
 	if err := f.bring([]cid.Cid{c}); err != nil {
 		return nil, err
 	}
@@ -66,24 +65,14 @@ type Reader struct {
 // fetches what leads there. The error is as of Fetch; fs.ErrNotExist if a folder has
 // no such entry, and one that wraps chunkstore.ErrForeign if it is no file.
 func (x *Exchange) Open(ctx context.Context, root cid.Cid, path []string, hints []workunits.NodeID) (*Reader, error) {
-	if len(path) > maxSegments {
-		return nil, fmt.Errorf("a path of more than %d names: %w", maxSegments, chunkstore.ErrForeign)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &Reader{
-		x: x, ctx: ctx, cancel: cancel, root: root, top: root, hints: hints, release: x.cfg.Store.Hold(root),
+		x: x, ctx: ctx, cancel: cancel, root: root, hints: hints, release: x.cfg.Store.Hold(root),
 		nodes: map[cid.Cid]chunkstore.File{}, ahead: map[cid.Cid]chan struct{}{},
 	}
 	var err error
-	for _, name := range path {
-		f := &fetch{x: x, ctx: ctx, root: r.top, gone: map[workunits.NodeID]bool{}}
-		f.sources = f.usable(hints)
-		if r.top, err = f.entry(name); err != nil {
-			break
-		}
-	}
 	var file chunkstore.File
-	if err == nil {
+	if r.top, err = x.fetch(ctx, root, hints).follow(path); err == nil {
 		file, err = r.node(r.top)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/talka-grid/talka/chunkstore"
@@ -92,7 +93,10 @@ func TestReaderPaths(t *testing.T) {
 		{[]string{"a"}, "", chunkstore.ErrForeign},
 		{nil, "", chunkstore.ErrForeign},
 		{[]string{"nothing"}, "", fs.ErrNotExist},
-		{[]string{"..", "x"}, "", fs.ErrNotExist},
+		{[]string{"..", "x"}, "", chunkstore.ErrForeign},
+		{[]string{"a", ".."}, "", chunkstore.ErrForeign},
+		{[]string{"a\x00"}, "", chunkstore.ErrForeign},
+		{[]string{strings.Repeat("x", 10_000)}, "", chunkstore.ErrForeign},
 		{make([]string, maxSegments+1), "", chunkstore.ErrForeign},
 	} {
 		r, err := x.Open(t.Context(), root, c.path, hints)

@@ -52,23 +52,34 @@ func (c *cut) Write(p []byte) (int, error) {
 type world struct {
 	mu     sync.Mutex
 	serve  map[workunits.NodeID]func(Stream)
+	hosts  map[workunits.NodeID]func(from workunits.NodeID, s Stream) // of members, see there
 	opened map[workunits.NodeID]int
 	before func(to workunits.NodeID) // called by Open
 	dial   func(ctx context.Context) (near, far net.Conn, err error)
+	near   []net.Conn // kept ones are open still
 	group  sync.WaitGroup
 }
 
 // newWorld waits for those who serve when the test ends.
 func newWorld(t testing.TB) *world {
 	w := &world{
-		serve: map[workunits.NodeID]func(Stream){}, opened: map[workunits.NodeID]int{},
+		serve: map[workunits.NodeID]func(Stream){}, hosts: map[workunits.NodeID]func(workunits.NodeID, Stream){}, opened: map[workunits.NodeID]int{},
 		dial: func(context.Context) (near, far net.Conn, err error) {
 			near, far = net.Pipe()
 			return near, far, nil
 		},
 	}
-	t.Cleanup(w.group.Wait)
+	t.Cleanup(w.close)
 	return w
+}
+
+func (w *world) close() {
+	w.mu.Lock()
+	for _, c := range w.near {
+		_ = c.Close()
+	}
+	w.mu.Unlock()
+	w.group.Wait()
 }
 
 var errAway = errors.New("peer is away")
@@ -88,7 +99,32 @@ func (w *world) Open(ctx context.Context, to workunits.NodeID, name string) (Str
 	if err != nil {
 		return nil, err
 	}
+	w.mu.Lock()
+	w.near = append(w.near, near)
+	w.mu.Unlock()
 	w.group.Go(func() { serve(pipe{far, nil}) })
+	return pipe{near, nil}, nil
+}
+
+// member is a world as one of its nodes has it, which is known to those that it asks.
+type member struct {
+	*world
+	self workunits.NodeID
+}
+
+func (m member) Open(ctx context.Context, to workunits.NodeID, _ string) (Stream, error) {
+	serve := m.hosts[to]
+	if serve == nil {
+		return nil, errAway
+	}
+	near, far, err := m.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.near = append(m.near, near)
+	m.mu.Unlock()
+	m.group.Go(func() { serve(m.self, pipe{far, nil}) })
 	return pipe{near, nil}, nil
 }
 
@@ -115,8 +151,13 @@ func loopback(t testing.TB) func(ctx context.Context) (near, far net.Conn, err e
 		if err != nil {
 			return nil, nil, err
 		}
-		far, err = l.Accept()
-		return near, far, err
+		for { // who gave up while dialling may have left a connection
+			far, err = l.Accept()
+			if err != nil || far.RemoteAddr().String() == near.LocalAddr().String() {
+				return near, far, err
+			}
+			_ = far.Close()
+		}
 	}
 }
 

@@ -11,14 +11,22 @@
 // was silent for a day does not count until it is back; after a month it is forgotten. Each is audited once
 // a day: the holder has to show a random leaf. A peer may fetch that leaf on demand, so
 // an audit makes cheating dear and proves nothing. New replicas are made within a
-// budget of bytes, for what has the fewest first.
+// budget of bytes, for what has the fewest first; audits have a tenth of it beside, the
+// ones longest overdue first, so that a Keeper of very many objects looks less often
+// and never sends more.
+//
+// Several nodes may look after one object. They all learn who holds it; the one that
+// [Leads] acts, and another that comes to lead waits a while before it does.
+//
+// A large object that is kept for long while nobody who holds it is always there is
+// cut, see [Code]: forty pieces of an eighth, of which any eight give it back, take
+// the room of five copies and outlast them.
 //
 // A Keeper is not safe for concurrent use.
 package replica
 
 import (
-	"cmp"
-	"math/rand/v2"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,21 +36,38 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-// What is measured and how long it is waited for.
+// Times are how long a Keeper waits for what.
+type Times struct {
+	Silence time.Duration // of its holder, then a replica is lost
+	Recent  time.Duration // who was heard since is there now
+	Audit   time.Duration // of each replica, from one to the next
+	Placing time.Duration // that a replica may take to be made
+	Memory  time.Duration // of availability, and of replicas whose holders are silent
+	Settle  time.Duration // that an object of others is led before it is acted on
+	Vetting time.Duration // that an object is kept whole before it may be cut
+}
+
+// DefaultTimes are those of the package comment.
+func DefaultTimes() Times {
+	const day = 24 * time.Hour
+	return Times{
+		Silence: day, Recent: time.Hour, Audit: day, Placing: 12 * time.Hour, Memory: 30 * day,
+		Settle: 10 * time.Minute, Vetting: 14 * day,
+	}
+}
+
 const (
-	silence    = 24 * time.Hour      // then a replica is lost
-	recent     = time.Hour           // who was heard since is there now
-	auditEvery = 24 * time.Hour      // of each replica
-	placing    = 12 * time.Hour      // that a replica may take to be made
-	memory     = 30 * 24 * time.Hour // of availability
-	anchorAt   = 0.95                // availability of an anchor
-	newcomer   = 0.4                 // availability of who was just met, as of a day
-	burst      = time.Hour           // of the budget that may be saved up
-	maxPeers   = 4096
+	anchorAt  = 0.95      // availability of an anchor
+	newcomer  = 0.4       // availability of who was just met, as of Silence
+	burst     = time.Hour // of the budget that may be saved up
+	auditPart = 10        // one part in so many of the budget, beside it, is for audits
+	maxLeaf   = 1 << 20   // bytes that an audit moves at most
+	maxMissed = 3         // audits in a row without an answer, then a replica is given up
+	maxPeers  = 4096
 )
 
-// Peer is who may hold replicas. Operator and Net, as a /24 or /64, may be empty:
-// then nothing is known to be shared.
+// Peer is who may hold replicas. Operator and Net, as an address and its /24, may be
+// empty: then nothing is known to be shared.
 type Peer struct {
 	Node     workunits.NodeID
 	Operator string
@@ -62,12 +87,40 @@ func DefaultGoal(copies int) Goal {
 	return Goal{Copies: copies, Available: 0.99, Most: max(8, copies)}
 }
 
+// Code is how an object is cut: any Need of its Total pieces give it back, and the
+// lost ones are made anew when no more than Repair are left. The zero Code leaves an
+// object whole.
+type Code struct{ Need, Repair, Total int }
+
+// DefaultCode is that of all objects that are cut.
+func DefaultCode() Code { return Code{Need: 8, Repair: 28, Total: 40} }
+
+// When an object is worth being cut.
+const (
+	CutBytes = 64 << 20
+	CutTime  = 90 * 24 * time.Hour // that it is still to be kept
+)
+
+// Whole is the piece that is all of an object.
+const Whole = -1
+
 // Object is content that is kept.
 type Object struct {
 	Root   cid.Cid
+	Group  string // objects that a peer takes or refuses alike, as those of a job
 	Bytes  int64
 	Leaves int // at least 1; an audit names one of them
 	Goal   Goal
+	Code   Code
+	Until  time.Time // when nobody needs it any more
+}
+
+// cost is what making a replica moves.
+func (o Object) cost() int64 {
+	if o.Code.Need > 0 {
+		return o.Bytes/int64(o.Code.Need) + 1
+	}
+	return o.Bytes
 }
 
 // Kind says what an effect is.
@@ -75,86 +128,115 @@ type Kind string
 
 // The kinds of effect.
 const (
-	Place Kind = "place" // have To fetch the object from Sources and keep it
-	Audit Kind = "audit" // have To show a leaf
+	Place Kind = "place" // have To fetch the piece from Sources, or from what can be made of theirs, and keep it
+	Audit Kind = "audit" // have To show a leaf of its piece; it keeps it for a longer time then
+	Cut   Kind = "cut"   // the object is to be cut: call Keep with its Code
 	Free  Kind = "free"  // tell To that it need not keep the object
 )
 
 // Effect is what is to be done. The owner answers a Place with Stored or Failed, an
-// Audit with Passed or Failed, or with nothing if To is away.
+// Audit with Passed, Missed or Failed, or with nothing if To is away.
 type Effect struct {
 	Kind    Kind
 	Root    cid.Cid
 	To      workunits.NodeID
+	Piece   int                // Whole of an object that is not cut
 	Sources []workunits.NodeID // of a Place: holders that are there, by id
-	Leaf    int                // of an Audit
-}
-
-// State is how an object fares.
-type State string
-
-// The states.
-const (
-	Healthy   State = "healthy"
-	Repairing State = "repairing"
-	AtRisk    State = "at risk" // the next loss may be the last
-)
-
-// Health tells how an object fares.
-type Health struct {
-	State     State
-	Replicas  int     // whose holders were heard within a day
-	Online    int     // whose holders are there now
-	Wanted    int     // replicas more that are wanted
-	Available float64 // chance that one of them is there at any moment
+	Leaf    int                // of an Audit, from 0 below the object's Leaves
 }
 
 // Keeper looks after the replicas of objects. Make it with New.
 type Keeper struct {
+	times  Times
 	rate   float64 // bytes a second that repair may take
-	tokens float64
-	last   time.Time // of the budget
+	tokens float64 // of it
+	looks  float64 // of it for audits
+	last   time.Time
 
 	peers   map[workunits.NodeID]*peer
 	objects map[cid.Cid]*object
+	refused map[refusal]time.Time
 }
 
-type peer struct {
-	Peer
-	known, heard time.Time
-	up, total    time.Duration
+// refusal is a peer's of a group of objects.
+type refusal struct {
+	group string
+	node  workunits.NodeID
 }
 
 type object struct {
 	Object
-	key    string // of the root, to sort by
-	copies map[workunits.NodeID]*copied
+	key     string    // of the root, to sort by
+	known   time.Time // since
+	led     bool      // this Keeper acts for it
+	since   time.Time // led is true, zero if it always was
+	mending bool      // of one that is cut: pieces are made until all are there
+	copies  []*copied // by node
 }
 
+// copied is a replica, or a piece, that a node holds or is to hold.
 type copied struct {
+	node    workunits.NodeID
+	peer    *peer // nil until it is met
+	piece   int
 	stored  bool
 	since   time.Time // when it was asked for
 	audited time.Time
+	missed  int  // audits in a row
+	refused bool // it does not hold it, and is not asked for a while
 }
 
 // New returns a keeper whose repairs take at most so many bytes a second, as a tenth
 // of the uplink.
-func New(rate float64) *Keeper {
-	return &Keeper{rate: rate, peers: map[workunits.NodeID]*peer{}, objects: map[cid.Cid]*object{}}
+func New(rate float64, t Times) *Keeper {
+	return &Keeper{times: t, rate: rate, peers: map[workunits.NodeID]*peer{}, objects: map[cid.Cid]*object{}, refused: map[refusal]time.Time{}}
 }
 
-// Keep takes an object up, with those who hold it already. Of one that is there it
-// changes the goal.
+// SetRate changes how many bytes a second repairs may take, from the next Tick on. What
+// was saved up beyond the new rate is lost.
+func (k *Keeper) SetRate(rate float64) { k.rate = rate }
+
+// Keep takes an object up, with those who hold all of it already. Of one that is
+// there it changes all but that.
 func (k *Keeper) Keep(now time.Time, o Object, holders ...workunits.NodeID) {
 	if old := k.objects[o.Root]; old != nil {
 		old.Object = o
 	} else {
-		k.objects[o.Root] = &object{o, o.Root.KeyString(), map[workunits.NodeID]*copied{}}
+		k.objects[o.Root] = &object{Object: o, key: o.Root.KeyString(), known: now, led: true}
 	}
 	for _, n := range holders {
-		k.objects[o.Root].copies[n] = &copied{stored: true, since: now, audited: now}
+		k.Stored(now, o.Root, n, Whole)
 	}
 }
+
+// Lead tells whether this Keeper is to act for an object; it is unless told otherwise.
+func (k *Keeper) Lead(now time.Time, root cid.Cid, lead bool) {
+	if o := k.objects[root]; o != nil && o.led != lead {
+		o.led, o.since = lead, now
+	}
+}
+
+// Leads reports whether self is the one of those who are up that acts for what has
+// this key (rendezvous hashing, as in Thaler and Ravishankar 1998). It is if no other
+// is up.
+func Leads(self workunits.NodeID, up []workunits.NodeID, key []byte) bool {
+	best, most := self, score(key, self)
+	for _, n := range up {
+		if s := score(key, n); s > most || s == most && n.Compare(best) > 0 {
+			best, most = n, s
+		}
+	}
+	return best == self
+}
+
+// score is a number by chance that is the same whoever asks.
+func score(key []byte, n workunits.NodeID) string {
+	sum := blake3.Sum256(append(slices.Clone(key), n[:]...))
+	return string(sum[:])
+}
+
+// Roots lists the objects, in no order.
+func (k *Keeper) Roots() []cid.Cid { return slices.Collect(maps.Keys(k.objects)) }
 
 // Release gives an object up: its publisher has it, or its time is over.
 func (k *Keeper) Release(root cid.Cid) (list []Effect) {
@@ -162,241 +244,139 @@ func (k *Keeper) Release(root cid.Cid) (list []Effect) {
 	if o == nil {
 		return nil
 	}
-	for n := range o.copies {
-		list = append(list, Effect{Kind: Free, Root: root, To: n})
+	for _, c := range o.copies {
+		if c.refused {
+			continue
+		}
+		list = append(list, Effect{Kind: Free, Root: root, To: c.node, Piece: c.piece})
 	}
-	slices.SortFunc(list, func(a, b Effect) int { return a.To.Compare(b.To) })
 	delete(k.objects, root)
 	return list
 }
 
-// Heard tells that a peer is there. It is told at least every half hour while so.
-func (k *Keeper) Heard(now time.Time, p Peer) {
-	at := k.peers[p.Node]
-	if at == nil {
-		if len(k.peers) >= maxPeers {
-			k.forget()
-		}
-		k.peers[p.Node] = &peer{Peer: p, known: now, heard: now}
+// Stored tells that a peer holds a piece of an object, or the Whole of it.
+func (k *Keeper) Stored(now time.Time, root cid.Cid, n workunits.NodeID, piece int) {
+	o := k.objects[root]
+	if o == nil {
 		return
 	}
-	at.Peer = p
-	gap := now.Sub(at.heard)
-	if gap <= recent {
-		at.up += gap
+	if old := o.of(n); old != nil && old.stored && old.piece == piece {
+		return // it is audited in its turn
 	}
-	if at.total += gap; at.total > memory {
-		at.up, at.total = at.up/2, at.total/2
-	}
-	at.heard = now
+	o.put(&copied{node: n, peer: k.peers[n], piece: piece, stored: true, since: now, audited: now})
 }
 
-// forget drops the peer that was silent longest. Its replicas are forgotten too.
-func (k *Keeper) forget() {
-	var oldest *peer
-	for _, p := range k.peers {
-		if oldest == nil || cmp.Or(p.heard.Compare(oldest.heard), p.Node.Compare(oldest.Node)) < 0 {
-			oldest = p
-		}
-	}
-	delete(k.peers, oldest.Node)
-	for _, o := range k.objects {
-		delete(o.copies, oldest.Node)
-	}
+func (o *object) find(n workunits.NodeID) (i int, found bool) {
+	return slices.BinarySearchFunc(o.copies, n, func(c *copied, n workunits.NodeID) int { return c.node.Compare(n) })
 }
 
-// Stored tells that a peer holds all of an object.
-func (k *Keeper) Stored(now time.Time, root cid.Cid, n workunits.NodeID) {
-	if o := k.objects[root]; o != nil {
-		o.copies[n] = &copied{stored: true, since: now, audited: now}
+// of is a node's replica, nil if it has none.
+func (o *object) of(n workunits.NodeID) *copied {
+	if i, found := o.find(n); found {
+		return o.copies[i]
+	}
+	return nil
+}
+
+// put notes a node's replica in place of the one before.
+func (o *object) put(c *copied) {
+	i, found := o.find(c.node)
+	if found {
+		o.copies[i] = c
+		return
+	}
+	o.copies = slices.Insert(o.copies, i, c)
+}
+
+func (o *object) drop(n workunits.NodeID) {
+	if i, found := o.find(n); found {
+		o.copies = slices.Delete(o.copies, i, i+1)
 	}
 }
 
 // Passed tells that a peer showed the leaf.
 func (k *Keeper) Passed(now time.Time, root cid.Cid, n workunits.NodeID) {
-	if o := k.objects[root]; o != nil && o.copies[n] != nil {
-		o.copies[n].audited = now
+	if o := k.objects[root]; o != nil {
+		if c := o.of(n); c != nil {
+			c.audited, c.missed = now, 0
+		}
+	}
+}
+
+// Missed tells that a peer that is there did not answer an audit in time. After a few
+// in a row its replica is given up.
+func (k *Keeper) Missed(now time.Time, root cid.Cid, n workunits.NodeID) {
+	o := k.objects[root]
+	if o == nil || o.of(n) == nil {
+		return
+	}
+	c := o.of(n)
+	if c.missed++; c.missed >= maxMissed {
+		k.Failed(now, root, n)
 	}
 }
 
 // Failed tells that a peer refused an object, or does not have it: it showed a wrong
-// leaf or none although it was there.
-func (k *Keeper) Failed(root cid.Cid, n workunits.NodeID) {
+// leaf or none although it was there. It is not asked again for as long as a replica
+// may take to be made.
+func (k *Keeper) Failed(now time.Time, root cid.Cid, n workunits.NodeID) {
 	if o := k.objects[root]; o != nil {
-		delete(o.copies, n)
+		o.put(&copied{node: n, peer: k.peers[n], piece: Whole, since: now, refused: true})
 	}
 }
 
-// availability is the share of its time that a peer is there.
-func (k *Keeper) availability(n workunits.NodeID, now time.Time) float64 {
-	p := k.peers[n]
-	if p == nil {
-		return 0
+// Refused tells that a peer does not want an object, nor others of its group: it is
+// asked for none for as long as a replica may take to be made.
+func (k *Keeper) Refused(now time.Time, root cid.Cid, n workunits.NodeID) {
+	k.Failed(now, root, n)
+	if o := k.objects[root]; o != nil && o.Group != "" {
+		k.refused[refusal{o.Group, n}] = now
 	}
-	up, total := p.up.Hours()+newcomer*24, (p.total+now.Sub(p.heard)).Hours()+24
-	return up / total
 }
 
-func (k *Keeper) heardWithin(n workunits.NodeID, now time.Time, d time.Duration) bool {
-	p := k.peers[n]
-	return p != nil && now.Sub(p.heard) <= d
-}
-
-// live lists the holders of replicas that count, those on the way too if coming is
-// set, by id.
-func (k *Keeper) live(o *object, now time.Time, coming bool) (list []workunits.NodeID) {
-	for n, c := range o.copies {
-		if k.heardWithin(n, now, silence) && (c.stored || coming) {
-			list = append(list, n)
+// Piece is what a peer holds of an object, or is to hold; Whole if nothing.
+func (k *Keeper) Piece(root cid.Cid, n workunits.NodeID) int {
+	if o := k.objects[root]; o != nil {
+		if c := o.of(n); c != nil {
+			return c.piece
 		}
 	}
-	slices.SortFunc(list, workunits.NodeID.Compare)
-	return list
+	return Whole
 }
 
-func (k *Keeper) available(list []workunits.NodeID, now time.Time) float64 {
-	away := 1.0
-	for _, n := range list {
-		away *= 1 - k.availability(n, now)
-	}
-	return 1 - away
-}
-
-func (k *Keeper) enough(g Goal, list []workunits.NodeID, now time.Time) bool {
-	return len(list) >= g.Copies && (len(list) >= g.Most || k.available(list, now) >= g.Available)
-}
-
-// Health tells how an object fares; false if it is not kept.
-func (k *Keeper) Health(now time.Time, root cid.Cid) (h Health, ok bool) {
+// Coming reports whether a peer was asked for a replica that it has neither refused nor
+// made yet.
+func (k *Keeper) Coming(root cid.Cid, n workunits.NodeID) bool {
 	o := k.objects[root]
 	if o == nil {
-		return h, false
+		return false
 	}
-	list := k.live(o, now, false)
-	h = Health{State: Healthy, Replicas: len(list), Available: k.available(list, now)}
-	for _, n := range list {
-		if k.heardWithin(n, now, recent) {
-			h.Online++
-		}
-	}
-	if !k.enough(o.Goal, list, now) {
-		h.State, h.Wanted = Repairing, max(o.Goal.Copies-len(list), 1)
-	}
-	if len(list) <= 1 && o.Goal.Copies > 1 || 2*len(list) < o.Goal.Copies {
-		h.State = AtRisk
-	}
-	return h, true
+	c := o.of(n)
+	return c != nil && !c.stored && !c.refused
 }
 
-// Tick says what is to be done now.
-func (k *Keeper) Tick(now time.Time, chance *rand.Rand) (list []Effect) {
-	if !k.last.IsZero() {
-		k.tokens = min(k.tokens+k.rate*now.Sub(k.last).Seconds(), k.rate*burst.Seconds())
-	}
-	k.last = now
-	type due struct {
-		o    *object
-		held []workunits.NodeID
-	}
-	var order []due
-	for _, o := range k.objects {
-		for n, c := range o.copies {
-			if !c.stored && now.Sub(c.since) > placing || !k.heardWithin(n, now, memory) {
-				delete(o.copies, n)
-			}
-		}
-		order = append(order, due{o, k.live(o, now, true)})
-	}
-	slices.SortFunc(order, func(a, b due) int {
-		return cmp.Or(cmp.Compare(len(a.held), len(b.held)), cmp.Compare(a.o.key, b.o.key))
-	})
-	for _, d := range order {
-		list = append(list, k.place(d.o, d.held, now)...)
-	}
-	for _, d := range order {
-		list = append(list, k.audit(d.o, now, chance)...)
-	}
-	return list
+// Holder is who holds an object or a piece of it.
+type Holder struct {
+	Node  workunits.NodeID
+	Piece int
 }
 
-// place has as many replicas made as are wanted and paid for.
-func (k *Keeper) place(o *object, held []workunits.NodeID, now time.Time) (list []Effect) {
-	if k.enough(o.Goal, held, now) {
+// Holders lists who is known to hold an object or a piece of it, by id: those heard
+// of within the day first.
+func (k *Keeper) Holders(now time.Time, root cid.Cid) (list []Holder) {
+	o := k.objects[root]
+	if o == nil {
 		return nil
 	}
-	var sources []workunits.NodeID
-	for _, n := range k.live(o, now, false) {
-		if k.heardWithin(n, now, recent) {
-			sources = append(sources, n)
+	var silent []Holder
+	for _, c := range o.copies {
+		switch h := (Holder{c.node, c.piece}); {
+		case !c.stored:
+		case k.heardWithin(c, now, k.times.Silence):
+			list = append(list, h)
+		default:
+			silent = append(silent, h)
 		}
 	}
-	if len(sources) == 0 {
-		return nil
-	}
-	for !k.enough(o.Goal, held, now) && k.tokens > 0 {
-		n, ok := k.choose(o, held, now)
-		if !ok {
-			break
-		}
-		k.tokens -= float64(o.Bytes) // a debt if need be, for one object may be more than an hour's
-		o.copies[n] = &copied{since: now}
-		held = append(held, n)
-		list = append(list, Effect{Kind: Place, Root: o.Root, To: n, Sources: sources})
-	}
-	return list
-}
-
-// choose picks who is to hold a replica next: of another operator, then of another
-// network than the others; two anchors first, then anyone, by chance that is the same
-// whoever asks, so that load is spread.
-func (k *Keeper) choose(o *object, held []workunits.NodeID, now time.Time) (best workunits.NodeID, ok bool) {
-	operators, nets, anchors := map[string]bool{}, map[string]bool{}, 0
-	for _, n := range held {
-		operators[k.peers[n].Operator], nets[k.peers[n].Net] = true, true
-		if k.availability(n, now) >= anchorAt {
-			anchors++
-		}
-	}
-	type rank struct {
-		shared int
-		anchor int // 0 if one is wanted and this is one
-		chance string
-	}
-	var least rank
-	for n, p := range k.peers {
-		if _, holds := o.copies[n]; holds || now.Sub(p.heard) > recent {
-			continue
-		}
-		r := rank{anchor: 1}
-		if p.Operator != "" && operators[p.Operator] {
-			r.shared += 2
-		}
-		if p.Net != "" && nets[p.Net] {
-			r.shared++
-		}
-		if anchors < 2 && k.availability(n, now) >= anchorAt {
-			r.anchor = 0
-		}
-		sum := blake3.Sum256(append([]byte(o.Root.KeyString()), n[:]...))
-		r.chance = string(sum[:])
-		if !ok || cmp.Or(cmp.Compare(r.shared, least.shared), cmp.Compare(r.anchor, least.anchor), cmp.Compare(r.chance, least.chance)) < 0 {
-			best, least, ok = n, r, true
-		}
-	}
-	return best, ok
-}
-
-func (k *Keeper) audit(o *object, now time.Time, chance *rand.Rand) (list []Effect) {
-	var due []workunits.NodeID
-	for n, c := range o.copies {
-		if c.stored && now.Sub(c.audited) >= auditEvery && k.heardWithin(n, now, recent) {
-			due = append(due, n)
-		}
-	}
-	slices.SortFunc(due, workunits.NodeID.Compare)
-	for _, n := range due {
-		o.copies[n].audited = now
-		list = append(list, Effect{Kind: Audit, Root: o.Root, To: n, Leaf: chance.IntN(max(o.Leaves, 1))})
-	}
-	return list
+	return append(list, silent...)
 }

@@ -25,7 +25,7 @@ func root(i int) cid.Cid { return workunits.RawCid(workunits.Sum(fmt.Append(nil,
 
 // keeper is one with peers of operators and nets by number, all there.
 func keeper(now time.Time, peers ...Peer) *Keeper {
-	k := New(1 << 30)
+	k := New(1<<30, DefaultTimes())
 	for _, p := range peers {
 		k.Heard(now, p)
 	}
@@ -91,7 +91,7 @@ func TestSilentReturns(t *testing.T) {
 		now = now.Add(30 * time.Minute)
 		k.Heard(now, Peer{Node: node(0)})
 		k.Heard(now, Peer{Node: node(2)})
-		if now.Sub(start) < silence {
+		if now.Sub(start) < DefaultTimes().Silence {
 			if placed := kinds(k.Tick(now, chance), Place); len(placed) > 0 {
 				t.Fatalf("replaced after %v", now.Sub(start))
 			}
@@ -104,14 +104,14 @@ func TestSilentReturns(t *testing.T) {
 	if placed := kinds(k.Tick(now, chance), Place); len(placed) > 0 {
 		t.Errorf("placed again while the replica is made: %v", placed)
 	}
-	k.Stored(now, o.Root, node(2))
+	k.Stored(now, o.Root, node(2), Whole)
 	want(now, Healthy, 2)
 	k.Heard(now, Peer{Node: node(1)}) // is back, with its replica
 	want(now, Healthy, 3)
-	k.Failed(o.Root, node(1)) // which is bad
+	k.Failed(now, o.Root, node(1)) // which is bad
 	want(now, Healthy, 2)
 	free := k.Release(o.Root)
-	wantFree := []Effect{{Kind: Free, Root: o.Root, To: node(0)}, {Kind: Free, Root: o.Root, To: node(2)}}
+	wantFree := []Effect{{Kind: Free, Root: o.Root, To: node(0), Piece: Whole}, {Kind: Free, Root: o.Root, To: node(2), Piece: Whole}}
 	if diff := cmp.Diff(wantFree, free, cmp.Comparer(cid.Cid.Equals)); diff != "" {
 		t.Error(diff)
 	}
@@ -141,7 +141,7 @@ func TestAudits(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	k, chance := New(100), rand.New(rand.NewPCG(1, 1))
+	k, chance := New(100, DefaultTimes()), rand.New(rand.NewPCG(1, 1))
 	for i := range 50 {
 		k.Heard(start, Peer{Node: node(i)})
 	}
@@ -160,7 +160,7 @@ func TestBudget(t *testing.T) {
 // TestAnchors needs fewer replicas where some are always there.
 func TestAnchors(t *testing.T) {
 	t.Parallel()
-	k, chance := New(1<<30), rand.New(rand.NewPCG(1, 1))
+	k, chance := New(1<<30, DefaultTimes()), rand.New(rand.NewPCG(1, 1))
 	now := start
 	for step := range 30 * 48 {
 		now = now.Add(30 * time.Minute)
@@ -179,8 +179,8 @@ func TestAnchors(t *testing.T) {
 	if len(placed) != 2 || !slices.Contains(placed, node(0)) || !slices.Contains(placed, node(1)) {
 		t.Errorf("placed %v, want the two anchors", placed)
 	}
-	k.Failed(root(1), node(0))
-	k.Failed(root(1), node(1))
+	k.Failed(now, root(1), node(0))
+	k.Failed(now, root(1), node(1))
 	delete(k.peers, node(0))
 	delete(k.peers, node(1))
 	if placed := kinds(k.Tick(now, chance), Place); len(placed) != 7 {

@@ -62,9 +62,10 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dirFlag, "dir", "", "data directory (TALKA_DIR; default: the user's own)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
-		a.initCmd(), a.upCmd(), a.openCmd(), a.inviteCmd(), a.joinCmd(),
-		a.statusCmd(), a.whyCmd(), a.peersCmd(), a.doctorCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
-		a.projectCmd(), a.jobCmd(), a.dataCmd(), a.verifyCmd(), a.recordCmd(), a.configCmd(), a.tokenCmd(),
+		a.initCmd(), a.upCmd(), a.openCmd(), a.trayCmd(), a.inviteCmd(), a.joinCmd(), a.networkCmd(),
+		a.statusCmd(), a.topCmd(), a.whyCmd(), a.peersCmd(), a.doctorCmd(), a.bugreportCmd(), a.netcheckCmd(), a.pauseCmd(), a.resumeCmd(),
+		a.pairCmd(), a.machinesCmd(),
+		a.projectCmd(), a.jobCmd(), a.runCmd(), a.dataCmd(), a.verifyCmd(), a.recordCmd(), a.configCmd(), a.tokenCmd(),
 		a.demoCmd(), a.demoLiarCmd(), a.versionCmd(), a.sandboxChildCmd(),
 	)
 	return root

@@ -11,10 +11,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ipfs/go-cid"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/configs"
@@ -41,13 +46,15 @@ func benchFile(b *testing.B) string {
 }
 
 // rate reports what a step of 256 MiB came to, in MB/s.
-func rate(b *testing.B, unit string, f func() error) {
+func rate(b *testing.B, unit string, f func() error) float64 {
 	b.Helper()
 	begun := time.Now()
 	if err := f(); err != nil {
 		b.Fatalf("%s: %v", unit, err)
 	}
-	b.ReportMetric(benchSize/1e6/time.Since(begun).Seconds(), unit)
+	came := benchSize / 1e6 / time.Since(begun).Seconds()
+	b.ReportMetric(came, unit)
+	return came
 }
 
 // beside reports what copying the file, and sending it over plain TCP to a file,
@@ -128,6 +135,9 @@ func BenchmarkData256MiB(b *testing.B) {
 			}
 			return g.nodes[1].client.GetData(ctx, c, filepath.Join(b.TempDir(), "got"), time.Minute, progress)
 		})
+		for i, name := range []string{"publisher", "volunteer"} {
+			b.ReportMetric(peak(b, strconv.Itoa(g.nodes[i].cmd.Process.Pid)), name+"-peak-MiB")
+		}
 		beside(b, path)
 	}
 }
@@ -138,21 +148,14 @@ type benchNode struct {
 	data data
 }
 
-func newBenchNode(b *testing.B, listen string, seeds ...*p2p.Host) benchNode {
+func newBenchNode(b *testing.B, listen string) benchNode {
 	b.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	cfg := configs.Default()
-	cfg.Network, cfg.Listen, cfg.Disk = "bench", []string{listen}, 4<<30
-	for _, s := range seeds {
-		invite, err := s.Invite(time.Time{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		cfg.Join = append(cfg.Join, invite)
-	}
+	cfg.Network, cfg.Listen, cfg.Disk, cfg.Upload, cfg.Download = "bench", []string{listen}, 4<<30, 0, 0
 	dir, log := b.TempDir(), slog.New(slog.DiscardHandler)
 	host, err := openHost(dir, key, cfg, "", nil, log)
 	if err != nil {
@@ -174,38 +177,160 @@ func newBenchNode(b *testing.B, listen string, seeds ...*p2p.Host) benchNode {
 	return benchNode{host, d.(data)}
 }
 
-// BenchmarkFetch256MiB fetches a file between the stores of two nodes of this
-// process, over each transport by the exchange, and by bitswap.
+// connect has a node know another by what may be a link's address.
+func (n benchNode) connect(b *testing.B, to benchNode, addr string) {
+	b.Helper()
+	if err := n.host.Connect(b.Context(), p2p.Peer{ID: to.host.ID(), Addrs: []string{addr}}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// linked is a node's address behind a link.
+func (n benchNode) linked(b *testing.B, delay time.Duration, rate float64) string {
+	b.Helper()
+	a, err := ma.NewMultiaddr(n.host.Addrs()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	port, err := a.ValueForProtocol(ma.P_TCP)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, port, err = net.SplitHostPort(newLink(b, net.JoinHostPort("127.0.0.1", port), delay, rate))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return "/ip4/127.0.0.1/tcp/" + port
+}
+
+// add adds a file and lets peers have it.
+func (n benchNode) add(b *testing.B, path string) cid.Cid {
+	b.Helper()
+	root, _, _, err := n.data.Add(b.Context(), path, nil)
+	if err := errors.Join(err, n.data.Keep(chunkstore.Lease{Root: root, Reason: "own data"}), n.data.Sync()); err != nil {
+		b.Fatal(err)
+	}
+	return root
+}
+
+// BenchmarkFetch256MiB fetches a file between the stores of two nodes of this process,
+// over each transport by the exchange, and by bitswap, next to each other and 100 ms
+// apart; each beside a bare stream between the same nodes. The processor seconds and
+// the peak of resident memory are those of both nodes together.
 func BenchmarkFetch256MiB(b *testing.B) {
+	const tcp, quic, far = "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", 50 * time.Millisecond
 	path := benchFile(b)
-	for name, transport := range map[string]string{"tcp": "/ip4/127.0.0.1/tcp/0", "quic": "/ip4/127.0.0.1/udp/0/quic-v1", "bitswap": "/ip4/127.0.0.1/tcp/0"} {
-		b.Run(name, func(b *testing.B) {
+	for _, c := range []struct {
+		name, listen string
+		delay        time.Duration
+		bitswap      bool
+	}{
+		{"tcp", tcp, 0, false}, {"quic", quic, 0, false}, {"bitswap", tcp, 0, true},
+		{"tcp-100ms", tcp, far, false}, {"bitswap-100ms", tcp, far, true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				benchFetch(b, path, transport, name == "bitswap")
+				from, to := newBenchNode(b, c.listen), newBenchNode(b, c.listen)
+				root := from.add(b, path)
+				addr := from.host.Addrs()[0]
+				if c.delay > 0 {
+					addr = from.linked(b, c.delay, 0)
+				}
+				to.connect(b, from, addr)
+				hints := []workunits.NodeID{from.host.ID()}
+				if c.bitswap {
+					hints = nil
+				}
+				resetPeak(b)
+				busy := processTime("self")
+				fetched := rate(b, "fetch-MB/s", func() error { return to.data.Fetch(b.Context(), root, hints, nil) })
+				b.ReportMetric((processTime("self") - busy).Seconds(), "cpu-s")
+				b.ReportMetric(peak(b, "self"), "peak-MiB")
+				if got, want := to.data.Stat().Bytes, from.data.Stat().Bytes; got != want {
+					b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, want, grid.ErrNotFound))
+				}
+				bare := rate(b, "stream-MB/s", func() error { return bareStream(b.Context(), from, to) })
+				b.ReportMetric(fetched/bare, "of-stream")
 			}
-			beside(b, path)
+			if c.name == "tcp" {
+				beside(b, path)
+			}
 		})
 	}
 }
 
-func benchFetch(b *testing.B, path, transport string, bitswap bool) {
-	b.Helper()
-	from := newBenchNode(b, transport)
-	var root cid.Cid
-	rate(b, "add-MB/s", func() (err error) {
-		root, _, _, err = from.data.Add(b.Context(), path, nil)
-		return errors.Join(err, from.data.Keep(chunkstore.Lease{Root: root, Reason: "own data"}), from.data.Sync())
+// bareStream sends as many bytes over one stream, which nobody checks or keeps.
+func bareStream(ctx context.Context, from, to benchNode) error {
+	from.host.Handle("bench", func(_ workunits.NodeID, s p2p.Stream) {
+		buf := make([]byte, 1<<20)
+		for range benchSize / len(buf) {
+			if _, err := s.Write(buf); err != nil {
+				return
+			}
+		}
+		_ = s.Close() // the other end tells
 	})
-	to := newBenchNode(b, transport, from.host)
-	if err := poll(b.Context(), func() (bool, error) { return len(to.host.Peers()) == 1, nil }); err != nil {
+	s, err := to.host.Open(ctx, from.host.ID(), "bench")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return drain(s, benchSize)
+}
+
+// BenchmarkFourSources fetches 64 MiB from four sources of 5 MB/s, 100 ms away.
+func BenchmarkFourSources(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "part")
+	whole, err := os.Open(benchFile(b))
+	if err != nil {
 		b.Fatal(err)
 	}
-	hints := []workunits.NodeID{from.host.ID()}
-	if bitswap {
-		hints = nil
+	defer whole.Close()
+	const size = 64 << 20
+	if err := writeAll(path, io.LimitReader(whole, size)); err != nil {
+		b.Fatal(err)
 	}
-	rate(b, "fetch-MB/s", func() error { return to.data.Fetch(b.Context(), root, hints, nil) })
-	if got, want := to.data.Stat().Bytes, from.data.Stat().Bytes; got != want {
-		b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, want, grid.ErrNotFound))
+	for b.Loop() {
+		to := newBenchNode(b, "/ip4/127.0.0.1/tcp/0")
+		var root cid.Cid
+		var hints []workunits.NodeID
+		for range 4 {
+			from := newBenchNode(b, "/ip4/127.0.0.1/tcp/0")
+			root = from.add(b, path)
+			to.connect(b, from, from.linked(b, 50*time.Millisecond, 5e6))
+			hints = append(hints, from.host.ID())
+		}
+		begun := time.Now()
+		if err := to.data.Fetch(b.Context(), root, hints, nil); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(size/1e6/time.Since(begun).Seconds(), "fetch-MB/s")
+		fetched, twice := to.data.exchange.Traffic()
+		b.ReportMetric(100*float64(twice)/float64(fetched), "%twice")
 	}
+}
+
+// resetPeak has the kernel measure the peak of resident memory anew.
+func resetPeak(b *testing.B) {
+	b.Helper()
+	runtime.GC()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// peak is the peak of a process's resident memory in MiB.
+func peak(b *testing.B, pid string) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rss, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(rss)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(kib) / 1024
 }

@@ -176,26 +176,3 @@ func BenchmarkUsefulShare(b *testing.B) {
 		b.ReportMetric(float64(own.Milliseconds())/units, "ms/unit")
 	}
 }
-
-// BenchmarkIdle measures a node that has four peers and nothing to do.
-func BenchmarkIdle(b *testing.B) {
-	g := newBenchGrid(b, 4, 2)
-	pid := strconv.Itoa(g.nodes[0].cmd.Process.Pid)
-	const span = 20 * time.Second
-	for b.Loop() {
-		<-time.After(span / 4) // the start settles
-		before := processTime(pid)
-		<-time.After(span)
-		b.ReportMetric(100*(processTime(pid)-before).Seconds()/span.Seconds(), "%core")
-		status, err := os.ReadFile("/proc/" + pid + "/status")
-		if err != nil {
-			b.Fatal(err)
-		}
-		_, rss, _ := strings.Cut(string(status), "VmRSS:")
-		kib, err := strconv.Atoi(strings.Fields(rss)[0])
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(kib)/1024, "MiB")
-	}
-}

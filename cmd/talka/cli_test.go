@@ -26,7 +26,7 @@ func TestExampleParses(t *testing.T) {
 	// What the comments offer is allowed as well.
 	all := strings.NewReplacer(
 		"# numeric", "numeric", "# \"start.xyz\"", "\"start.xyz\"", "# NAME", "NAME",
-		"# mode", "mode", "# error", "error", "# replicas", "replicas",
+		"# mode", "mode", "# error", "error", "# replicas", "replicas", "# checkpoint", "checkpoint",
 	).Replace(exampleJob)
 	table := strings.NewReplacer("count = 100", "", "# table", "table").Replace(all)
 	split := strings.NewReplacer("count = 100", "", "# split", "split", "# by", "by", "# size", "size").Replace(all)

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,23 +18,27 @@ import (
 
 func (a *app) configCmd() *cobra.Command {
 	cmd := group("config", "See and change settings")
+	at := func(c *cobra.Command) *cobra.Command {
+		atFlag(c)
+		return c
+	}
 	cmd.AddCommand(
-		&cobra.Command{
+		at(&cobra.Command{
 			Use: "explain [KEY]", Short: "Show settings, what they mean and what decided them", Args: argCount(0, 1),
-			RunE: func(_ *cobra.Command, args []string) error { return a.configExplain(args) },
-		},
+			RunE: func(cmd *cobra.Command, args []string) error { return a.configExplain(cmd, args) },
+		}),
 		&cobra.Command{
 			Use: "get KEY", Short: "Show the value of a setting", Args: argCount(1, 1),
 			RunE: func(_ *cobra.Command, args []string) error { return a.configGet(args[0]) },
 		},
-		&cobra.Command{
+		at(&cobra.Command{
 			Use: "set KEY VALUE", Short: "Change a setting; limits and rules count at once", Args: argCount(2, 2),
-			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd.Context(), args[0], &args[1]) },
-		},
-		&cobra.Command{
+			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd, args[0], &args[1]) },
+		}),
+		at(&cobra.Command{
 			Use: "unset KEY", Short: "Forget what set changed", Args: argCount(1, 1),
-			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd.Context(), args[0], nil) },
-		},
+			RunE: func(cmd *cobra.Command, args []string) error { return a.configChange(cmd, args[0], nil) },
+		}),
 	)
 	return cmd
 }
@@ -125,6 +129,11 @@ func (a *app) explained(key string) ([]configs.Setting, error) {
 	if err != nil {
 		return nil, &exitErr{exitUsage, err}
 	}
+	return keyed(all, key)
+}
+
+// keyed is the setting of a key, or all settings where there is none.
+func keyed(all []configs.Setting, key string) ([]configs.Setting, error) {
 	if key == "" {
 		return all, nil
 	}
@@ -133,21 +142,31 @@ func (a *app) explained(key string) ([]configs.Setting, error) {
 			return []configs.Setting{s}, nil
 		}
 	}
-	_, err = configs.Set(nil, key, "") // knows what is near
-	return nil, &exitErr{exitUsage, err}
+	_, err := configs.Set(nil, key, "") // knows what is near
+	return nil, &exitErr{exitUsage, cmp.Or(err, fmt.Errorf("%s is not for other machines to see: only limits and rules are", key))}
 }
 
-func (a *app) configExplain(args []string) error {
-	list, err := a.explained(append(args, "")[0])
+func (a *app) configExplain(cmd *cobra.Command, args []string) error {
+	key := append(args, "")[0]
+	list, err := a.explained(key)
+	if cmd.Flags().Changed("machine") {
+		var c *api.Client
+		if c, err = a.clientAt(cmd); err != nil {
+			return err
+		}
+		if list, err = c.Settings(cmd.Context()); err == nil {
+			list, err = keyed(list, key)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	return a.show(list, func(w io.Writer) {
 		var rows [][]string
 		for _, s := range list {
-			rows = append(rows, []string{s.Key, s.Value, s.Source, s.Doc})
+			rows = append(rows, []string{s.Key, s.Value, s.Source, counts(s), s.Doc})
 		}
-		table(w, []string{"KEY", "VALUE", "SOURCE", "MEANING"}, rows)
+		table(w, []string{"KEY", "VALUE", "SOURCE", "A CHANGE COUNTS", "MEANING"}, rows)
 	})
 }
 
@@ -161,12 +180,12 @@ func (a *app) configGet(key string) error {
 
 // configChange changes a setting of the node that runs, or else of its directory. A
 // nil value forgets what was changed.
-func (a *app) configChange(ctx context.Context, key string, value *string) error {
-	c, err := a.client()
+func (a *app) configChange(cmd *cobra.Command, key string, value *string) error {
+	c, err := a.clientAt(cmd)
 	if err != nil {
 		return err
 	}
-	list, err := c.Set(ctx, key, value)
+	list, err := c.Set(cmd.Context(), key, value)
 	var e *api.Error
 	if errors.As(err, &e) && e.Kind == api.KindNotRunning {
 		return a.configFile(key, value)
@@ -184,11 +203,15 @@ func (a *app) configChange(ctx context.Context, key string, value *string) error
 
 // changed says what a setting is now, from when, and what outweighs a change.
 func changed(s configs.Setting) string {
-	from := "from the next start on"
+	return fmt.Sprintf("%s is %s %s on (%s).", line(s.Key), line(s.Value), counts(s), line(s.Source))
+}
+
+// counts says from when a change of a setting counts.
+func counts(s configs.Setting) string {
 	if s.Live {
-		from = "from now on"
+		return "from now"
 	}
-	return fmt.Sprintf("%s is %s %s (%s).", s.Key, line(s.Value), from, s.Source)
+	return "from the next start"
 }
 
 // configFile changes the directory of a node that does not run.

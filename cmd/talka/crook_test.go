@@ -35,7 +35,7 @@ type crook struct {
 	fellows []workunits.NodeID
 
 	mu   sync.Mutex
-	own  map[workunits.JobID]*ledger.Ledger // the beginning of its logs
+	logs map[workunits.JobID]*ledger.Ledger // the beginning of its own
 	lied map[workunits.JobID]bool
 }
 
@@ -52,7 +52,7 @@ func newCrook(c *grid.Config, text string) *crook {
 	}
 	return &crook{
 		Network: c.Net, name: c.Network, key: c.Key, way: way, fellows: fellows,
-		own: map[workunits.JobID]*ledger.Ledger{}, lied: map[workunits.JobID]bool{},
+		logs: map[workunits.JobID]*ledger.Ledger{}, lied: map[workunits.JobID]bool{},
 	}
 }
 
@@ -103,20 +103,24 @@ func (c *crook) change(to workunits.NodeID, m wire.Message, frame []byte) (told 
 }
 
 // fork is the beginning of its log and then another statement than all are told;
-// nil while the log is short.
+// nil until it is, since before there is no other history.
 func (c *crook) fork(push wire.Push) [][]byte {
 	const after = 8 // segments that all are told of; by then they are stewards, too
-	l := c.own[push.Job]
+	l := c.logs[push.Job]
 	if l == nil {
 		l = ledger.New(c.name, push.Job)
-		c.own[push.Job] = l
+		c.logs[push.Job] = l
 	}
+	goesOn := false
 	for _, raw := range push.Segments {
-		if c.isOwn(raw) && len(l.Segments()) < after {
+		switch s, own := c.own(raw); {
+		case own && len(l.Segments()) < after:
 			_, _ = l.Load(raw) // what does not follow is told again
+		case own:
+			goesOn = goesOn || s.Seq >= l.Len(s.Author)
 		}
 	}
-	if len(l.Segments()) < after {
+	if !goesOn {
 		return nil
 	}
 	// In a copy, so that it has said nothing itself.
@@ -129,6 +133,12 @@ func (c *crook) fork(push wire.Push) [][]byte {
 }
 
 func (c *crook) isOwn(raw []byte) bool {
+	_, own := c.own(raw)
+	return own
+}
+
+// own reads a segment, and reports whether it is of this steward's log.
+func (c *crook) own(raw []byte) (s workunits.Segment, own bool) {
 	s, err := workunits.ParseSegment(raw)
-	return err == nil && s.Author == workunits.NodeIDOf(c.key)
+	return s, err == nil && s.Author == workunits.NodeIDOf(c.key)
 }

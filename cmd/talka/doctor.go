@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,31 +22,18 @@ import (
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
-// health is how one of the things is that doctor looks at.
-type health string
-
+// What a thing that doctor looks at is like.
 const (
-	healthy health = "ok"
-	warning health = "warning" // the node works, but less well or less safely than it could
-	fault   health = "fault"   // it does not work
+	healthy = api.Healthy
+	warning = api.Warning
+	fault   = api.Fault
 )
 
-// check is one thing that doctor looked at.
-type check struct {
-	Name   string `json:"name"`
-	State  health `json:"state"`
-	Detail string `json:"detail"`
-	Remedy string `json:"remedy,omitempty"`
-}
-
 // diagnosis is what doctor says.
-type diagnosis struct {
-	OK     bool    `json:"ok"` // there is no fault
-	Checks []check `json:"checks"`
-}
+type diagnosis struct{ api.Diagnosis }
 
-func (d *diagnosis) add(name string, state health, remedy, format string, args ...any) {
-	d.Checks = append(d.Checks, check{name, state, fmt.Sprintf(format, args...), remedy})
+func (d *diagnosis) add(name string, state api.Health, remedy, format string, args ...any) {
+	d.Checks = append(d.Checks, api.Check{Name: name, State: state, Detail: fmt.Sprintf(format, args...), Remedy: remedy})
 	d.OK = d.OK && state != fault
 }
 
@@ -59,7 +47,7 @@ func (a *app) doctorCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d := a.diagnose(cmd.Context(), dir)
+			d := a.diagnose(cmd.Context(), dir, nil)
 			if err := a.show(d, func(w io.Writer) { diagnosisText(w, d) }); err != nil || d.OK {
 				return err
 			}
@@ -77,12 +65,15 @@ func diagnosisText(w io.Writer, d diagnosis) {
 	}
 }
 
-func (a *app) diagnose(ctx context.Context, dir string) diagnosis {
-	d := diagnosis{OK: true}
-	cfg, err := a.diagnoseDir(&d, dir)
+// diagnose looks at a data directory and its machine. Flags are those of its node, as far
+// as they are known.
+func (a *app) diagnose(ctx context.Context, dir string, flags map[string]any) diagnosis {
+	d := diagnosis{api.Diagnosis{OK: true, Time: time.Now()}}
+	cfg, err := a.diagnoseDir(&d, dir, flags)
 	if err == nil {
 		diagnoseDisk(&d, dir, cfg)
 	}
+	diagnoseMembership(&d, dir)
 	diagnoseClock(&d)
 	for _, w := range sandbox.Walls() {
 		if w.Active {
@@ -92,7 +83,7 @@ func (a *app) diagnose(ctx context.Context, dir string) diagnosis {
 		}
 	}
 	for _, engine := range sandbox.Engines() {
-		diagnoseEngine(ctx, &d, engine)
+		diagnoseEngine(ctx, &d, dir, engine)
 	}
 	if !canonical() {
 		d.add("engines", warning, "use a build with cgo to execute every job", "%s alone: jobs with canonical numbers go to others", sandbox.Wazero)
@@ -105,8 +96,8 @@ func (a *app) diagnose(ctx context.Context, dir string) diagnosis {
 func canonical() bool { return sandbox.Engines()[0] == sandbox.Wasmtime }
 
 // diagnoseDir looks at the data directory, the key and the settings.
-func (a *app) diagnoseDir(d *diagnosis, dir string) (cfg configs.Config, err error) {
-	src, err := a.sources(dir, nil)
+func (a *app) diagnoseDir(d *diagnosis, dir string, flags map[string]any) (cfg configs.Config, err error) {
+	src, err := a.sources(dir, flags)
 	if err == nil {
 		cfg, err = configs.Load(src)
 	}
@@ -175,15 +166,15 @@ func diagnoseClock(d *diagnosis) {
 
 // diagnoseEngine executes a unit, behind the walls that a volunteer's have, and
 // tells what the sandbox warns of.
-func diagnoseEngine(ctx context.Context, d *diagnosis, engine string) {
+func diagnoseEngine(ctx context.Context, d *diagnosis, dir, engine string) {
 	said := &warnings{}
-	r, err := tryEngine(ctx, engine, slog.New(said))
+	r, err := tryEngine(ctx, dir, engine, slog.New(said))
 	for _, text := range said.list {
 		d.add("engine "+engine, warning, "", "%s", text)
 	}
 	switch {
 	case err != nil:
-		d.add("engine "+engine, fault, "see that this binary can be started, and that the temporary folder is not full", "%v", err)
+		d.add("engine "+engine, fault, "see that this binary can be started, and that the disk is not full", "%v", err)
 	case r.Kind != workunits.Exited || r.Code != 0:
 		d.add("engine "+engine, fault, "report this with the machine's processor and system", "a unit that runs elsewhere ended with %s", ending(r))
 	default:
@@ -191,19 +182,31 @@ func diagnoseEngine(ctx context.Context, d *diagnosis, engine string) {
 	}
 }
 
-func tryEngine(ctx context.Context, engine string, log *slog.Logger) (r sandbox.Report, err error) {
-	tmp, err := os.MkdirTemp("", "talka-doctor-")
+// doctorScratch is a folder in the data directory, where it is found again if doctor is
+// killed, or in the system's temporary one if that is not made yet or cannot be written.
+func doctorScratch(dir string) (path string, remove func() error, err error) {
+	if _, err := os.Stat(dir); err == nil {
+		if s, err := newScratch(dir); err == nil {
+			return s.path, s.remove, nil
+		}
+	}
+	path, err = os.MkdirTemp("", "talka-doctor-")
+	return path, func() error { return os.RemoveAll(path) }, err
+}
+
+func tryEngine(ctx context.Context, dir, engine string, log *slog.Logger) (r sandbox.Report, err error) {
+	tmp, remove, err := doctorScratch(dir)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	program := filepath.Join(tmp, "lj.wasm")
 	if err := os.WriteFile(program, apps.LJ(), 0o600); err != nil {
 		return r, err
 	}
 	run := filepath.Join(tmp, "run")
 	pool, err := sandbox.New(sandbox.Config{
-		CacheDir: filepath.Join(tmp, "cache"), Reads: []string{program}, Writes: []string{run}, Slots: 1, Engine: engine, Nice: volunteerNice, Logger: log,
+		CacheDir: filepath.Join(tmp, "cache"), Slots: 1, Engine: engine, Nice: volunteerNice, Logger: log,
 	})
 	if err != nil {
 		return r, err
@@ -238,6 +241,22 @@ func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
 // WithGroup implements slog.Handler.
 func (w *warnings) WithGroup(string) slog.Handler { return w }
 
+// diagnoseGroups looks whether the running node has control groups for its units.
+func diagnoseGroups(d *diagnosis, dir string) {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil || runtime.GOOS != "linux" {
+		return
+	}
+	defer f.Close()
+	const name = "take more memory or threads than they may, not for a moment"
+	if sandbox.Grouped(readPID(f)) {
+		d.add("wall", healthy, "", "units cannot %s", name)
+		return
+	}
+	d.add("wall", warning, "run it as the service in configs/systemd, or systemd-run --user --scope -p Delegate=yes talka up",
+		"the node looks every second, and no control group keeps units from this: %s", name)
+}
+
 // diagnoseNode asks the running node about its store and its network.
 func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
 	c := api.NewClient(dir)
@@ -251,6 +270,7 @@ func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
 		d.add("node", fault, "start it again; talka status", "it does not answer: %v", err)
 		return
 	}
+	diagnoseGroups(d, dir)
 	data, err := c.DataInfo(ctx)
 	if err == nil && data.Damaged > 0 {
 		d.add("store", warning, "look at the disk's health: they are fetched again", "%s damaged", plural(data.Damaged, "chunk"))

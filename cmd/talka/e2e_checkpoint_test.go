@@ -37,6 +37,7 @@ count = 1
 args = ["count", "100"]
 [limits]
 time = "10m"
+checkpoint = "1KiB"
 [verify]
 mode = "none"
 trusted = [%q]

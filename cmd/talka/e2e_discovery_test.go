@@ -106,6 +106,21 @@ func TestJobIsFoundFromItsID(t *testing.T) {
 		t.Fatalf("the deaf node knows of %d jobs", len(jobs))
 	}
 
+	// Its project's name leads it to the results.
+	var d grid.ProjectDetail
+	g.until("the results are sealed, and found by the project's name", func() bool {
+		g.ok(v, &d, "project", "show", heard)
+		return d.Results != nil
+	})
+	if d.Results.Job != first || d.Results.Accepted != 6 || len(d.Jobs) != 1 || !d.Jobs[0].Latest {
+		t.Errorf("the latest results are %+v of %+v", d.Results, d.Jobs)
+	}
+	var fetched map[string]any
+	g.ok(v, &fetched, "job", "fetch", heard, "-o", filepath.Join(g.dir, "latest"))
+	if results, err := filepath.Glob(filepath.Join(g.dir, "latest", "*", "stdout")); err != nil || len(results) != 6 {
+		t.Errorf("fetched %v by the project's name, %v", results, err)
+	}
+
 	second := g.submit(p, "asked", g.ljJob(5, 13, "none"))
 	var info grid.JobInfo
 	g.ok(v, &info, "job", "show", second.String())

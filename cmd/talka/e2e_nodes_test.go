@@ -64,12 +64,40 @@ func testEnv(more ...string) []string {
 }
 
 func (g *testGrid) stopAll() {
+	if g.Failed() {
+		g.tell()
+	}
 	for _, n := range g.nodes {
 		if err := n.stop(); err != nil {
 			g.Errorf("%s: %v", n.name, err)
 		}
 		if g.Failed() {
 			g.Logf("log of %s:\n%s", n.name, tail(filepath.Join(n.dir, "log")))
+		}
+	}
+}
+
+// tell logs what each node that still answers says of its work and its jobs.
+func (g *testGrid) tell() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.ctx), 20*time.Second)
+	defer cancel()
+	for _, n := range g.nodes {
+		if n.client == nil {
+			continue
+		}
+		why, err := n.client.Why(ctx)
+		if err != nil {
+			g.Logf("%s answers no more: %v", n.name, err)
+			continue
+		}
+		g.Logf("%s, %s: %s, %s", n.name, n.status.PeerID, why.State, why.Reason)
+		jobs, err := n.client.Jobs(ctx)
+		for _, j := range jobs {
+			w, err := n.client.JobWhy(ctx, j.Job)
+			g.Logf("\t%+v\n\t%+v, %v", j, w, err)
+		}
+		if err != nil {
+			g.Logf("\tits jobs: %v", err)
 		}
 	}
 }

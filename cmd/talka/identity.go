@@ -19,8 +19,10 @@ const (
 )
 
 // loadKey reads the node's key.
-func loadKey(dir string) (ed25519.PrivateKey, error) {
-	path := filepath.Join(dir, keyName)
+func loadKey(dir string) (ed25519.PrivateKey, error) { return readKey(filepath.Join(dir, keyName)) }
+
+// readKey reads a key that nobody else can read.
+func readKey(path string) (ed25519.PrivateKey, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -56,12 +58,16 @@ func ensureKey(dir string) (key ed25519.PrivateKey, made bool, err error) {
 	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, false, err
 	}
+	return key, true, writeKey(filepath.Join(dir, keyName), key)
+}
+
+// writeKey is the inverse of readKey.
+func writeKey(path string, key ed25519.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	b := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
-	return key, true, writeFile(filepath.Join(dir, keyName), b)
+	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
 }
 
 // writeFile writes a file of the owner alone, whole or not at all, and durably.

@@ -18,16 +18,12 @@ func (a *app) jobAuditCmd() *cobra.Command {
 			"gave it are proven wrong, and all units that rested on them are done again. Exit code 1\n" +
 			"if a result was wrong.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseJob(args[0])
+			c, id, err := a.ofJob(args[0])
 			if err != nil {
 				return err
 			}
 			if units < 1 {
 				return usage("--units %d: at least 1", units)
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
 			}
 			r, err := c.Audit(cmd.Context(), id, units, func(s string) { a.note("%s", s) })
 			if err != nil {

@@ -4,6 +4,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 func (a *app) jobCancelCmd() *cobra.Command {
@@ -11,13 +13,12 @@ func (a *app) jobCancelCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "cancel JOB", Short: "Cancel a job of this node; what is accepted stays", Args: argCount(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseJob(args[0])
+			c, id, err := a.ofJob(args[0])
 			if err != nil {
 				return err
 			}
-			c, err := a.client()
-			if err != nil {
-				return err
+			if len(reason) > workunits.MaxWordLen {
+				return usage("--reason: %d bytes, at most %d", len(reason), workunits.MaxWordLen)
 			}
 			if err := c.Cancel(cmd.Context(), id, reason); err != nil {
 				return err

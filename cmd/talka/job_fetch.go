@@ -31,10 +31,11 @@ const (
 
 func (a *app) jobFetchCmd() *cobra.Command {
 	var out string
-	var cat bool
+	var cat, free bool
 	cmd := &cobra.Command{
-		Use: "fetch JOB (-o DIR | --cat [-o FILE])", Short: "Fetch the accepted results of a job", Args: argCount(1, 1),
-		Long: "Fetch the accepted results of a job into a folder: DIR/<unit>/stdout, the unit's files\n" +
+		Use: "fetch JOB|PROJECT (-o DIR | --cat [-o FILE])", Short: "Fetch the accepted results of a job, or a project's latest", Args: argCount(1, 1),
+		Long: "Fetch the accepted results of a job, or the latest that a project's publisher has sealed\n" +
+			"(NAME@NODE), into a folder: DIR/<unit>/stdout, the unit's files\n" +
 			"beside it, those of a second stage in DIR/reduce, and DIR/results.json; or with --cat the\n" +
 			"standard outputs one after another, of a job with a second stage that stage's alone.\n" +
 			"Exit code 3 if units are still without result, 4 if units failed.",
@@ -42,22 +43,28 @@ func (a *app) jobFetchCmd() *cobra.Command {
 			if out == "" && !cat {
 				return usage("usage: %s", cmd.UseLine())
 			}
-			id, err := parseJob(args[0])
-			if err != nil {
-				return err
-			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			if cat {
-				return a.fetchCat(cmd.Context(), c, id, out)
+			id, err := jobOrLatest(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
 			}
-			return a.fetchDir(cmd.Context(), c, id, out)
+			if cat {
+				err = a.fetchCat(cmd.Context(), c, id, out)
+			} else {
+				err = a.fetchDir(cmd.Context(), c, id, out)
+			}
+			if err != nil || !free {
+				return err
+			}
+			return c.FreeData(cmd.Context(), id)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "where to write")
 	cmd.Flags().BoolVar(&cat, "cat", false, "write the standard outputs in unit order")
+	cmd.Flags().BoolVar(&free, "free", false, "then tell all who keep the job's data that they need not any more, if every unit has a result")
 	return cmd
 }
 

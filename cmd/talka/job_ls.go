@@ -8,10 +8,10 @@ import (
 )
 
 func (a *app) jobListCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "ls", Short: "List the jobs that the node knows", Args: argCount(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			c, err := a.clientAt(cmd)
 			if err != nil {
 				return err
 			}
@@ -31,4 +31,6 @@ func (a *app) jobListCmd() *cobra.Command {
 			})
 		},
 	}
+	atFlag(cmd)
+	return cmd
 }

@@ -19,11 +19,7 @@ func (a *app) jobShowCmd() *cobra.Command {
 			"the verdict on one unit came about: who executed it, who granted it, what they found, and\n" +
 			"what became of each copy.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseJob(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
+			c, id, err := a.ofJob(args[0])
 			if err != nil {
 				return err
 			}

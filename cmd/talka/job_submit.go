@@ -41,25 +41,7 @@ func (a *app) submit(ctx context.Context, file, project string, timeout time.Dur
 	if err != nil {
 		return err
 	}
-	dir, err := a.dir()
-	if err != nil {
-		return err
-	}
-	c := api.NewClient(dir)
-	p := &preparer{app: a, client: c, file: file, text: text, data: dir, timeout: timeout}
-	defer p.clean()
-	if err := p.check(f); err != nil { // needs no node
-		return err
-	}
-	if project, err = ownProject(ctx, c, project); err != nil {
-		return err
-	}
-	m, err := p.manifest(ctx, f)
-	if err != nil {
-		return err
-	}
-	m.Project = project
-	id, err := c.Submit(ctx, m, func(s string) { a.note("%s", s) })
+	c, id, err := a.publish(ctx, file, text, f, project, timeout)
 	if err != nil {
 		return err
 	}
@@ -67,6 +49,30 @@ func (a *app) submit(ctx context.Context, file, project string, timeout time.Dur
 		return a.showJob(id)
 	}
 	return a.submitWait(ctx, c, id)
+}
+
+// publish puts what a job file names into the node's store and publishes the job.
+func (a *app) publish(ctx context.Context, file string, text []byte, f jobfile.File, project string, timeout time.Duration) (c *api.Client, id workunits.JobID, err error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, id, err
+	}
+	c = api.NewClient(dir)
+	p := &preparer{app: a, client: c, file: file, text: text, data: dir, timeout: timeout}
+	defer p.clean()
+	if err := p.check(f); err != nil { // needs no node
+		return nil, id, err
+	}
+	if project, err = ownProject(ctx, c, project); err != nil {
+		return nil, id, err
+	}
+	m, err := p.manifest(ctx, f)
+	if err != nil {
+		return nil, id, err
+	}
+	m.Project = project
+	id, err = c.Submit(ctx, m, func(s string) { a.note("%s", s) })
+	return c, id, err
 }
 
 func (a *app) showJob(id workunits.JobID) error {
@@ -81,6 +87,11 @@ func (a *app) submitWait(ctx context.Context, c *api.Client, id workunits.JobID)
 			return err
 		}
 	}
+	return a.follow(ctx, c, id)
+}
+
+// follow waits for the end of a job and shows it.
+func (a *app) follow(ctx context.Context, c *api.Client, id workunits.JobID) error {
 	info, err := a.waitJob(ctx, c, id)
 	if err != nil {
 		return fmt.Errorf("the job goes on without this command (talka job watch %s): %w", id, err)

@@ -86,6 +86,9 @@ func (a *app) try(ctx context.Context, file string, unit, reduce uint32, cat boo
 	return t.verdict(f, r, cat)
 }
 
+// longRun is when somebody who waits is told that the unit goes on.
+const longRun = 20 * time.Second
+
 // trier executes units of a job file here.
 type trier struct {
 	*preparer
@@ -153,8 +156,8 @@ func layOutTrial(folder string, r sandbox.Report) error {
 	return errors.Join(os.Rename(r.Out, out), os.Rename(r.Stdout, stdout))
 }
 
-// run executes a task in a pool of its own, whose children reach what the task
-// needs alone and step behind everything else, as a volunteer's do.
+// run executes a task in a pool of its own. Its child does not step behind everything
+// else as a volunteer's do: somebody is waiting.
 func (t *trier) run(ctx context.Context, task sandbox.Task) (sandbox.Report, error) {
 	tmp, err := t.scratch()
 	if err != nil {
@@ -162,13 +165,7 @@ func (t *trier) run(ctx context.Context, task sandbox.Task) (sandbox.Report, err
 	}
 	t.runs++
 	task.Dir = filepath.Join(tmp, fmt.Sprint("run-", t.runs))
-	reads := []string{task.Program}
-	for _, in := range task.Inputs {
-		reads = append(reads, in.Host)
-	}
-	pool, err := sandbox.New(sandbox.Config{
-		CacheDir: filepath.Join(t.data, tryCache), Reads: reads, Writes: []string{task.Dir}, Slots: 1, Nice: volunteerNice,
-	})
+	pool, err := sandbox.New(sandbox.Config{CacheDir: filepath.Join(t.data, tryCache), Slots: 1})
 	if err != nil {
 		return sandbox.Report{}, err
 	}
@@ -178,7 +175,15 @@ func (t *trier) run(ctx context.Context, task sandbox.Task) (sandbox.Report, err
 		}
 	})
 	defer slow.Stop()
-	r, err := pool.Run(ctx, task, nil)
+	var long *time.Timer
+	r, err := pool.Run(ctx, task, func(int) {
+		long = time.AfterFunc(longRun, func() {
+			t.app.note("the unit is running for %v now; its limit is %v, and Ctrl-C ends it", longRun, task.Limits.Wall)
+		})
+	})
+	if long != nil {
+		long.Stop()
+	}
 	return r, errors.Join(err, pool.Close())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,11 +23,7 @@ func (a *app) jobWatchCmd() *cobra.Command {
 		Long: "Show what happens to a job as this node sees it, recent events first, until it ends.\n" +
 			"With --json one event a line, and at last the job itself.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseJob(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
+			c, id, err := a.ofJob(args[0])
 			if err != nil {
 				return err
 			}
@@ -70,16 +67,14 @@ func (a *app) waitJob(ctx context.Context, c *api.Client, id workunits.JobID) (g
 	defer bar.end()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		if bar.p != nil {
-			watchBar(watching, c, id, bar)
-		}
-	}()
+	var group sync.WaitGroup
+	group.Go(func() { a.noteStuck(watching, c, id) })
+	if bar.p != nil {
+		group.Go(func() { watchBar(watching, c, id, bar) })
+	}
 	info, err := c.WaitJob(ctx, id)
 	stop()
-	<-watched
+	group.Wait()
 	return info, err
 }
 

@@ -19,7 +19,13 @@ type dirLock struct{ f *os.File }
 
 // lockDir takes the lock, or says who has it.
 func lockDir(dir string) (*dirLock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	return takeLock(dir, lockName, "a node is running on %s already (%s); use another --dir for a second node")
+}
+
+// takeLock takes the lock of a name; taken says that somebody has it, of the folder
+// and the holder.
+func takeLock(dir, name, taken string) (*dirLock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +34,7 @@ func lockDir(dir string) (*dirLock, error) {
 		if !errors.Is(err, errLocked) {
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		return nil, fmt.Errorf("a node is running on %s already (%s); use another --dir for a second node", dir, holder(f))
+		return nil, fmt.Errorf(taken, dir, holder(f))
 	}
 	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
@@ -42,12 +48,18 @@ func writePID(f *os.File) error {
 }
 
 func holder(f *os.File) string {
-	b := make([]byte, 20)
-	n, _ := f.ReadAt(b, 0) // what is there is said
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n]))); err == nil {
+	if pid := readPID(f); pid > 0 {
 		return "pid " + strconv.Itoa(pid)
 	}
 	return "its pid is not known yet"
+}
+
+// readPID is the holder's process id; 0: not known.
+func readPID(f *os.File) int {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0) // what is there is said
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	return pid
 }
 
 // release gives the lock back. The file stays: removing it would let two nodes

@@ -11,10 +11,17 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"syscall"
 )
 
 func main() {
+	// A library of the tray's ties this goroutine to the process's first thread. Only
+	// the tray needs that; children that execute units would pay for it.
+	if !slices.Contains(os.Args, "tray") {
+		runtime.UnlockOSThread()
+	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}
 	os.Exit(a.run(untilSignal(), os.Args[1:]))
 }

@@ -50,7 +50,8 @@ type labPacket struct {
 type labSpace struct {
 	lab  *lab
 	name string
-	lan  int // number of hosts on its bridge
+	net  string // of its LAN: the first three numbers of addresses
+	lan  int    // number of hosts that were ever on it
 }
 
 // What the kernel asks for by number.
@@ -81,7 +82,7 @@ func newLab(t *testing.T, delay time.Duration, loss float64) *lab {
 func (l *lab) space() *labSpace {
 	l.t.Helper()
 	l.count++
-	s := &labSpace{lab: l, name: fmt.Sprintf("talka%d-%d-%d", os.Getpid(), l.count, rand.N(1<<16))}
+	s := &labSpace{lab: l, name: fmt.Sprintf("talka%d-%d-%d", os.Getpid(), l.count, rand.N(1<<16)), net: "192.168.1"}
 	if out, err := exec.CommandContext(l.t.Context(), "ip", "netns", "add", s.name).CombinedOutput(); err != nil {
 		l.t.Skipf("no network namespace can be made here: %v: %s", err, out)
 	}
@@ -232,14 +233,17 @@ func (p *labPort) home(nat string, udp bool) {
 	if !udp {
 		rule = "meta l4proto udp drop"
 	}
-	p.sh("ip link add br0 type bridge; ip addr add 192.168.1.1/24 dev br0; ip link set br0 up; sysctl -qw net.ipv4.ip_forward=1")
+	p.bridge()
+	p.sh("sysctl -qw net.ipv4.ip_forward=1")
 	p.sh(strings.NewReplacer("NAT", nat, "UDP", rule).Replace(`nft -f - <<'X'
 table ip home {
+	chain pre { type nat hook prerouting priority -100; }
 	chain post { type nat hook postrouting priority 100; oifname "net0" NAT; }
 	chain pass {
 		type filter hook forward priority 0; policy drop;
 		UDP
 		ct state established,related accept
+		ct status dnat accept
 		iifname "br0" accept
 	}
 	chain in {
@@ -265,18 +269,25 @@ table ip wall {
 X`)
 }
 
-// bridge makes a LAN without anything outside.
+// bridge makes a LAN.
 func (s *labSpace) bridge() {
 	s.lab.t.Helper()
-	s.sh("ip link add br0 type bridge; ip addr add 192.168.1.1/24 dev br0; ip link set br0 up")
+	s.sh(fmt.Sprintf("ip link add br0 type bridge; ip addr add %s.1/24 dev br0; ip link set br0 up", s.net))
 }
 
 // host adds a machine to the LAN of a home or bridge.
 func (s *labSpace) host() *labSpace {
 	s.lab.t.Helper()
 	h := s.lab.space()
+	s.plug(h)
+	return h
+}
+
+// plug connects a machine, which may have been on another LAN before.
+func (s *labSpace) plug(h *labSpace) {
+	s.lab.t.Helper()
+	h.sh("ip link del eth0 2>/dev/null || true")
 	s.lan++
 	s.sh(fmt.Sprintf("ip link add v%d type veth peer name eth0 netns %s; ip link set v%d master br0 up", s.lan, h.name, s.lan))
-	h.sh(fmt.Sprintf("ip addr add 192.168.1.%d/24 dev eth0; ip link set eth0 up; ip route add default via 192.168.1.1", 1+s.lan))
-	return h
+	h.sh(fmt.Sprintf("ip addr add %s.%d/24 dev eth0; ip link set eth0 up; ip route add default via %s.1", s.net, 1+s.lan, s.net))
 }

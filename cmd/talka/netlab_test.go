@@ -5,10 +5,14 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/machines"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -17,7 +21,7 @@ import (
 const (
 	labDelay = 50 * time.Millisecond
 	labLoss  = 0.01
-	labTime  = 5 * time.Minute
+	labTime  = 8 * time.Minute
 	labWait  = 3 * time.Minute // for one condition
 )
 
@@ -90,12 +94,25 @@ type behind struct {
 func newBehind(t *testing.T, seeds int, routers ...func(p *labPort) *labSpace) *behind {
 	t.Helper()
 	b := &behind{labGrid: newLabGrid(t)}
+	b.begin(seeds, false, routers)
+	return b
+}
+
+// begin starts the nodes, in a private network of which the first seed lets all in
+// if that is asked for.
+func (b *behind) begin(seeds int, private bool, routers []func(p *labPort) *labSpace) {
+	b.Helper()
 	var join []string
+	if private {
+		b.ok(&demoNode{dir: b.dir + "/seed"}, &struct{}{}, "network", "new", b.network)
+	}
 	for i := range seeds {
 		place := b.port([]string{"5.9.1.1", "8.7.2.1"}[i])
 		b.seedPorts = append(b.seedPorts, place)
 		b.seeds = append(b.seeds, b.upIn(place.labSpace, []string{"seed", "seed2"}[i], append(join, "--seed", "--steward=false", "--processors", "1")...))
-		join = append(join, "--join", b.invite(b.seeds[i]))
+		if i == 0 || !private {
+			join = append(join, "--join", b.invite(b.seeds[i]))
+		}
 	}
 	var inside []*labSpace
 	for i, router := range routers {
@@ -108,7 +125,6 @@ func newBehind(t *testing.T, seeds int, routers ...func(p *labPort) *labSpace) *
 	b.project = b.testGrid.project(b.p, "atoms")
 	volunteer := append(slices.Clip(join), "--trust", b.project, "--steward=false")
 	b.v, b.w = b.upIn(inside[1], "v", volunteer...), b.upIn(inside[2], "w", volunteer...)
-	return b
 }
 
 // The ways to be on the internet.
@@ -181,13 +197,48 @@ func TestNetlabCone(t *testing.T) {
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 }
 
-// Behind routers that give each flow another port, the job goes through relays.
+// Behind routers that give each flow another port, the job goes through relays, and
+// so does what the owner of two machines asks of one at the other, who finds it again
+// when its home has another address.
 func TestNetlabSymmetric(t *testing.T) {
 	b := newBehind(t, 2, symmetric, symmetric, symmetric)
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 	b.reached(b.v, "a volunteer knows that it has relays, and made no hole", func(r grid.ReachInfo) bool { return relayed(r) && r.Punched == 0 })
+	b.reached(b.p, "the publisher knows that it has relays", relayed)
+	b.pairWith(b.p, b.v, machines.RoleControl)
+	var st grid.Status
+	b.ok(b.p, &st, "pause", "--machine", "v")
+	if got := b.status(b.v); got.State != grid.StatePaused || st.PeerID != got.PeerID {
+		t.Errorf("%+v, %+v", got, st)
+	}
 	if n := b.direct(); n > 0 {
 		t.Errorf("%d pairs are connected directly: the lab's routers let everything through", n)
+	}
+	b.homes[1].move("31.2.9.9")
+	begun := time.Now()
+	b.until("the machine is found again", func() bool { return b.talka(b.p, "resume", "--machine", "v").code == exitOK })
+	t.Logf("the machine was resumed %s after its home had moved", time.Since(begun).Round(time.Millisecond))
+	if got := b.status(b.v); got.State == grid.StatePaused {
+		t.Errorf("%+v", got)
+	}
+}
+
+// All of it in a private network: relays, holes through routers, and AutoNAT, whose
+// hosts dial with identities that are no members.
+func TestNetlabPrivate(t *testing.T) {
+	b := &behind{labGrid: newLabGrid(t)}
+	b.begin(2, true, []func(p *labPort) *labSpace{cone, cone, symmetric})
+	reachable := b.upIn(b.port("53.4.4.4").labSpace, "reachable", "--join", b.invite(b.seeds[0]), "--steward=false")
+	stranger := b.upIn(b.port("64.5.5.5").labSpace, "stranger")
+	if _, err := stranger.client.Join(b.ctx, b.invite(b.seeds[0])); err == nil {
+		t.Error("a node of the open network of that name gets in")
+	}
+	b.until("two routers have holes", func() bool { info, ok := b.peerOf(b.p, b.v); return ok && !info.Relayed })
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
+	b.reached(b.w, "a volunteer knows that it has relays", relayed)
+	b.reached(reachable, "a node knows that others reach it", func(r grid.ReachInfo) bool { return r.Public })
+	if n := b.status(stranger).Peers; n > 0 {
+		t.Errorf("the stranger has %d peers", n)
 	}
 }
 
@@ -203,7 +254,7 @@ func TestNetlabFirewalls(t *testing.T) {
 // With its relay gone in the middle of a job, the rest of it goes another way.
 func TestNetlabRelayLoss(t *testing.T) {
 	b := newBehind(t, 2, symmetric, symmetric, symmetric)
-	id := b.submit(b.p, "atoms", b.ljJob(40, 30, "none"))
+	id := b.submit(b.p, "atoms", b.ljJob(40, 13, "none"))
 	b.until("some units are accepted", func() bool { return b.job(b.p, id).Units.Accepted > 0 })
 	b.part(1, b.seedPorts[0])
 	t.Logf("the first relay is cut off with %d of 40 units accepted", b.job(b.p, id).Units.Accepted)
@@ -211,17 +262,53 @@ func TestNetlabRelayLoss(t *testing.T) {
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 }
 
-// Homes get other addresses: a job is done all the same. How soon direct ways
-// are found again is told, not asked for: the holes of the old addresses have to
-// be forgotten by all first.
+// Homes get other addresses: a job is done all the same, and direct ways are found
+// again.
 func TestNetlabAddressChange(t *testing.T) {
 	b := newBehind(t, 2, cone, cone, cone)
 	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
 	b.homes[0].move("20.1.9.9")
 	b.homes[1].move("31.2.9.9")
 	begun := time.Now()
+	b.until("the old ways are noticed to be gone", func() bool { return b.direct() < 3 })
+	t.Logf("the old ways were gone %s after the change", time.Since(begun).Round(time.Millisecond))
+	b.until("all pairs are connected directly again", func() bool { return b.direct() == 3 })
+	took := time.Since(begun).Round(time.Millisecond)
+	t.Logf("3 of 3 pairs were connected directly %s after the change", took)
+	if took > time.Minute {
+		t.Error("want that within a minute, of which QUIC needs half to notice")
+	}
 	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
-	t.Logf("the job was done %s after the change, with %d of 3 pairs connected directly", time.Since(begun).Round(time.Millisecond), b.direct())
+}
+
+// A machine that slept, so long that all others gave it up, and one whose own address
+// has changed are among their peers again.
+func TestNetlabSleepAndMove(t *testing.T) {
+	b := newBehind(t, 1, cone, walled, walled)
+	b.until("all pairs are connected directly", func() bool { return b.direct() == 3 })
+	pid := b.v.cmd.Process.Pid
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the others give up the sleeper", func() bool { _, ok := b.peerOf(b.p, b.v); return !ok })
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	back := func(n *demoNode) func() bool {
+		return func() bool { info, ok := b.peerOf(b.p, n); return ok && !info.Relayed }
+	}
+	b.until("the sleeper is back", back(b.v))
+	t.Logf("the sleeper is back after %s", time.Since(begun).Round(time.Millisecond))
+	b.homes[2].move("42.3.9.9")
+	begun = time.Now()
+	at := func() bool {
+		info, ok := b.peerOf(b.p, b.w)
+		return ok && !info.Relayed && strings.Contains(strings.Join(info.Addrs, " "), "42.3.9.9")
+	}
+	b.until("the one that moved is back", at)
+	t.Logf("the one that moved is back after %s", time.Since(begun).Round(time.Millisecond))
+	b.done(b.p, b.submit(b.p, "atoms", b.ljJob(6, 13, "none")), 6, 1)
 }
 
 // A publisher that is cut off submits a job; it is done once the net has healed.
@@ -251,5 +338,19 @@ func TestNetlabLAN(t *testing.T) {
 	w := g.upIn(lan.host(), "w", "--trust", project, "--steward=false")
 	g.meet(p, v, w)
 	t.Logf("all had met %s after the first start of two", time.Since(begun).Round(time.Millisecond))
+	g.ok(v, &struct{}{}, "pause")
+	g.ok(w, &struct{}{}, "pause")
+	id := g.submit(p, "atoms", g.ljJob(6, 13, "none"))
+	begun = time.Now()
+	x := g.upIn(lan.host(), "x", "--trust", project, "--steward=false")
+	g.until("a newcomer has work", func() bool { st := g.status(x); return st.RunningUnits+st.AcceptedUnits > 0 })
+	took := time.Since(begun)
+	t.Logf("a newcomer that was told of nobody had work after %s", took.Round(time.Millisecond))
+	if took > 5*time.Second {
+		t.Error("want that within 5 s")
+	}
+	g.ok(v, &struct{}{}, "resume")
+	g.ok(w, &struct{}{}, "resume")
+	g.done(p, id, 6, 1)
 	g.done(p, g.submit(p, "atoms", g.ljJob(6, 13, "none")), 6, 1)
 }

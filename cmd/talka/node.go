@@ -11,7 +11,9 @@ import (
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/machines"
 	"github.com/talka-grid/talka/grid/sensors"
+	"github.com/talka-grid/talka/grid/sensors/login"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/workunits"
@@ -30,10 +32,13 @@ const (
 // node is a running node: the driver and what it stands on.
 type node struct {
 	*grid.Node
-	host    *p2p.Host
-	watts   float64      // of a busy processor
-	metrics *metricsPage // nil without
-	close   func() error // gives back what openNode opened; call it after run
+	host     *p2p.Host
+	machines *machines.Set
+	bus      *login.Bus
+	log      *slog.Logger
+	watts    float64      // of a busy processor
+	metrics  *metricsPage // nil without
+	close    func() error // gives back what openNode opened; call it after run
 }
 
 // openNode puts a node together. The order is that of dependence: network,
@@ -76,13 +81,14 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 		return nil, err
 	}
 	closers = append(closers, pool.Close)
-	machine := sensors.New()
-	closers = append(closers, machine.Close)
+	bus := login.New()
+	closers = append(closers, bus.Close)
+	machine := sensors.New(bus)
 	of := grid.Config{
 		Key: key, Network: cfg.Network, Dir: dir, Net: network{host}, Data: data, Exec: pool,
-		Arch: runtime.GOARCH, Canonical: pool.Engine() == "wasmtime",
+		Arch: sandbox.Platform(pool.Engine()), Canonical: pool.Engine() == sandbox.Wasmtime,
 		Slots: owner.Free.Processors, Percent: owner.Free.Percent, Memory: owner.Free.Memory, Checkpoints: checkpointShare(cfg), Rules: owner, Sensors: machine, Steward: cfg.Steward, Work: cfg.Work(), Trust: trust, Sample: sample(),
-		Rand: rand.Reader, Logger: log,
+		KeepShare: int64(cfg.Disk) / 100 * int64(cfg.DiskShare), Rand: rand.Reader, Logger: log,
 	}
 	if a.change != nil {
 		a.change(&of)
@@ -93,7 +99,11 @@ func (a *app) openNode(ctx context.Context, dir string, key ed25519.PrivateKey, 
 	}
 	closers = append(closers, driver.Close)
 	connect(host, driver, log)
-	return &node{Node: driver, host: host, watts: watts(cfg, machine), metrics: page, close: closeAll}, nil
+	others, err := openMachines(dir, cfg, host, driver, log)
+	if err != nil {
+		return nil, err
+	}
+	return &node{Node: driver, host: host, machines: others, bus: bus, log: log, watts: watts(cfg, machine), metrics: page, close: closeAll}, nil
 }
 
 // connect gives the driver what comes from the network.
@@ -114,13 +124,10 @@ func wishes(cfg configs.Config) ([]workunits.ProjectID, policy.Rules, error) {
 	return trust, rules, errors.Join(err1, err2)
 }
 
-// openPool makes the sandbox, whose children reach the working directory alone.
-// The owner may let it use all processors at any time.
+// openPool makes the sandbox. The owner may let it use all processors at any time.
 func openPool(dir string, percent int, log *slog.Logger) (*sandbox.Pool, error) {
-	work := filepath.Join(dir, workDir)
 	return sandbox.New(sandbox.Config{
-		CacheDir: filepath.Join(dir, cacheDir), Reads: []string{work}, Writes: []string{filepath.Join(work, "runs"), filepath.Join(work, "checkpoints")},
-		Slots: runtime.NumCPU(), Percent: percent, Nice: volunteerNice, Logger: log,
+		CacheDir: filepath.Join(dir, cacheDir), Slots: runtime.NumCPU(), Percent: percent, Nice: volunteerNice, Groups: true, Logger: log,
 	})
 }
 
@@ -151,11 +158,12 @@ func (n *node) run(ctx context.Context) error {
 	defer stopHost()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	go func() {
 		ended <- n.host.Run(hostCtx)
 		stop()
 	}()
+	go func() { ended <- n.machines.Run(hostCtx) }()
 	go func() {
 		err := n.metrics.run(hostCtx)
 		if err != nil {
@@ -163,7 +171,15 @@ func (n *node) run(ctx context.Context) error {
 		}
 		ended <- err
 	}()
+	watched, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.bus.Watch(ctx, login.Watcher{Sleep: n.Sleep, Wake: n.Wake, Off: func() { stop(); <-stopped }}, n.log)
+	}()
 	err := n.Node.Run(ctx)
+	close(stopped)
+	stop()
 	stopHost()
-	return errors.Join(err, <-ended, <-ended)
+	<-watched
+	return errors.Join(err, <-ended, <-ended, <-ended)
 }

@@ -46,20 +46,24 @@ func openData(ctx context.Context, dir string, cfg configs.Config, host *p2p.Hos
 	}
 	quota := int64(cfg.Disk) - int64(checkpointShare(cfg))
 	store, err := chunkstore.Open(filepath.Join(dir, chunksDir), chunkstore.Config{
-		Quota: quota, Files: quota / bytesPerFile, Deny: denied,
+		Quota: quota, Files: quota / bytesPerFile, Share: quota / 100 * int64(cfg.DiskShare), Deny: denied,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	swap := bitswap.New(context.WithoutCancel(ctx), host.Libp2p(), cfg.Network, store)
+	// Limits are for the way to the internet.
+	swap := bitswap.New(context.WithoutCancel(ctx), bitswap.Config{
+		Host: host.Libp2p(), Network: cfg.Network, Store: store, Open: cfg.IPFS, Meter: meter, Near: host.NearPeer,
+	})
 	x := exchange.New(exchange.Config{
 		Self: host.ID(), Store: store, Streams: streams{host}, Finder: network{host}, Fallback: swap,
-		Meter: meter, Near: host.Near, // limits are for the way to the internet
+		Meter: meter, Near: host.Near,
 	})
 	host.Handle(exchange.Protocol, func(from workunits.NodeID, s p2p.Stream) { x.Serve(from, s) })
 	mending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { mendDaily(mending, x, host, log) })
+	group.Go(func() { watchStore(mending, store, log) })
 	return data{store, x, meter}, func() error {
 		stop()
 		group.Wait()
@@ -98,6 +102,32 @@ func mendDaily(ctx context.Context, x *exchange.Exchange, host *p2p.Host, log *s
 	}
 }
 
+// watchStore looks every minute whether leases have expired, and whether files that
+// were added without copying have changed. Those are read at the pace of the disk: the
+// owner has just written to them.
+func watchStore(ctx context.Context, store *chunkstore.Store, log *slog.Logger) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := store.Expire(); err != nil {
+			log.Warn("end leases of the store that have expired", "err", err)
+		}
+		list, err := store.CheckLinks(ctx, func(ctx context.Context, _ int) error { return context.Cause(ctx) })
+		if err != nil && ctx.Err() == nil {
+			log.Warn("look for changes of content that was not copied", "err", err)
+		}
+		for _, c := range list {
+			log.Warn("a file that was added without copying has changed, and what changed is not served any more; add it again, or put it back",
+				"path", c.Path, "cid", c.Root, "chunks", c.Leaves)
+		}
+	}
+}
+
 func parseCids(list []string) (all []cid.Cid, err error) {
 	for _, text := range list {
 		c, err := cid.Decode(text)
@@ -130,12 +160,17 @@ func (d data) Add(ctx context.Context, path string, p grid.Progress) (root cid.C
 	return a.Cid, a.Bytes, a.Chunks, kind(err)
 }
 
+func (d data) AddAs(ctx context.Context, path string, as grid.Adding, p grid.Progress) (root cid.Cid, bytes int64, chunks int, err error) {
+	a, err := d.Store.AddAs(ctx, path, as, p)
+	return a.Cid, a.Bytes, a.Chunks, kind(err)
+}
+
 // kind gives the store's errors the kinds of the driver.
 func kind(err error) error {
 	switch {
 	case errors.Is(err, exchange.ErrNotFound), errors.Is(err, chunkstore.ErrNotFound):
 		return fmt.Errorf("%w: %w", grid.ErrNotFound, err)
-	case errors.Is(err, chunkstore.ErrFull):
+	case errors.Is(err, chunkstore.ErrFull), errors.Is(err, chunkstore.ErrShare):
 		return fmt.Errorf("%w: %w", grid.ErrFull, err)
 	}
 	return err
@@ -145,13 +180,38 @@ func (d data) Fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID,
 	return kind(d.exchange.Fetch(ctx, root, hints, exchange.Progress(p)))
 }
 
+func (d data) Collect(ctx context.Context, root cid.Cid, hints []workunits.NodeID, p grid.Progress) (origin grid.DataOrigin, err error) {
+	o, err := d.exchange.Collect(ctx, root, hints, exchange.Progress(p))
+	origin.Here = o.Here
+	for _, s := range o.Sources {
+		protocol := "chunks"
+		if s.Fallback {
+			protocol = "bitswap"
+		}
+		origin.Sources = append(origin.Sources, grid.DataSource{Peer: s.Peer, Protocol: protocol, Bytes: s.Bytes})
+	}
+	return origin, kind(err)
+}
+
+func (d data) FetchNear(ctx context.Context, root cid.Cid, near, others []workunits.NodeID) error {
+	return kind(d.exchange.FetchNear(ctx, root, near, others, nil))
+}
+
+func (d data) Probe(ctx context.Context, from workunits.NodeID, c cid.Cid) (there bool, err error) {
+	return d.exchange.Probe(ctx, from, c)
+}
+
 func (d data) FetchEntry(ctx context.Context, root cid.Cid, name string, hints []workunits.NodeID) (cid.Cid, error) {
 	entry, err := d.exchange.FetchEntry(ctx, root, name, hints)
 	return entry, kind(err)
 }
 
-func (d data) Export(ctx context.Context, root cid.Cid, first bool, w io.Writer) error {
-	return kind(d.Store.Export(ctx, root, first, w))
+func (d data) Export(ctx context.Context, root cid.Cid, w io.Writer) error {
+	return kind(d.Store.Export(ctx, root, grid.Selection{}, w))
+}
+
+func (d data) Archive(ctx context.Context, root cid.Cid, sel grid.Selection, hints []workunits.NodeID, begin func() io.Writer) error {
+	return kind(d.exchange.Archive(ctx, root, sel, hints, begin))
 }
 
 func (d data) Open(ctx context.Context, root cid.Cid, path []string, hints []workunits.NodeID) (io.ReadSeekCloser, error) {
@@ -176,5 +236,7 @@ func (d data) Import(ctx context.Context, r io.Reader, p func(done, total int64)
 }
 
 func (d data) Traffic() (up, down int64) { return d.meter.Spent() }
+
+func (d data) Limit(l exchange.Limits) { d.meter.Limit(l) }
 
 func (d data) Bytes() int64 { return d.Stat().Bytes }

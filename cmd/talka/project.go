@@ -107,8 +107,10 @@ func writeProject(w io.Writer, d grid.ProjectDetail) {
 	if d.Missing > 0 {
 		fmt.Fprintf(w, "%s known of that no peer told more about.\n", plural(d.Missing, "job"))
 	}
-	if i := slices.IndexFunc(d.Jobs, func(j grid.ProjectJob) bool { return j.Latest }); i >= 0 {
-		fmt.Fprintf(w, "\nLatest results: talka job fetch %s -o DIR\n", d.Jobs[i].Job)
+	if r := d.Results; r != nil {
+		fmt.Fprintf(w, "\nLatest results, number %d: %s of job %s\n  talka job fetch %s -o DIR\n", r.Number, plural(r.Accepted, "unit"), r.Job, d.Project)
+	} else if i := slices.IndexFunc(d.Jobs, func(j grid.ProjectJob) bool { return j.Latest }); i >= 0 {
+		fmt.Fprintf(w, "\nLatest results, not sealed yet: talka job fetch %s -o DIR\n", d.Jobs[i].Job)
 	}
 }
 

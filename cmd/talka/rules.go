@@ -19,6 +19,9 @@ func ownerRules(cfg configs.Config) (policy.Rules, error) {
 	r := policy.Rules{
 		Free:      policy.Limits{Processors: free, Percent: freePercent, Memory: unitMemory(cfg.Memory, free)},
 		InUse:     policy.Limits{Processors: use, Percent: percent, Memory: unitMemory(cfg.InUse.Memory, use)},
+		FreeNet:   policy.Traffic{Up: int64(cfg.Upload), Down: int64(cfg.Download)},
+		UseNet:    policy.Traffic{Up: int64(cfg.InUse.Upload), Down: int64(cfg.InUse.Download)},
+		Month:     policy.Traffic{Up: int64(cfg.UploadMonth), Down: int64(cfg.DownloadMonth)},
 		IdleAfter: cfg.Rules.IdleAfter, Mains: !cfg.Rules.Battery, Unmetered: !cfg.Rules.Metered,
 		MaxHeat: cfg.Rules.MaxHeat, MaxLoad: cfg.Rules.MaxLoad, Exclusive: cfg.Rules.Exclusive,
 	}

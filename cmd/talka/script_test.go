@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return name == "python" && err == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": code, "start": start, "stop": stop, "field": field,
+			"code": code, "start": start, "end": end, "field": field,
 		},
 	})
 }
@@ -113,7 +113,7 @@ type running struct {
 	log string
 }
 
-// start runs a node on the directory of its name until stop or the script's end,
+// start runs a node on the directory of its name until end or the script's end,
 // and waits until it says that it is up: start NAME [FLAG]...
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
@@ -132,7 +132,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	r := &running{cmd, log.Name()}
 	ts.Defer(func() {
-		_ = cmd.Process.Kill() // gone already after stop
+		_ = cmd.Process.Kill() // gone already after end
 		_ = log.Close()
 	})
 	var banner struct {
@@ -150,8 +150,9 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	nodes(ts)[args[0]] = r
 }
 
-// stop interrupts a node, which must end well: stop NAME.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// end interrupts a node, which must end well: end NAME. (testscript's own stop ends
+// the script.)
+func end(ts *testscript.TestScript, neg bool, args []string) {
 	r := nodes(ts)[args[0]]
 	ts.Check(r.cmd.Process.Signal(os.Interrupt))
 	if got := exitCodeOf(ts, r.cmd.Wait()); got != 0 {

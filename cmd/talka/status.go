@@ -21,7 +21,7 @@ func (a *app) statusCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show what the node is doing, and why", Args: argCount(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			c, err := a.clientAt(cmd)
 			if err != nil {
 				return err
 			}
@@ -35,6 +35,7 @@ func (a *app) statusCmd() *cobra.Command {
 			return a.showStatus(st)
 		},
 	}
+	atFlag(cmd)
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes, until interrupted")
 	return cmd
 }
@@ -50,6 +51,9 @@ func (a *app) showStatus(st grid.Status) error {
 			"store", size(st.StoreBytes),
 			"addresses", strings.Join(st.Addrs, " "),
 		)
+		if st.Membership != nil {
+			fmt.Fprintln(w, line(st.Membership.Sentence()))
+		}
 	})
 }
 

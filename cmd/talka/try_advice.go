@@ -61,7 +61,18 @@ func (t *trier) verdict(f jobfile.File, r sandbox.Report, cat bool) error {
 var (
 	noModule = regexp.MustCompile(`No module named '([A-Za-z0-9_]+)`)
 	noMemory = regexp.MustCompile(`(?i)MemoryError|out of memory|memory allocation|bad_alloc`)
+	ofPython = regexp.MustCompile(`(?m)^Traceback \(most recent call last\)|^SyntaxError: `)
 )
+
+// What units do not have, by what Python says last where it is missed.
+var lacking = []struct {
+	said   *regexp.Regexp
+	advice string
+}{
+	{regexp.MustCompile(`does not support processes`), "units start no processes: call what you need as a library, or compile it as a program of its own"},
+	{regexp.MustCompile(`can't start new thread`), "units have one thread: more processors work on more units"},
+	{regexp.MustCompile(`'_?socket' has no attribute|urlopen error`), "units have no network: what they need stands in [inputs]"},
+}
 
 // advice says what to change in the job file for a program that failed.
 func (t *trier) advice(f jobfile.File, r sandbox.Report) (list []string) {
@@ -73,12 +84,26 @@ func (t *trier) advice(f jobfile.File, r sandbox.Report) (list []string) {
 		return []string{t.module(m[1])}
 	}
 	if noMemory.MatchString(log) || r.PeakMemory > f.Limits.Memory/10*9 {
-		list = append(list, fmt.Sprintf("it took %s of memory of the %s that [limits] memory allows: raise it", size(int64(r.PeakMemory)), size(int64(f.Limits.Memory))))
+		list = append(list, fmt.Sprintf("it took %s of memory and wanted more than the %s that [limits] memory allows: raise it", size(int64(r.PeakMemory)), size(int64(f.Limits.Memory))))
 	}
 	if r.Trap == "host calls over the limit" {
 		list = append(list, fmt.Sprintf("[limits] calls is %d: raise it, or read and write larger pieces", f.Limits.Calls))
 	}
-	if path := r.Refusal.Path; path != "" {
+	switch r.Trap {
+	case "unreachable":
+		list = append(list, "it gave up by itself (abort, panic or a failed check), mostly saying why in its log")
+	case "out of bounds memory access":
+		list = append(list, "a pointer or an index is wrong, or its own stack ran over: C and C++ have 64 KiB "+
+			"for calls and local arrays, more with -Wl,-z,stack-size=1048576,--stack-first")
+	}
+	last := log[strings.LastIndexByte(strings.TrimRight(log, "\n"), '\n')+1:]
+	for _, l := range lacking {
+		if l.said.MatchString(last) {
+			list = append(list, l.advice)
+		}
+	}
+	// Python looks for its own files in many places, which is no fault.
+	if path := r.Refusal.Path; path != "" && (!ofPython.MatchString(log) || strings.Contains(last, filepath.Base(path))) {
 		s := r.Refusal.String()
 		if !r.Refusal.ReadOnly {
 			s += t.besideJob(strings.TrimPrefix(path, "/"))

@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/grid/api"
+	"github.com/talka-grid/talka/workunits"
 )
 
 func (a *app) upCmd() *cobra.Command {
@@ -81,10 +81,14 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	if _, _, err := initDir(dir, ""); err != nil {
 		return err
 	}
-	if err := sweepScratch(dir, time.Now().Add(-24*time.Hour)); err != nil {
+	if err := sweepScratch(dir); err != nil {
 		a.note("scratch files stay behind: %v", err)
 	}
 	src, err := a.sources(dir, flags)
+	if err != nil {
+		return err
+	}
+	key, err := loadKey(dir)
 	if err != nil {
 		return err
 	}
@@ -92,16 +96,27 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	if err != nil {
 		return &exitErr{exitUsage, err}
 	}
-	key, err := loadKey(dir)
-	if err != nil {
+	if entered, err := a.admit(dir, workunits.NodeIDOf(key), cfg.Join); err != nil {
 		return err
+	} else if entered { // the network has changed
+		if src, err = a.sources(dir, flags); err != nil {
+			return err
+		}
+		if cfg, err = configs.Load(src); err != nil {
+			return &exitErr{exitUsage, err}
+		}
 	}
-	log := a.logger(cfg.Log)
+	recent := &api.Recent{}
+	log := logger(cfg.Log, io.MultiWriter(recent, a.err))
 	n, err := a.openNode(ctx, dir, key, cfg, log)
 	if err != nil {
 		return err
 	}
-	return a.serve(ctx, n, api.Config{Dir: dir, Version: version(), Page: cfg.API, Watts: n.watts, Settings: &settings{app: a, dir: dir, flags: flags, apply: n.setRules}, Log: log})
+	return a.serve(ctx, n, api.Config{
+		Dir: dir, Version: version(), Page: cfg.API, Watts: n.watts, Settings: &settings{app: a, dir: dir, flags: flags, apply: n.setRules},
+		Machines: n.machines, Recent: recent, Log: log,
+		Doctor: func(ctx context.Context) api.Diagnosis { return a.diagnose(ctx, dir, flags).Diagnosis },
+	})
 }
 
 // serve runs the node and its local interface until ctx ends or one of them
@@ -111,6 +126,7 @@ func (a *app) serve(ctx context.Context, n *node, cfg api.Config) error {
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
+	n.machines.Serve(server.Answer)
 	socket, err := api.Listen(cfg.Dir)
 	if err != nil {
 		return errors.Join(err, n.close())
@@ -152,15 +168,15 @@ func (a *app) banner(dir string, st grid.Status) error {
 	})
 }
 
-// logger writes what the settings ask for to standard error.
-func (a *app) logger(cfg configs.Log) *slog.Logger {
+// logger writes what the settings ask for, a line a call.
+func logger(cfg configs.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo // settings are validated
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, opts))
+		return slog.New(slog.NewJSONHandler(w, opts))
 	}
-	return slog.New(slog.NewTextHandler(a.err, opts))
+	return slog.New(slog.NewTextHandler(w, opts))
 }

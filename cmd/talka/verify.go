@@ -91,14 +91,18 @@ type verifiedFault struct {
 // readLedger reads a file, or what the node has of a job.
 func (a *app) readLedger(ctx context.Context, arg string) (x ledger.Read, err error) {
 	path := arg
-	if id, err := workunits.ParseJobID(arg); err == nil {
+	if _, perr := workunits.ParseJobID(arg); perr == nil {
+		c, id, err := a.ofJob(arg)
+		if err != nil {
+			return x, err
+		}
 		dir, err := os.MkdirTemp("", "talka-verify-")
 		if err != nil {
 			return x, err
 		}
 		defer os.RemoveAll(dir)
 		path = filepath.Join(dir, "ledger")
-		if _, _, err := a.exportJob(ctx, id, path); err != nil {
+		if _, err := a.exportJob(ctx, c, id, path, false); err != nil {
 			return x, err
 		}
 	}

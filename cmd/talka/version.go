@@ -12,14 +12,16 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the version", Args: argCount(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			out := map[string]string{
-				"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
-			}
+			out := versionInfo()
 			return a.show(out, func(w io.Writer) {
 				_, _ = io.WriteString(w, "talka "+out["version"]+" ("+out["go"]+", "+out["platform"]+")\n")
 			})
 		},
 	}
+}
+
+func versionInfo() map[string]string {
+	return map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 }
 
 // version is what the build knows of itself: a release, or the revision.

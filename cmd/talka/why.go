@@ -13,10 +13,10 @@ import (
 const whyDecisions = 10
 
 func (a *app) whyCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "why", Short: "Say why the node executes units or does not, and what would change it", Args: argCount(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			c, err := a.clientAt(cmd)
 			if err != nil {
 				return err
 			}
@@ -27,13 +27,15 @@ func (a *app) whyCmd() *cobra.Command {
 			return a.show(w, func(out io.Writer) { writeWhy(out, w) })
 		},
 	}
+	atFlag(cmd)
+	return cmd
 }
 
 func writeWhy(out io.Writer, w grid.Why) {
-	fmt.Fprintln(out, w.Reason)
+	fmt.Fprintln(out, line(w.Reason))
 	if len(w.Rules) > 1 {
 		for _, r := range w.Rules {
-			fmt.Fprintf(out, "  %s: %s. %s\n", r.Rule, r.Text, r.Change)
+			fmt.Fprintf(out, "  %s: %s. %s\n", line(string(r.Rule)), line(r.Text), line(r.Change))
 		}
 	}
 	if w.Processors > 0 {
@@ -45,9 +47,9 @@ func writeWhy(out io.Writer, w grid.Why) {
 	if n := len(w.Executions); n > 0 {
 		var cpu float64
 		for _, x := range w.Executions {
-			cpu += x.CPU
+			cpu += x.Lost
 		}
-		fmt.Fprintf(out, "To end the node now loses at most %.0f s of processor time of %s, but for checkpoints; a pause loses nothing.\n", cpu, plural(n, "unit"))
+		fmt.Fprintf(out, "To end the node now loses %.0f s of processor time of %s; a pause loses nothing.\n", cpu, plural(n, "unit"))
 	}
 	if w.Source == "" {
 		fmt.Fprintln(out, "Nothing tells whether the machine is in use; it counts as not in use.")
@@ -56,6 +58,6 @@ func writeWhy(out io.Writer, w grid.Why) {
 		fmt.Fprintln(out, "\nLatest decisions:")
 	}
 	for _, d := range w.Decisions[max(len(w.Decisions)-whyDecisions, 0):] {
-		fmt.Fprintf(out, "  %s  %s\n", d.Time.Local().Format("2 Jan 15:04:05"), d.Text)
+		fmt.Fprintf(out, "  %s  %s\n", d.Time.Local().Format("2 Jan 15:04:05"), line(d.Text))
 	}
 }

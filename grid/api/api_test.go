@@ -17,11 +17,19 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/machines"
 	"github.com/talka-grid/talka/workunits"
 )
 
 func testConfig(dir string) Config {
-	return Config{Dir: dir, Version: "v0", Settings: &memSettings{}, Log: slog.New(slog.DiscardHandler)}
+	set, err := machines.New(machines.Config{Dir: dir, Self: workunits.NodeID{1}, Network: memNetwork, Name: "test", Net: &memNet{}})
+	if err != nil {
+		panic(err) // the folder is the test's
+	}
+	return Config{
+		Dir: dir, Version: "v0", Settings: &memSettings{}, Machines: set, Recent: &Recent{}, Log: slog.New(slog.DiscardHandler),
+		Doctor: func(context.Context) Diagnosis { return Diagnosis{OK: true} },
+	}
 }
 
 // serve starts a node's server in a folder of the test and returns a client. The
@@ -112,6 +120,7 @@ func TestSpecKeepsManifest(t *testing.T) {
 	want := manifest()
 	link := workunits.Link{Cid: workunits.RecordCid(workunits.Sum(nil))}
 	want.Stdin, want.Nominal, want.Standing = "in/a", 11, &link
+	want.Limits.Checkpoint = 12 // never beside Calls, in what is signed
 	want.Reduce = &workunits.Stage{Program: link, Args: []string{"--best"}}
 	want.Policy.Ringers, want.Policy.Audit = make([]byte, 32), 0.5
 	want.Policy.Compare = workunits.Comparator{Kind: workunits.CompareProgram, Rel: 1, Abs: 2, Program: &link}
@@ -152,6 +161,8 @@ func TestStatusPauseResume(t *testing.T) {
 		{func() (grid.Status, error) { return c.Status(t.Context()) }, grid.StatePaused},
 		{func() (grid.Status, error) { return c.Resume(t.Context()) }, grid.StateIdle},
 		{func() (grid.Status, error) { return c.Finish(t.Context()) }, grid.StatePaused},
+		{func() (grid.Status, error) { return c.Resume(t.Context()) }, grid.StateIdle},
+		{func() (grid.Status, error) { return c.Save(t.Context()) }, grid.StatePaused},
 	} {
 		st, err := step.do()
 		if err != nil || st.State != step.want || st.Addrs == nil {
@@ -164,6 +175,21 @@ func TestStatusPauseResume(t *testing.T) {
 	}
 	_, err = c.Pause(t.Context(), -time.Second)
 	wantKind(t, err, KindRequest)
+}
+
+func TestDesktopTells(t *testing.T) {
+	t.Parallel()
+	n := newMemNode()
+	c, _, _ := serve(t, n)
+	if err := c.Desktop(t.Context(), Desktop{Who: "tray-1", Session: "2", Source: "GNOME", Idle: 1.5, Locked: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := n.events[len(n.events)-1].Text, "tray-1 2 GNOME 1.5s true false"; got != want {
+		t.Errorf("the node hears %q, want %q", got, want)
+	}
+	for _, bad := range []Desktop{{}, {Who: strings.Repeat("x", 65)}, {Who: "x", Idle: -1}, {Who: "x", Source: strings.Repeat("x", 65)}} {
+		wantKind(t, c.Desktop(t.Context(), bad), KindRequest)
+	}
 }
 
 func TestListsAreNeverNull(t *testing.T) {
@@ -180,7 +206,7 @@ func TestListsAreNeverNull(t *testing.T) {
 func TestInviteAndJoin(t *testing.T) {
 	t.Parallel()
 	c, _, _ := serve(t, newMemNode())
-	invite, err := c.Invite(t.Context())
+	invite, err := c.Invite(t.Context(), time.Hour, workunits.NodeID{1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +249,12 @@ func TestJob(t *testing.T) {
 		t.Fatalf("submit: %v, progress %q", err, said)
 	}
 	big := workunits.Link{Cid: workunits.RawCid(workunits.Sum([]byte("big")))}
+	node.accept(id, grid.UnitResult{Unit: 2, Failed: true})
+	if r, err := c.Retry(t.Context(), id); err != nil || r.Job != id || !slices.Equal(r.Units, []uint32{2}) {
+		t.Errorf("retry: %+v, %v", r, err)
+	}
+	_, err = c.Retry(t.Context(), id)
+	wantKind(t, err, KindNotFound)
 	node.accept(id, grid.UnitResult{Unit: 2, Failed: true})
 	node.accept(id, grid.UnitResult{Unit: 0, Outcome: workunits.Outcome{How: workunits.Exited, Out: workunits.OutFile{Size: 3, Data: []byte("hi\n")}}})
 
@@ -272,8 +304,12 @@ func TestCancel(t *testing.T) {
 	if err != nil || len(x.Manifest) == 0 || string(x.Standing) != "stakes" || len(x.Segments) != 2 || string(x.Segments[1]) != "second" {
 		t.Errorf("ledger: %q, %v", x, err)
 	}
+	wantKind(t, c.Cancel(t.Context(), id, strings.Repeat("x", workunits.MaxWordLen+1)), KindRequest)
 	if err := c.Cancel(t.Context(), id, "a typo in its arguments"); err != nil {
 		t.Fatal(err)
+	}
+	if w, err := c.JobWhy(t.Context(), id); err != nil || w.Job != id || w.Refused == nil {
+		t.Errorf("%+v, %v", w, err)
 	}
 	info, err := c.WaitJob(t.Context(), id)
 	if err != nil || info.State != grid.JobCancelled {
@@ -292,6 +328,8 @@ func TestBadJobs(t *testing.T) {
 
 	unknown := workunits.JobID{42}
 	_, err = c.Job(t.Context(), unknown)
+	wantKind(t, err, KindNotFound)
+	_, err = c.JobWhy(t.Context(), unknown)
 	wantKind(t, err, KindNotFound)
 	_, err = c.WaitJob(t.Context(), unknown)
 	wantKind(t, err, KindNotFound)
@@ -340,17 +378,34 @@ func TestData(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	car := filepath.Join(dir, "car")
-	if err := c.ExportData(t.Context(), id, car, time.Second, nothing); err != nil {
+	if origin, err := c.ExportData(t.Context(), id, car, nil, time.Second, nothing); err != nil || origin.Here == 0 {
 		t.Fatal(err)
 	}
-	wantKind(t, c.ExportData(t.Context(), id, car, time.Second, nothing), KindConflict)
-	wantKind(t, c.ExportData(t.Context(), id, "relative", time.Second, nothing), KindRequest)
+	_, err = c.ExportData(t.Context(), id, car, nil, time.Second, nothing)
+	wantKind(t, err, KindConflict)
+	_, err = c.ExportData(t.Context(), id, "relative", nil, time.Second, nothing)
+	wantKind(t, err, KindRequest)
 	in, err := c.ImportData(t.Context(), car, nothing)
 	if err != nil || len(in.Roots) != 1 || in.Roots[0] != added.Cid || in.Bytes != 9 {
 		t.Errorf("imported %+v, %v", in, err)
 	}
 	_, err = c.ImportData(t.Context(), "relative", nothing)
 	wantKind(t, err, KindRequest)
+
+	pinned, err := c.Pin(t.Context(), id, time.Second, nothing)
+	if err != nil || pinned != (Pinned{added.Cid, 9}) {
+		t.Errorf("pinned %+v, %v", pinned, err)
+	}
+	_, err = c.Pin(t.Context(), nobody, time.Millisecond, nothing)
+	wantKind(t, err, KindTimeout)
+	var kept []string
+	if err := c.KeptData(t.Context(), func(k grid.Kept) error { kept = append(kept, k.Cid); return nil }); err != nil || !slices.Equal(kept, []string{added.Cid}) {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+	if err := c.Unpin(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	wantKind(t, c.Unpin(t.Context(), id), KindNotFound)
 }
 
 func TestEventsResume(t *testing.T) {

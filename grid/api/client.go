@@ -33,11 +33,12 @@ const clientHost = "talka"
 // context bounds them.
 type Client struct {
 	http *http.Client
+	at   string // where routes begin, if not at this node; see At
 }
 
 // NewClient makes a client for the node in dir. It connects when it is used.
 func NewClient(dir string) *Client {
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
 	}}}
 }
@@ -55,10 +56,15 @@ func (c *Client) Peers(ctx context.Context) (peers []grid.PeerInfo, err error) {
 	return peers, c.call(ctx, http.MethodGet, "/v1/peers", nil, &peers)
 }
 
-// Invite makes an invite.
-func (c *Client) Invite(ctx context.Context) (string, error) {
+// Invite makes an invite that is valid for a time of whole seconds, or as long as is
+// usual if that is zero; for one node if that is not zero.
+func (c *Client) Invite(ctx context.Context, valid time.Duration, to workunits.NodeID) (string, error) {
+	q := url.Values{"seconds": {strconv.FormatInt(int64(valid/time.Second), 10)}}
+	if !to.IsZero() {
+		q.Set("to", to.String())
+	}
 	var out inviteBody
-	err := c.call(ctx, http.MethodPost, "/v1/invite", nil, &out)
+	err := c.call(ctx, http.MethodPost, "/v1/invite?"+q.Encode(), nil, &out)
 	return out.Invite, err
 }
 
@@ -77,9 +83,19 @@ func (c *Client) Finish(ctx context.Context) (st grid.Status, err error) {
 	return st, c.call(ctx, http.MethodPost, "/v1/finish", nil, &st)
 }
 
+// Save pauses as soon as running copies have saved their state or end.
+func (c *Client) Save(ctx context.Context) (st grid.Status, err error) {
+	return st, c.call(ctx, http.MethodPost, "/v1/save", nil, &st)
+}
+
 // Why says why the node does what it does.
 func (c *Client) Why(ctx context.Context) (w grid.Why, err error) {
 	return w, c.call(ctx, http.MethodGet, "/v1/why", nil, &w)
+}
+
+// Settings lists the node's settings.
+func (c *Client) Settings(ctx context.Context) (list []configs.Setting, err error) {
+	return list, c.call(ctx, http.MethodGet, "/v1/settings", nil, &list)
 }
 
 // Set changes a setting of the running node, or forgets what was changed where value
@@ -152,6 +168,11 @@ func (c *Client) Job(ctx context.Context, id workunits.JobID) (info grid.JobInfo
 	return info, c.call(ctx, http.MethodGet, jobRoute(id, ""), nil, &info)
 }
 
+// JobWhy says why a job is where it is, and what would change it.
+func (c *Client) JobWhy(ctx context.Context, id workunits.JobID) (w grid.JobWhy, err error) {
+	return w, c.call(ctx, http.MethodGet, jobRoute(id, "/why"), nil, &w)
+}
+
 // Story tells how the verdict on a unit of a job came about.
 func (c *Client) Story(ctx context.Context, id workunits.JobID, unit uint32) (u grid.UnitStory, err error) {
 	return u, c.call(ctx, http.MethodGet, jobRoute(id, fmt.Sprintf("/units/%d", unit)), nil, &u)
@@ -175,6 +196,35 @@ func (c *Client) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Ex
 	return x, err
 }
 
+// Logs yields what copies of a job wrote on standard error, of all units that were
+// executed on the node or of one. An error of yield ends it and is returned.
+func (c *Client) Logs(ctx context.Context, id workunits.JobID, unit *uint32, yield func(grid.CopyLog) error) error {
+	route := jobRoute(id, "/logs")
+	if unit != nil {
+		route += "?unit=" + strconv.FormatUint(uint64(*unit), 10)
+	}
+	return receive(ctx, c, http.MethodGet, route, nil, nil, yield)
+}
+
+// GatherResults makes one folder in the node's store of what is accepted of a job.
+func (c *Client) GatherResults(ctx context.Context, id workunits.JobID, progress func(done, total int64)) (cid.Cid, error) {
+	out, err := receiveOne[cidBody](ctx, c, jobRoute(id, "/gather"), nil, bytesOf(progress))
+	if err != nil {
+		return cid.Undef, err
+	}
+	return cid.Decode(out.Cid)
+}
+
+// ImportJob takes in the file at an absolute path that an export of a job wrote.
+func (c *Client) ImportJob(ctx context.Context, path string, progress func(done, total int64)) (grid.ImportReport, error) {
+	return receiveOne[grid.ImportReport](ctx, c, "/v1/jobs/import", addBody{path}, bytesOf(progress))
+}
+
+// Retry has the units of a job of this node tried again that have failed.
+func (c *Client) Retry(ctx context.Context, id workunits.JobID) (r grid.RetryReport, err error) {
+	return r, c.call(ctx, http.MethodPost, jobRoute(id, "/retry"), nil, &r)
+}
+
 // Cancel cancels a job of this node.
 func (c *Client) Cancel(ctx context.Context, id workunits.JobID, reason string) error {
 	var in cancelRequest
@@ -182,39 +232,16 @@ func (c *Client) Cancel(ctx context.Context, id workunits.JobID, reason string) 
 	return c.call(ctx, http.MethodPost, jobRoute(id, "/cancel"), in.Body, &jobBody{})
 }
 
+// FreeData says that a finished job of the node is collected: nobody need keep its
+// data any more.
+func (c *Client) FreeData(ctx context.Context, id workunits.JobID) error {
+	return c.call(ctx, http.MethodPost, jobRoute(id, "/free"), nil, &jobBody{})
+}
+
 // Results yields accepted and failed units in ascending order. An error of yield
 // ends it and is returned.
 func (c *Client) Results(ctx context.Context, id workunits.JobID, yield func(Result) error) error {
 	return receive(ctx, c, http.MethodGet, jobRoute(id, "/results"), nil, nil, yield)
-}
-
-// AddData adds the file or folder at an absolute path to the node's store.
-func (c *Client) AddData(ctx context.Context, path string, progress func(done, total int64)) (Added, error) {
-	return receiveOne[Added](ctx, c, "/v1/data/add", addBody{path}, func(p Progress) { progress(p.Done, p.Total) })
-}
-
-// GetData writes content to the absolute path dest, which must not exist. The
-// node gives up after timeout without progress.
-func (c *Client) GetData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
-	_, err := receiveOne[none](ctx, c, "/v1/data/get", getBody{id.String(), dest, timeout.Seconds()}, func(p Progress) { progress(p.Done, p.Total) })
-	return err
-}
-
-// DataInfo tells what the node's store holds and why.
-func (c *Client) DataInfo(ctx context.Context) (info grid.DataInfo, err error) {
-	return info, c.call(ctx, http.MethodGet, "/v1/data", nil, &info)
-}
-
-// ExportData writes content as a content archive (CAR) to the absolute path dest,
-// which must not exist. The node gives up after timeout without progress.
-func (c *Client) ExportData(ctx context.Context, id cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
-	_, err := receiveOne[none](ctx, c, "/v1/data/export", getBody{id.String(), dest, timeout.Seconds()}, func(p Progress) { progress(p.Done, p.Total) })
-	return err
-}
-
-// ImportData stores what the content archive (CAR) at an absolute path holds.
-func (c *Client) ImportData(ctx context.Context, path string, progress func(done, total int64)) (Imported, error) {
-	return receiveOne[Imported](ctx, c, "/v1/data/import", addBody{path}, func(p Progress) { progress(p.Done, p.Total) })
 }
 
 // Events yields what happens after the event with the given number; with a job,
@@ -311,6 +338,9 @@ func (c *Client) do(ctx context.Context, method, route string, in any) (*http.Re
 			return nil, err
 		}
 		body = bytes.NewReader(b)
+	}
+	if rest, ok := strings.CutPrefix(route, "/v1/"); ok && c.at != "" {
+		route = c.at + rest
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+clientHost+route, body)
 	if err != nil {

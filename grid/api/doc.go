@@ -38,11 +38,19 @@
 // within a minute, and void for everybody when it comes again. It gets a cookie
 // that scripts cannot read and a key that only the page's origin can, and needs
 // both: cookies go to every port of a machine. It can do what its owner can, but
-// reach no local files and let nobody else in.
+// reach no local files and let nobody in but the owner's other machines.
 //
 // A program comes by the same port with a token of a [Role], which its owner makes at
 // the socket's side and which expires. It reaches no local files, lets nobody in and
-// makes no tokens.
+// makes no tokens; it is for this node and reaches no other machine.
+//
+// The owner's other machines come in over the network, see package machines, which
+// proves who asks and knows its role. They may ask for the operations that are
+// mirrored and for nothing else ([Server.Answer]), and change no settings but limits
+// and rules: a stolen machine can neither have other programs executed nor read files.
+// What they answer is decoded into the types of this interface, so that a page or
+// program that reads it meets nothing but those; its texts are as hostile as a peer's.
+//
 // Texts that come from peers (names, reasons, traps) are passed on as they are;
 // who shows them on a screen removes control characters. Files of results are
 // bytes under a policy that lets them do nothing, and pictures by their content

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -22,11 +25,10 @@ const (
 
 // gateway answers GET and HEAD /ipfs/CID[/PATH], after the trustless gateway of IPFS
 // (https://specs.ipfs.tech/http-gateways/trustless-gateway/): with the type
-// application/vnd.ipld.raw or ?format=raw one chunk, with application/vnd.ipld.car
-// or ?format=car an archive of the content, or of its first chunk with
-// dag-scope=block; both are for the CID alone, and the client can check them.
-// Without either it is the file itself, ranges of it too, which the node has checked
-// and which are fetched as they are read.
+// application/vnd.ipld.raw or ?format=raw one chunk, for the CID alone; with
+// application/vnd.ipld.car or ?format=car an archive, see selection: the client can
+// check both. Without either it is the file itself, ranges of it too, which the node has
+// checked and which are fetched as they are read.
 func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 	has, _ := r.Context().Value(ctxGranted).(Scope)
 	if has&ScopeRead == 0 {
@@ -41,22 +43,19 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 	// Strangers' pages have no part in this origin.
 	w.Header().Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
 	path := strings.FieldsFunc(r.PathValue("path"), func(r rune) bool { return r == '/' })
-	format := wanted(r)
-	if format != "" && len(path) > 0 {
-		err = &Error{KindRequest, "a path is answered as a file only: ask for the CID that it leads to"}
-	}
-	if err == nil {
-		w.Header().Set("Etag", etag(c, path, format))
-		switch format {
-		case "":
-			err = s.gatewayFile(w, r, c, path)
-		case "raw":
-			err = s.gatewayRaw(w, r, c)
-		case "car":
-			err = s.gatewayCar(w, r, c)
-		default:
-			err = &Error{KindRequest, "format is raw or car"}
-		}
+	switch format := wanted(r); {
+	case format == "":
+		w.Header().Set("Etag", etag(c, path))
+		err = s.gatewayFile(w, r, c, path)
+	case format == "raw" && len(path) > 0:
+		err = &Error{KindRequest, "a path is answered as a file or an archive (format=car): ask for the CID that it leads to"}
+	case format == "raw":
+		w.Header().Set("Etag", etag(c, nil, format))
+		err = s.gatewayRaw(w, r, c)
+	case format == "car":
+		err = s.gatewayCar(w, r, c, path)
+	default:
+		err = &Error{KindRequest, "format is raw or car"}
 	}
 	if err != nil {
 		w.Header().Del("Etag")
@@ -82,9 +81,9 @@ func wanted(r *http.Request) string {
 	return ""
 }
 
-// etag names an answer; the content of a CID never changes.
-func etag(c cid.Cid, path []string, format string) string {
-	return strconv.QuoteToASCII(strings.Join(append(append([]string{c.String()}, path...), format), "."))
+// etag names an answer by its form; the content of a CID never changes.
+func etag(c cid.Cid, path []string, form ...string) string {
+	return strconv.QuoteToASCII(strings.Join(append([]string{c.String(), strings.Join(path, "/")}, form...), "."))
 }
 
 func (s *Server) gatewayFile(w http.ResponseWriter, r *http.Request, c cid.Cid, path []string) error {
@@ -111,12 +110,16 @@ func (s *Server) gatewayRaw(w http.ResponseWriter, r *http.Request, c cid.Cid) e
 	return nil
 }
 
-func (s *Server) gatewayCar(w http.ResponseWriter, r *http.Request, c cid.Cid) error {
+func (s *Server) gatewayCar(w http.ResponseWriter, r *http.Request, c cid.Cid, path []string) error {
 	query := r.URL.Query()
-	scope := query.Get("dag-scope")
-	if scope != "" && scope != "all" && scope != "block" || query.Has("entity-bytes") {
-		return &Error{KindRequest, "dag-scope is all or block; ask for ranges of the file itself"}
+	sel, err := selection(query, path)
+	if err == nil {
+		err = carForm(r)
 	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Etag", etag(c, path, "car", query.Get("dag-scope"), query.Get("entity-bytes")))
 	begin := func() io.Writer {
 		w.Header().Set("Content-Type", carType+"; version=1; order=dfs; dups=n")
 		w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", c.String()+".car"))
@@ -128,7 +131,7 @@ func (s *Server) gatewayCar(w http.ResponseWriter, r *http.Request, c cid.Cid) e
 		return nil
 	}
 	started := false
-	err := s.node.ArchiveData(r.Context(), c, scope == "block", func() io.Writer {
+	err = s.node.ArchiveData(r.Context(), c, sel, func() io.Writer {
 		started = true
 		return begin()
 	})
@@ -136,4 +139,57 @@ func (s *Server) gatewayCar(w http.ResponseWriter, r *http.Request, c cid.Cid) e
 		panic(http.ErrAbortHandler) // an archive that is cut off must not look whole
 	}
 	return err
+}
+
+// selection reads what an archive is to hold beside the chunks that lead along the path:
+// by dag-scope all below, the file or folder itself, or its first chunk; by entity-bytes
+// the chunks in which some bytes of a file are.
+func selection(query url.Values, path []string) (sel grid.Selection, err error) {
+	sel.Path = path
+	scope, bytes := query.Get("dag-scope"), query.Get("entity-bytes")
+	scopes := map[string]grid.Scope{"": grid.ScopeAll, "all": grid.ScopeAll, "entity": grid.ScopeEntity, "block": grid.ScopeBlock}
+	var known bool
+	if sel.Scope, known = scopes[scope]; !known {
+		return sel, &Error{KindRequest, "dag-scope is all, entity or block"}
+	}
+	if !query.Has("entity-bytes") {
+		return sel, nil
+	}
+	if scope != "" && sel.Scope != grid.ScopeEntity {
+		return sel, &Error{KindRequest, "entity-bytes goes with dag-scope=entity"}
+	}
+	from, to, both := strings.Cut(bytes, ":")
+	if to == "*" {
+		to = "-1"
+	}
+	first, err1 := strconv.ParseInt(from, 10, 64)
+	last, err2 := strconv.ParseInt(to, 10, 64)
+	if !both || err1 != nil || err2 != nil {
+		return sel, &Error{KindRequest, "entity-bytes is FROM:TO, the numbers of the first and the last byte, from the end if below zero; TO may be *"}
+	}
+	sel.Scope, sel.Bytes = grid.ScopeEntity, &grid.Range{From: first, To: last}
+	return sel, nil
+}
+
+// carForm refuses archives in another form than the one that there is. Of several that
+// the client would take, one has to be.
+func carForm(r *http.Request) (err error) {
+	query := r.URL.Query()
+	asked := func(params map[string]string) error {
+		for name, has := range map[string]string{"version": "1", "order": "dfs", "dups": "n"} {
+			v := cmp.Or(params[name], query.Get("car-"+name))
+			if free := name == "order" && v == "unk"; v != "" && v != has && !free {
+				return &Error{KindRequest, fmt.Sprintf("archives have %s=%s, not %.20q", name, has, v)}
+			}
+		}
+		return nil
+	}
+	for _, part := range strings.Split(r.Header.Get("Accept"), ",") {
+		if kind, params, perr := mime.ParseMediaType(part); perr == nil && kind == carType {
+			if err = asked(params); err == nil {
+				return nil
+			}
+		}
+	}
+	return cmp.Or(err, asked(nil))
 }

@@ -26,9 +26,10 @@ const (
 	ScopeSettings                   // change settings
 	scopeInvite                     // let browsers and programs in
 	scopeEnter                      // come in as a browser
+	scopeMachines                   // see the owner's other machines, pair and remove them
 
-	scopeOwner = ScopeRead | ScopeControl | ScopePublish | ScopeFiles | ScopeSettings | scopeInvite
-	scopePage  = scopeEnter | ScopeRead | ScopeControl | ScopePublish | ScopeSettings
+	scopeOwner = ScopeRead | ScopeControl | ScopePublish | ScopeFiles | ScopeSettings | scopeInvite | scopeMachines
+	scopePage  = scopeEnter | ScopeRead | ScopeControl | ScopePublish | ScopeSettings | scopeMachines
 )
 
 // scopeKey finds an operation's Scope in its metadata.
@@ -45,6 +46,7 @@ const (
 	ctxSocket  ctxKey = iota // true on connections of the unix socket
 	ctxPage                  // true on connections of the page's port
 	ctxGranted               // the caller's Scope
+	ctxMachine               // true for what a paired machine asks
 )
 
 // guard is the way to h. Its steps are in the package comment.

@@ -24,9 +24,8 @@ type ContributionBody struct {
 }
 
 func (s *Server) impactRoutes(h huma.API) {
-	get(h, "impact", "/v1/impact", ScopeRead, "What the node gave, and what came of it", func(context.Context, *none) (Impact, error) {
+	mirror(s, h, mirrored{"impact", http.MethodGet, "impact", ScopeRead, "What the node gave, and what came of it"}, impactNotNull, func(context.Context) (Impact, error) {
 		i, err := s.node.Impact()
-		i.Days = notNull(i.Days)
 		return Impact{i, s.cfg.Watts, i.All.CPU * s.cfg.Watts / 3.6e6}, err
 	})
 	get(h, "record", "/v1/record", ScopeRead, "A signed record of what the node gave, for others to check", func(ctx context.Context, _ *none) (b ContributionBody, err error) {
@@ -37,6 +36,11 @@ func (s *Server) impactRoutes(h huma.API) {
 		b.Vouched = notNull(b.Vouched)
 		return b, err
 	})
+}
+
+func impactNotNull(i Impact) Impact {
+	i.Days = notNull(i.Days)
+	return i
 }
 
 // Impact tells what the node gave.

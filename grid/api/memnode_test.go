@@ -17,6 +17,7 @@ import (
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -33,6 +34,7 @@ type memNode struct {
 	projects map[workunits.ProjectID]*grid.ProjectInfo
 	jobs     map[workunits.JobID]*memJob
 	blobs    map[cid.Cid][]byte
+	pinned   []cid.Cid
 	events   []grid.Event
 }
 
@@ -81,10 +83,16 @@ func (n *memNode) BlockPeer(id workunits.NodeID, _ bool) error {
 	return nil
 }
 
-func (n *memNode) Invite() (string, error) { return memNetwork + "/" + n.key.String(), nil }
+func (n *memNode) Invite(time.Duration, workunits.NodeID) (string, error) {
+	return memNetwork + "/" + n.key.String(), nil
+}
+
+func (n *memNode) RemoveMember(workunits.NodeID) error {
+	return fmt.Errorf("the network is open: %w", grid.ErrDenied)
+}
 
 func (n *memNode) Join(_ context.Context, invite string) error {
-	if want, _ := n.Invite(); invite != want {
+	if want, _ := n.Invite(0, workunits.NodeID{}); invite != want {
 		return &Error{KindRequest, "the invite is for another network"}
 	}
 	return nil
@@ -99,7 +107,14 @@ func (n *memNode) setPaused(p bool) {
 
 func (n *memNode) Pause(time.Duration) { n.setPaused(true) }
 func (n *memNode) Finish()             { n.setPaused(true) }
+func (n *memNode) Save()               { n.setPaused(true) }
 func (n *memNode) Resume()             { n.setPaused(false) }
+
+func (n *memNode) Desktop(who string, s policy.Session, end bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.change(grid.Event{Kind: "desktop", Text: fmt.Sprint(who, " ", s.ID, " ", s.Source, " ", s.Idle, " ", s.Locked, " ", end)})
+}
 
 func (n *memNode) Why() grid.Why {
 	st := n.Status()
@@ -226,6 +241,11 @@ func (n *memNode) Job(_ context.Context, id workunits.JobID) (grid.JobInfo, erro
 	return n.info(id)
 }
 
+func (n *memNode) JobWhy(ctx context.Context, id workunits.JobID) (grid.JobWhy, error) {
+	info, err := n.Job(ctx, id)
+	return grid.JobWhy{Job: id, State: info.State, Refused: []grid.JobRefusal{}}, err
+}
+
 func (n *memNode) Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (grid.AuditReport, error) {
 	if _, err := n.Job(ctx, id); err != nil {
 		return grid.AuditReport{}, err
@@ -267,6 +287,16 @@ func (n *memNode) Ledger(_ context.Context, id workunits.JobID) (workunits.Expor
 	return workunits.Export{
 		Manifest: []byte(n.jobs[id].manifest.Name), Standing: []byte("stakes"), Segments: [][]byte{[]byte("first"), []byte("second")},
 	}, nil
+}
+
+func (n *memNode) FreeData(_ context.Context, id workunits.JobID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	info, err := n.info(id)
+	if err == nil && info.State == grid.JobRunning {
+		err = grid.ErrDenied
+	}
+	return err
 }
 
 func (n *memNode) Cancel(_ context.Context, id workunits.JobID, _ string) error {
@@ -366,12 +396,15 @@ func (n *memNode) Events(ctx context.Context, after uint64) <-chan grid.Event {
 	return out
 }
 
-func (n *memNode) AddData(_ context.Context, path string, progress func(done, total int64)) (cid.Cid, int64, int, error) {
+func (n *memNode) AddData(_ context.Context, path string, as grid.Adding, progress func(done, total int64)) (cid.Cid, int64, int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return cid.Undef, 0, 0, err
 	}
 	progress(0, int64(len(b)))
+	if as.Hash == grid.SHA256 || as.Link {
+		return cid.Undef, 0, 0, fmt.Errorf("%+v: %w", as, grid.ErrForeign)
+	}
 	c := workunits.RawCid(workunits.Sum(b))
 	n.mu.Lock()
 	n.blobs[c] = b
@@ -380,29 +413,65 @@ func (n *memNode) AddData(_ context.Context, path string, progress func(done, to
 	return c, int64(len(b)), 1, nil
 }
 
-func (n *memNode) GetData(ctx context.Context, c cid.Cid, dest string, _ time.Duration, progress func(done, total int64)) error {
+func (n *memNode) GetData(ctx context.Context, c cid.Cid, dest string, _ []string, progress func(done, total int64)) (grid.DataOrigin, error) {
 	n.mu.Lock()
 	b, ok := n.blobs[c]
 	n.mu.Unlock()
 	if !ok {
 		<-ctx.Done() // peers are asked as long as there is hope
-		return ctx.Err()
+		return grid.DataOrigin{}, ctx.Err()
 	}
 	f, err := os.OpenFile(dest, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return grid.DataOrigin{}, err
 	}
 	_, err = f.ReadFrom(bytes.NewReader(b))
 	progress(int64(len(b)), int64(len(b)))
-	return errors.Join(err, f.Close())
+	return grid.DataOrigin{Here: int64(len(b))}, errors.Join(err, f.Close())
 }
 
-func (n *memNode) ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error {
-	return n.GetData(ctx, c, dest, timeout, progress)
+func (n *memNode) Pin(ctx context.Context, c cid.Cid, _ func(done, total int64)) (int64, error) {
+	n.mu.Lock()
+	b, ok := n.blobs[c]
+	if ok {
+		n.pinned = append(n.pinned, c)
+	}
+	n.mu.Unlock()
+	if !ok {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return int64(len(b)), nil
+}
+
+func (n *memNode) Unpin(c cid.Cid) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i := slices.Index(n.pinned, c)
+	if i < 0 {
+		return grid.ErrNotFound
+	}
+	n.pinned = slices.Delete(n.pinned, i, i+1)
+	return nil
+}
+
+func (n *memNode) Kept(yield func(grid.Kept) error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.pinned {
+		if err := yield(grid.Kept{Cid: c.String(), Reason: "own data"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *memNode) ExportData(ctx context.Context, c cid.Cid, dest string, from []string, progress func(done, total int64)) (grid.DataOrigin, error) {
+	return n.GetData(ctx, c, dest, from, progress)
 }
 
 func (n *memNode) ImportData(ctx context.Context, path string, progress func(done, total int64)) ([]cid.Cid, int64, int, error) {
-	c, bytes, chunks, err := n.AddData(ctx, path, progress)
+	c, bytes, chunks, err := n.AddData(ctx, path, grid.Adding{}, progress)
 	return []cid.Cid{c}, bytes, chunks, err
 }
 
@@ -428,12 +497,12 @@ func (n *memNode) ChunkData(_ context.Context, c cid.Cid) ([]byte, error) {
 	return b, nil
 }
 
-func (n *memNode) ArchiveData(ctx context.Context, root cid.Cid, first bool, begin func() io.Writer) error {
+func (n *memNode) ArchiveData(ctx context.Context, root cid.Cid, _ grid.Selection, begin func() io.Writer) error {
 	b, err := n.ChunkData(ctx, root)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(begin(), "archive %v %s", first, b)
+	_, err = fmt.Fprintf(begin(), "archive %s", b)
 	return err
 }
 

@@ -33,12 +33,21 @@ func (s *Server) networkRoutes(h huma.API) {
 		}
 	}
 	post(h, "block-peer", "/v1/peers/{peer}/block", ScopeControl, "Cut off a node and keep it away until the node ends", block(true))
+	post(h, "remove-member", "/v1/members/{peer}/remove", ScopeControl, "Take back a node's membership of a private network, and all invites that are out", func(_ context.Context, in *peerPath) (peerBody, error) {
+		return peerBody{in.Peer}, s.node.RemoveMember(in.Peer)
+	})
 	post(h, "unblock-peer", "/v1/peers/{peer}/unblock", ScopeControl, "Take a block back", block(false))
 }
 
 // Netcheck tells how others can reach the node.
 func (c *Client) Netcheck(ctx context.Context) (r grid.NetReport, err error) {
 	return r, c.call(ctx, http.MethodGet, "/v1/netcheck", nil, &r)
+}
+
+// RemoveMember takes back a node's membership of a private network, and all invites
+// that are out.
+func (c *Client) RemoveMember(ctx context.Context, id workunits.NodeID) error {
+	return c.call(ctx, http.MethodPost, "/v1/members/"+id.String()+"/remove", nil, &peerBody{})
 }
 
 // BlockPeer cuts off a node and keeps it away until the node ends, or takes that

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -21,8 +22,10 @@ type Node interface {
 	// BlockPeer cuts off a node and keeps it away, or takes that back.
 	BlockPeer(id workunits.NodeID, block bool) error
 
-	// Invite makes the text that lets another node find this network.
-	Invite() (string, error)
+	// Invite makes the text that lets another node find this network, see
+	// grid.Network, as of RemoveMember.
+	Invite(valid time.Duration, to workunits.NodeID) (string, error)
+	RemoveMember(id workunits.NodeID) error
 	// Join connects to the peers of an invite; an invite of another network is
 	// an error.
 	Join(ctx context.Context, invite string) error
@@ -31,8 +34,12 @@ type Node interface {
 	Pause(d time.Duration)
 	// Finish lets running copies end and begins no other until Resume.
 	Finish()
+	// Save lets running copies go on until they have saved their state or end.
+	Save()
 	Resume()
 	Why() grid.Why
+	// Desktop takes what a user's session tells of its use; an end takes it back.
+	Desktop(who string, s policy.Session, end bool)
 
 	// Sample executes units whose result is known for grid.SampleTime. Progress gets
 	// milliseconds.
@@ -58,20 +65,35 @@ type Node interface {
 	Jobs() []grid.JobInfo
 	// Job also looks on the network for a job that this node does not know.
 	Job(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
+	// JobWhy says why a job is where it is, as far as this node sees it.
+	JobWhy(ctx context.Context, id workunits.JobID) (grid.JobWhy, error)
 	// WaitJob returns when the job is done, failed or cancelled.
 	WaitJob(ctx context.Context, id workunits.JobID) (grid.JobInfo, error)
 	// Ledger is what is here of a job's ledger, and what it is to be read with.
 	Ledger(ctx context.Context, id workunits.JobID) (workunits.Export, error)
+	// GatherResults makes one folder in the store of what is accepted of a job.
+	// Progress gets runs of units.
+	GatherResults(ctx context.Context, id workunits.JobID, progress grid.Progress) (cid.Cid, error)
+	// ImportJob takes in a file that an export of a job wrote. Progress gets bytes.
+	ImportJob(ctx context.Context, path string, progress grid.Progress) (grid.ImportReport, error)
 	// Story tells how the verdict on a unit came about; the node looks after the job.
 	Story(ctx context.Context, id workunits.JobID, unit uint32) (grid.UnitStory, error)
 	// Audit executes up to so many accepted units of a job of this node's itself
 	// and tells what that showed. Progress gets one sentence at a time.
 	Audit(ctx context.Context, id workunits.JobID, units int, progress func(string)) (grid.AuditReport, error)
+	// Retry has the units of a job of this node's tried again that have failed.
+	Retry(ctx context.Context, id workunits.JobID) (grid.RetryReport, error)
 	Cancel(ctx context.Context, id workunits.JobID, reason string) error
+	FreeData(ctx context.Context, id workunits.JobID) error
 	// Results yields accepted and failed units in ascending order; files by CID
 	// are in the store when their unit is yielded. An error of yield ends it
 	// and is returned.
 	Results(ctx context.Context, id workunits.JobID, yield func(grid.UnitResult) error) error
+
+	// Logs yields what copies of a job that were executed here wrote on standard error,
+	// of one unit also what its volunteers show the publisher. An error of yield ends
+	// it and is returned.
+	Logs(ctx context.Context, id workunits.JobID, unit *uint32, yield func(grid.CopyLog) error) error
 
 	// Units describes up to count units of a job from the given one on, the
 	// second stage after the last. Units, Copies, Result and Results know jobs
@@ -88,22 +110,29 @@ type Node interface {
 
 	// AddData adds a file or folder to the store and keeps it. It returns its
 	// CID, its bytes and its chunks.
-	AddData(ctx context.Context, path string, progress func(done, total int64)) (cid.Cid, int64, int, error)
+	AddData(ctx context.Context, path string, as grid.Adding, progress func(done, total int64)) (cid.Cid, int64, int, error)
 	// GetData writes content to dest, which must not exist, fetching what is
 	// missing from peers. It gives up after timeout, or when ctx ends if
 	// timeout is 0.
-	GetData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	GetData(ctx context.Context, c cid.Cid, dest string, from []string, progress func(done, total int64)) (grid.DataOrigin, error)
+	// Pin keeps content for the owner, fetching what is missing from peers, until
+	// Unpin, and returns the bytes that it takes. Unpinning what is not pinned is an
+	// error of kind grid.ErrNotFound. Kept yields all that is kept, once for each
+	// reason; an error of yield ends it and is returned.
+	Pin(ctx context.Context, root cid.Cid, progress func(done, total int64)) (int64, error)
+	Unpin(root cid.Cid) error
+	Kept(yield func(grid.Kept) error) error
 	// DataInfo tells what the store holds and why.
 	DataInfo(ctx context.Context) (grid.DataInfo, error)
 	// OpenData opens a file for reading while it arrives: the root, or what a path
-	// leads to in it. ChunkData is one chunk. ArchiveData writes content, or its
-	// first chunk, as an archive to what begin returns, which it calls once all is
-	// here. Errors wrap grid.ErrForeign where content is no file.
+	// leads to in it. ChunkData is one chunk. ArchiveData writes what is
+	// selected as an archive to what begin returns, which it calls once all is
+	// here. Errors wrap grid.ErrForeign where content is not of the kind.
 	OpenData(ctx context.Context, root cid.Cid, path []string) (io.ReadSeekCloser, error)
 	ChunkData(ctx context.Context, c cid.Cid) ([]byte, error)
-	ArchiveData(ctx context.Context, root cid.Cid, first bool, begin func() io.Writer) error
+	ArchiveData(ctx context.Context, root cid.Cid, sel grid.Selection, begin func() io.Writer) error
 	// ExportData is GetData for a content archive (CAR).
-	ExportData(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
+	ExportData(ctx context.Context, c cid.Cid, dest string, from []string, progress func(done, total int64)) (grid.DataOrigin, error)
 	// ImportData stores what a content archive (CAR) holds and keeps its roots.
 	ImportData(ctx context.Context, path string, progress func(done, total int64)) (roots []cid.Cid, bytes int64, chunks int, err error)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/talka-grid/talka/grid"
+	"github.com/talka-grid/talka/grid/machines"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -65,6 +66,14 @@ func KindOf(err error) Kind {
 		return KindNotFound
 	case errors.Is(err, grid.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return KindTimeout
+	case errors.Is(err, machines.ErrUnknown):
+		return KindNotFound
+	case errors.Is(err, machines.ErrAway):
+		return KindTimeout
+	case errors.Is(err, machines.ErrRefused):
+		return KindUnauthorised
+	case errors.Is(err, machines.ErrCode), errors.Is(err, machines.ErrLimit):
+		return KindRequest
 	case errors.Is(err, workunits.ErrID), errors.Is(err, workunits.ErrManifest):
 		return KindRequest
 	case errors.Is(err, workunits.ErrTooLarge):

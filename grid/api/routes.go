@@ -2,15 +2,11 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/workunits"
@@ -41,6 +37,10 @@ type (
 		Project workunits.ProjectID `path:"project" doc:"NAME@NODE"`
 		Body    shareBody
 	}
+	inviteRequest struct {
+		Seconds int64            `query:"seconds" minimum:"0" maximum:"34560000" doc:"How long it is valid; 0: as long as is usual"`
+		To      workunits.NodeID `query:"to" doc:"In a private network: the only node that may use it"`
+	}
 	inviteBody struct {
 		Invite string `json:"invite" maxLength:"4096"`
 	}
@@ -56,9 +56,6 @@ type (
 	pauseBody struct {
 		Seconds float64 `json:"seconds" minimum:"0" maximum:"31536000" doc:"0: until it is resumed"`
 	}
-	addBody struct {
-		Path string `json:"path" maxLength:"4096" doc:"Absolute path on the node's machine"`
-	}
 	auditRequest struct {
 		ID   workunits.JobID `path:"id" doc:"Job id"`
 		Body struct {
@@ -68,13 +65,12 @@ type (
 	cancelRequest struct {
 		ID   workunits.JobID `path:"id" doc:"Job id"`
 		Body struct {
-			Reason string `json:"reason" maxLength:"1024"`
+			Reason string `json:"reason" maxLength:"128"`
 		}
 	}
-	getBody struct {
-		Cid     string  `json:"cid"`
-		Dest    string  `json:"dest" maxLength:"4096" doc:"Absolute path on the node's machine; must not exist"`
-		Timeout float64 `json:"timeout" exclusiveMinimum:"0" maximum:"31536000" doc:"Seconds without progress"`
+	logsRequest struct {
+		ID   workunits.JobID `path:"id" doc:"Job id"`
+		Unit int64           `query:"unit" default:"-1" minimum:"-1" maximum:"10000000" doc:"Number of the unit, from 0; -1: every one"`
 	}
 	eventsRequest struct {
 		After  uint64 `query:"after" doc:"Number of the last event seen"`
@@ -82,20 +78,6 @@ type (
 		Job    string `query:"job" doc:"Only events of this job"`
 	}
 )
-
-// Added is what the store made of a file or folder.
-type Added struct {
-	Cid    string `json:"cid"`
-	Bytes  int64  `json:"bytes"`
-	Chunks int    `json:"chunks"`
-}
-
-// Imported is what a content archive held.
-type Imported struct {
-	Roots  []string `json:"roots"`
-	Bytes  int64    `json:"bytes" doc:"Of chunks"`
-	Chunks int      `json:"chunks"`
-}
 
 // LedgerPart is a piece of a job, in its own encoding: its manifest and
 // standing, or a segment of its ledger.
@@ -138,8 +120,10 @@ func register[I, O any](h huma.API, o huma.Operation, f func(context.Context, *I
 func (s *Server) routes(h huma.API) {
 	s.nodeRoutes(h)
 	s.networkRoutes(h)
+	s.diagnosisRoutes(h)
 	s.projectRoutes(h)
 	s.jobRoutes(h)
+	s.jobFileRoutes(h)
 	s.dataRoutes(h)
 	s.unitRoutes(h)
 	s.settingRoutes(h)
@@ -147,11 +131,13 @@ func (s *Server) routes(h huma.API) {
 	s.eventRoutes(h)
 	s.pageRoutes(h)
 	s.tokenRoutes(h)
+	s.desktopRoutes(h)
+	s.machineRoutes(h)
 }
 
 func (s *Server) nodeRoutes(h huma.API) {
-	get(h, "status", "/v1/status", ScopeRead, "What the node is doing, and why", func(context.Context, *none) (grid.Status, error) {
-		return s.status(), nil
+	mirror(s, h, mirrored{"status", http.MethodGet, "status", ScopeRead, "What the node is doing, and why"}, statusNotNull, func(context.Context) (grid.Status, error) {
+		return s.node.Status(), nil
 	})
 	get(h, "peers", "/v1/peers", ScopeRead, "Connected peers", func(context.Context, *none) ([]grid.PeerInfo, error) {
 		peers := s.node.Peers()
@@ -160,21 +146,25 @@ func (s *Server) nodeRoutes(h huma.API) {
 		}
 		return notNull(peers), nil
 	})
-	post(h, "invite", "/v1/invite", ScopeControl, "Make an invite to this network", func(context.Context, *none) (inviteBody, error) {
-		invite, err := s.node.Invite()
+	post(h, "invite", "/v1/invite", ScopeControl, "Make an invite to this network", func(_ context.Context, in *inviteRequest) (inviteBody, error) {
+		invite, err := s.node.Invite(time.Duration(in.Seconds)*time.Second, in.To)
 		return inviteBody{invite}, err
 	})
 	post(h, "join", "/v1/join", ScopeControl, "Join by an invite", func(ctx context.Context, in *request[inviteBody]) (grid.Status, error) {
 		err := s.node.Join(ctx, in.Body.Invite)
-		return s.status(), err
+		return statusNotNull(s.node.Status()), err
 	})
-	post(h, "pause", "/v1/pause", ScopeControl, "Stop executing units", func(_ context.Context, in *request[pauseBody]) (grid.Status, error) {
-		s.node.Pause(time.Duration(in.Body.Seconds * float64(time.Second)))
-		return s.status(), nil
+	mirrorBody(s, h, mirrored{"pause", http.MethodPost, "pause", ScopeControl, "Stop executing units"}, statusNotNull, func(_ context.Context, in pauseBody) (grid.Status, error) {
+		s.node.Pause(time.Duration(in.Seconds * float64(time.Second)))
+		return s.node.Status(), nil
 	})
-	post(h, "finish", "/v1/finish", ScopeControl, "Finish the units that run and begin no other until resumed", func(context.Context, *none) (grid.Status, error) {
+	mirror(s, h, mirrored{"finish", http.MethodPost, "finish", ScopeControl, "Finish the units that run and begin no other until resumed"}, statusNotNull, func(context.Context) (grid.Status, error) {
 		s.node.Finish()
-		return s.status(), nil
+		return s.node.Status(), nil
+	})
+	mirror(s, h, mirrored{"save", http.MethodPost, "save", ScopeControl, "Pause as soon as the units that run have saved their state or are finished"}, statusNotNull, func(context.Context) (grid.Status, error) {
+		s.node.Save()
+		return s.node.Status(), nil
 	})
 	stream(h, op("sample", http.MethodPost, "/v1/sample", ScopeControl, "Execute units whose result is known, for 20 seconds"),
 		func(ctx context.Context, _ *none, out *lines[grid.SampleReport]) error {
@@ -184,24 +174,26 @@ func (s *Server) nodeRoutes(h huma.API) {
 			}
 			return out.result(r)
 		})
-	get(h, "presets", "/v1/presets", ScopeRead, "What the presets give of this machine", func(context.Context, *none) ([]PresetInfo, error) {
+	mirror(s, h, mirrored{"presets", http.MethodGet, "presets", ScopeRead, "What the presets give of this machine"}, notNull, func(context.Context) ([]PresetInfo, error) {
 		return s.presets()
 	})
-	get(h, "why", "/v1/why", ScopeRead, "Why the node does what it does, what would change it, and the latest decisions", func(context.Context, *none) (grid.Why, error) {
-		w := s.node.Why()
-		w.Rules, w.Decisions, w.Executions = notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
-		return w, nil
+	mirror(s, h, mirrored{"why", http.MethodGet, "why", ScopeRead, "Why the node does what it does, what would change it, and the latest decisions"}, whyNotNull, func(context.Context) (grid.Why, error) {
+		return s.node.Why(), nil
 	})
-	post(h, "resume", "/v1/resume", ScopeControl, "Execute units again", func(context.Context, *none) (grid.Status, error) {
+	mirror(s, h, mirrored{"resume", http.MethodPost, "resume", ScopeControl, "Execute units again"}, statusNotNull, func(context.Context) (grid.Status, error) {
 		s.node.Resume()
-		return s.status(), nil
+		return s.node.Status(), nil
 	})
 }
 
-func (s *Server) status() grid.Status {
-	st := s.node.Status()
+func statusNotNull(st grid.Status) grid.Status {
 	st.Addrs = notNull(st.Addrs)
 	return st
+}
+
+func whyNotNull(w grid.Why) grid.Why {
+	w.Rules, w.Decisions, w.Executions = notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
+	return w
 }
 
 func (s *Server) projectRoutes(h huma.API) {
@@ -230,12 +222,8 @@ func (s *Server) projectRoutes(h huma.API) {
 }
 
 func (s *Server) jobRoutes(h huma.API) {
-	get(h, "jobs", "/v1/jobs", ScopeRead, "Jobs that this node knows", func(context.Context, *none) ([]grid.JobInfo, error) {
-		jobs := notNull(s.node.Jobs())
-		for i := range jobs {
-			jobs[i] = jobNotNull(jobs[i])
-		}
-		return jobs, nil
+	mirror(s, h, mirrored{"jobs", http.MethodGet, "jobs", ScopeRead, "Jobs that this node knows"}, jobsNotNull, func(context.Context) ([]grid.JobInfo, error) {
+		return s.node.Jobs(), nil
 	})
 	stream(h, op("submit-job", http.MethodPost, "/v1/jobs", ScopePublish, "Publish a job; its program and inputs are in the store"),
 		func(ctx context.Context, in *request[JobSpec], out *lines[jobBody]) error {
@@ -270,8 +258,8 @@ func (s *Server) jobRoutes(h huma.API) {
 		info, err := s.node.WaitJob(ctx, in.ID)
 		return jobNotNull(info), err
 	})
-	get(h, "unit", "/v1/jobs/{id}/units/{unit}", ScopeRead, "How the verdict on a unit came about", func(ctx context.Context, in *unitPath) (grid.UnitStory, error) {
-		return s.node.Story(ctx, in.ID, in.Unit)
+	get(h, "job-why", "/v1/jobs/{id}/why", ScopeRead, "Why a job is where it is, what would change it, and who may execute its units", func(ctx context.Context, in *jobPath) (grid.JobWhy, error) {
+		return s.node.JobWhy(ctx, in.ID)
 	})
 	stream(h, op("audit-job", http.MethodPost, "/v1/jobs/{id}/audit", ScopePublish, "Execute accepted units of a job of this node here, those most in doubt first"),
 		func(ctx context.Context, in *auditRequest, out *lines[grid.AuditReport]) error {
@@ -281,6 +269,9 @@ func (s *Server) jobRoutes(h huma.API) {
 			}
 			return out.result(r)
 		})
+	post(h, "retry-job", "/v1/jobs/{id}/retry", ScopePublish, "Try the units of a job of this node again that have failed", func(ctx context.Context, in *jobPath) (grid.RetryReport, error) {
+		return s.node.Retry(ctx, in.ID)
+	})
 	post(h, "cancel-job", "/v1/jobs/{id}/cancel", ScopePublish, "Cancel a job of this node", func(ctx context.Context, in *cancelRequest) (jobBody, error) {
 		return jobBody{in.ID}, s.node.Cancel(ctx, in.ID, in.Body.Reason)
 	})
@@ -290,85 +281,36 @@ func (s *Server) jobRoutes(h huma.API) {
 		})
 }
 
-func (s *Server) dataRoutes(h huma.API) {
-	get(h, "data", "/v1/data", ScopeRead, "What the store holds, and why", func(ctx context.Context, _ *none) (grid.DataInfo, error) {
-		info, err := s.node.DataInfo(ctx)
-		info.Reasons = notNull(info.Reasons)
-		return info, err
-	})
-	stream(h, op("add-data", http.MethodPost, "/v1/data/add", ScopeFiles, "Add a file or folder to the store"),
-		func(ctx context.Context, in *request[addBody], out *lines[Added]) error {
-			if !filepath.IsAbs(in.Body.Path) {
-				return &Error{KindRequest, "path must be absolute"}
+// jobFileRoutes are about what jobs leave in files.
+func (s *Server) jobFileRoutes(h huma.API) {
+	stream(h, op("logs", http.MethodGet, "/v1/jobs/{id}/logs", ScopeRead, "What copies executed here wrote on standard error; of a unit of this node's job, what its volunteers tell, too"),
+		func(ctx context.Context, in *logsRequest, out *lines[grid.CopyLog]) error {
+			var unit *uint32
+			if in.Unit >= 0 {
+				u := uint32(in.Unit)
+				unit = &u
 			}
-			c, bytes, chunks, err := s.node.AddData(ctx, in.Body.Path, out.bytes)
+			return s.node.Logs(ctx, in.ID, unit, out.result)
+		})
+	stream(h, op("gather-results", http.MethodPost, "/v1/jobs/{id}/gather", ScopeFiles, "Make one folder in the store of the accepted results of a job"),
+		func(ctx context.Context, in *jobPath, out *lines[cidBody]) error {
+			root, err := s.node.GatherResults(ctx, in.ID, out.bytes)
 			if err != nil {
 				return err
 			}
-			return out.result(Added{c.String(), bytes, chunks})
+			return out.result(cidBody{root.String()})
 		})
-	for _, way := range []struct {
-		id, doc string
-		get     getter
-	}{
-		{"get", "Write content to a new file or folder", s.node.GetData},
-		{"export", "Write content to a new content archive (CAR)", s.node.ExportData},
-	} {
-		stream(h, op(way.id+"-data", http.MethodPost, "/v1/data/"+way.id, ScopeFiles, way.doc),
-			func(ctx context.Context, in *request[getBody], out *lines[none]) error {
-				return getData(ctx, way.get, in.Body, out.bytes)
-			})
-	}
-	stream(h, op("import-data", http.MethodPost, "/v1/data/import", ScopeFiles, "Store what a content archive (CAR) holds, and keep it"),
-		func(ctx context.Context, in *request[addBody], out *lines[Imported]) error {
+	stream(h, op("import-job", http.MethodPost, "/v1/jobs/import", ScopeFiles, "Take in a job from a file that an export wrote"),
+		func(ctx context.Context, in *request[addBody], out *lines[grid.ImportReport]) error {
 			if !filepath.IsAbs(in.Body.Path) {
 				return &Error{KindRequest, "path must be absolute"}
 			}
-			roots, bytes, chunks, err := s.node.ImportData(ctx, in.Body.Path, out.bytes)
+			r, err := s.node.ImportJob(ctx, in.Body.Path, out.bytes)
 			if err != nil {
 				return err
 			}
-			list := Imported{Bytes: bytes, Chunks: chunks}
-			for _, c := range roots {
-				list.Roots = append(list.Roots, c.String())
-			}
-			return out.result(list)
+			return out.result(r)
 		})
-}
-
-// getter is how a node writes content to a file.
-type getter func(ctx context.Context, c cid.Cid, dest string, timeout time.Duration, progress func(done, total int64)) error
-
-// getData gives up when no byte has arrived for timeout.
-func getData(ctx context.Context, get getter, in getBody, progress func(done, total int64)) error {
-	c, err := parseCid(in.Cid)
-	if err != nil {
-		return err
-	}
-	if !filepath.IsAbs(in.Dest) {
-		return &Error{KindRequest, "dest must be absolute"}
-	}
-	timeout := time.Duration(in.Timeout * float64(time.Second))
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := fmt.Errorf("get %s: nothing arrived for %v: %w", c, timeout, grid.ErrTimeout)
-	watchdog := time.AfterFunc(timeout, func() { cancel(stalled) })
-	defer watchdog.Stop()
-	var mu sync.Mutex
-	var most int64
-	err = get(ctx, c, in.Dest, 0, func(done, total int64) {
-		mu.Lock()
-		if done > most {
-			most = done
-			watchdog.Reset(timeout)
-		}
-		mu.Unlock()
-		progress(done, total)
-	})
-	if err != nil && errors.Is(context.Cause(ctx), stalled) {
-		return stalled
-	}
-	return err
 }
 
 func (s *Server) eventRoutes(h huma.API) {
@@ -385,6 +327,14 @@ func (s *Server) eventRoutes(h huma.API) {
 			}
 		}
 	})
+}
+
+func jobsNotNull(jobs []grid.JobInfo) []grid.JobInfo {
+	jobs = notNull(jobs)
+	for i := range jobs {
+		jobs[i] = jobNotNull(jobs[i])
+	}
+	return jobs
 }
 
 func jobNotNull(j grid.JobInfo) grid.JobInfo {

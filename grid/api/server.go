@@ -14,6 +14,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/machines"
+	"github.com/talka-grid/talka/workunits"
 )
 
 const (
@@ -28,28 +30,40 @@ type Config struct {
 	Dir      string // the node's data directory
 	Version  string // the node's version, as it stands in the OpenAPI document
 	Settings Settings
-	Watts    float64 // that a busy processor draws, for estimates
+	Machines *machines.Set // its Run is the caller's
+	Watts    float64       // that a busy processor draws, for estimates
 	Page     configs.API
+	Doctor   func(context.Context) Diagnosis // looks at the node and its machine; called by one goroutine at a time
+	Recent   *Recent                         // what Log wrote of late
 	Log      *slog.Logger
 }
 
 // Server answers for a node.
 type Server struct {
-	node    Node
-	cfg     Config
-	page    *page
-	handler http.Handler
-	spec    []byte // OpenAPI document
+	node     Node
+	cfg      Config
+	page     *page
+	mux      *http.ServeMux
+	handler  http.Handler
+	spec     []byte          // OpenAPI document
+	mirrored map[string]bool // method and path of what paired machines may ask for
+	views    views
+	found    diagnoses
+	ctx      context.Context // of looks at paired machines; ends with Run
+	stop     context.CancelFunc
 }
 
 // New makes a server for the node.
 func New(node Node, cfg Config) (*Server, error) {
-	s := &Server{node: node, cfg: cfg}
+	s := &Server{node: node, cfg: cfg, mux: http.NewServeMux(), mirrored: map[string]bool{}}
+	s.views.seen = map[workunits.NodeID]*view{}
+	s.found.turn = make(chan struct{}, 1)
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	var err error
 	if s.page, err = newPage(cfg.Dir, cfg.Page); err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
+	mux := s.mux
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI:    "3.1.0",
@@ -106,6 +120,8 @@ func (s *Server) Run(ctx context.Context, socket *Socket) error {
 			cancel() // one does not live without the other
 		}
 	}
+	s.stop()
+	s.views.group.Wait()
 	return errors.Join(err, s.page.close(), socket.Close())
 }
 

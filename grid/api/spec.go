@@ -59,6 +59,8 @@ type LimitsSpec struct {
 	Tries  uint32 `json:"tries"`
 	File   uint64 `json:"file,omitempty" doc:"Bytes of one file; 0: as output"`
 	Calls  uint64 `json:"calls,omitempty" doc:"0: any number"`
+
+	Checkpoint uint64 `json:"checkpoint,omitempty" doc:"Bytes of /checkpoint kept from run to run of a copy"`
 }
 
 // PolicySpec is the verification policy; see workunits.Policy.

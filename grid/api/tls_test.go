@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -147,5 +148,40 @@ func TestTLS(t *testing.T) {
 	status, cookies, err := send("https", "talka.test", good, http.MethodPost, "/v1/session", string(body))
 	if err != nil || status != http.StatusOK || len(cookies) != 1 || !cookies[0].Secure || !cookies[0].HttpOnly {
 		t.Errorf("status %d, cookies %v, %v", status, cookies, err)
+	}
+}
+
+// TestBehindAProxy comes through a proxy of the owner's to the loopback, under a name
+// of api.hosts: what a proxy says of whom it forwards for lets nobody in.
+func TestBehindAProxy(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	cfg.Page = configs.API{Listen: "127.0.0.1:0", Hosts: []string{"talka.test"}}
+	c, _ := serveWith(t, cfg, newMemNode())
+	b := signIn(t, c)
+	stranger := &browser{t: t, addr: b.addr}
+	own := map[string]string{"Host": "talka.test", "Origin": "https://talka.test"}
+	with := func(more ...string) map[string]string {
+		h := maps.Clone(own)
+		for i := 0; i < len(more); i += 2 {
+			h[more[i]] = more[i+1]
+		}
+		return h
+	}
+	for name, a := range map[string]struct {
+		by     *browser
+		header map[string]string
+		status int
+	}{
+		"the owner":              {b, own, 200},
+		"a stranger":             {stranger, own, 401},
+		"forwarded for loopback": {stranger, with("X-Forwarded-For", "127.0.0.1", "Forwarded", "for=127.0.0.1;host=localhost", "X-Real-IP", "127.0.0.1"), 401},
+		"forwarded as the owner": {stranger, with("X-Forwarded-User", "root", "X-Remote-User", "root", "Authorization", ""), 401},
+		"another name":           {b, with("Host", "evil.example", "X-Forwarded-Host", "talka.test"), 421},
+		"another site":           {b, with("Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example", "X-Forwarded-Host", "evil.example"), 403},
+	} {
+		if got := a.by.send(http.MethodPost, "/v1/resume", "", a.header).StatusCode; got != a.status {
+			t.Errorf("%s: status %d, want %d", name, got, a.status)
+		}
 	}
 }

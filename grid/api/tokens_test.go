@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/talka-grid/talka/workunits"
 )
 
 // program is what another program sends to the page's port.
@@ -59,6 +61,14 @@ func TestRoles(t *testing.T) {
 		{"GET", "/v1/tokens", not, not, not, not},
 		{"POST", "/v1/tokens", not, not, not, not},
 		{"POST", "/v1/tokens/read/revoke", not, not, not, not},
+		{"GET", "/v1/machines", not, not, not, not},
+		{"POST", "/v1/machines/offer", not, not, not, not},
+		{"POST", "/v1/machines/pair", not, not, not, not},
+		{"POST", "/v1/machines/leave", not, not, not, not},
+		{"POST", "/v1/machines/introduce", not, not, not, not},
+		{"GET", "/v1/machines/" + workunits.NodeID{2}.String() + "/status", not, not, not, not},
+		{"POST", "/v1/machines/" + workunits.NodeID{2}.String() + "/resume", not, not, not, not},
+		{"POST", "/v1/machines/" + workunits.NodeID{2}.String() + "/remove", not, not, not, not},
 		{"POST", "/v1/session", not, not, not, not},
 	}
 	for _, role := range Roles() {

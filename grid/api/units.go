@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/ipfs/go-cid"
@@ -53,6 +54,9 @@ type (
 )
 
 func (s *Server) unitRoutes(h huma.API) {
+	get(h, "unit", "/v1/jobs/{id}/units/{unit}", ScopeRead, "How the verdict on a unit came about", func(ctx context.Context, in *unitPath) (grid.UnitStory, error) {
+		return s.node.Story(ctx, in.ID, in.Unit)
+	})
 	get(h, "units", "/v1/jobs/{id}/units", ScopeRead, "Units of a job, in order", func(ctx context.Context, in *unitsRequest) ([]grid.UnitInfo, error) {
 		list, err := s.node.Units(ctx, in.ID, in.From, in.Count)
 		return notNull(list), err
@@ -147,21 +151,34 @@ func picture(b []byte) string {
 	return "application/octet-stream"
 }
 
+// settings are what the caller may see of them: paired machines have a say in limits
+// and rules, which are those that count at once, and in nothing else.
+func (s *Server) settings(ctx context.Context) ([]configs.Setting, error) {
+	list, err := s.cfg.Settings.Explain()
+	if byMachine(ctx) {
+		list = slices.DeleteFunc(list, func(o configs.Setting) bool { return !o.Live })
+	}
+	return list, err
+}
+
 func (s *Server) settingRoutes(h huma.API) {
-	get(h, "settings", "/v1/settings", ScopeRead, "Settings, what they mean and what decided them", func(context.Context, *none) ([]configs.Setting, error) {
-		list, err := s.cfg.Settings.Explain()
-		return notNull(list), err
-	})
-	post(h, "set", "/v1/settings", ScopeSettings, "Change a setting, at once or from the next start on, as it says", func(_ context.Context, in *request[settingBody]) ([]configs.Setting, error) {
-		var err error
-		if in.Body.Value == nil {
-			err = s.cfg.Settings.Unset(in.Body.Key)
+	mirror(s, h, mirrored{"settings", http.MethodGet, "settings", ScopeRead, "Settings, what they mean and what decided them"}, notNull, s.settings)
+	mirrorBody(s, h, mirrored{"set", http.MethodPost, "settings", ScopeSettings, "Change a setting, at once or from the next start on, as it says"}, notNull, func(ctx context.Context, in settingBody) ([]configs.Setting, error) {
+		list, err := s.settings(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if byMachine(ctx) && !slices.ContainsFunc(list, func(o configs.Setting) bool { return o.Key == in.Key }) {
+			return nil, &Error{KindUnauthorised, "paired machines may change limits and rules alone"}
+		}
+		if in.Value == nil {
+			err = s.cfg.Settings.Unset(in.Key)
 		} else {
-			err = s.cfg.Settings.Set(in.Body.Key, *in.Body.Value)
+			err = s.cfg.Settings.Set(in.Key, *in.Value)
 		}
 		if err != nil {
 			return nil, &Error{KindRequest, err.Error()}
 		}
-		return s.cfg.Settings.Explain()
+		return s.settings(ctx)
 	})
 }

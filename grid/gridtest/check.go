@@ -146,16 +146,21 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 }
 
 // checkGrants fails honest stewards that granted a unit after they had executed it,
-// by which they undid their own copy.
+// by which they undid their own copy; it was in vain before where they had granted
+// the unit already, as when another steward granted it at the same time, or where
+// they had executed it for a steward that lies.
 func (w *World) checkGrants(u uint32, copies []verdict.Told) {
 	for _, k := range copies {
-		if k.Fate != verdict.FateConflict || k.Commit == nil || w.byID[k.Volunteer].Ways.Crook != "" {
+		if k.Fate != verdict.FateConflict || k.Commit == nil || w.byID[k.Volunteer].Ways.Crook != "" || w.byID[k.Grant.Author].Ways.Crook != "" {
 			continue
 		}
-		for _, o := range copies {
-			if o.Grant.Author == k.Volunteer && o.Grant.Seq > k.Commit.Seq {
-				w.fail("%s executed unit %d and granted it then", w.byID[k.Volunteer].Name, u)
-			}
+		granted := func(before bool) bool {
+			return slices.ContainsFunc(copies, func(o verdict.Told) bool {
+				return o.Grant.Author == k.Volunteer && o.Grant.Seq < k.Commit.Seq == before
+			})
+		}
+		if granted(false) && !granted(true) {
+			w.fail("%s executed unit %d and granted it then", w.byID[k.Volunteer].Name, u)
 		}
 	}
 }

@@ -43,11 +43,15 @@ func newCrook(n *Node) *crook {
 	return c
 }
 
-// say signs, keeps and tells statements.
+// say signs, keeps and tells statements, unless it crashed before or does of it.
 func (c *crook) say(bodies ...workunits.Body) []byte {
+	if !c.up {
+		return nil
+	}
 	raw, _ := c.author.Say(bodies...)
-	c.persist([][]byte{raw}, nil)
-	c.tell(c.fellows(), raw)
+	if c.persist([][]byte{raw}, nil) {
+		c.tell(c.fellows(), raw)
+	}
 	return raw
 }
 
@@ -114,6 +118,9 @@ func (c *crook) receive(from workunits.NodeID, m wire.Message) {
 			c.persist([][]byte{raw}, nil)
 			for _, e := range entries {
 				c.read(e)
+			}
+			if !c.up {
+				return
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package gridtest
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/talka-grid/talka/workunits"
 )
@@ -30,6 +31,28 @@ func Crowd(seed uint64, volunteers, units int) (*World, error) {
 		return w, fmt.Errorf("%d of %d units are accepted", w.Accepted(), units)
 	}
 	return w, w.Err()
+}
+
+// Churn has volunteers vanish for good, such a share of them in an hour, in the
+// middle of whatever they do; a newcomer takes the place of each.
+func (w *World) Churn(share float64) {
+	for _, n := range w.nodes {
+		if n.wants {
+			w.vanish(n, share)
+		}
+	}
+}
+
+func (w *World) vanish(n *Node, share float64) {
+	life := w.rng.ExpFloat64() / -math.Log1p(-share)
+	w.after(nil, uint64(life*hour), func() {
+		n.Crash()
+		w.gone++
+		o := w.Add(fmt.Sprint("newcomer ", w.gone))
+		o.disk.job, o.disk.stewards, o.wants = true, n.disk.stewards, true
+		o.hear()
+		w.vanish(o, share)
+	})
 }
 
 // BytesPerCopy is what volunteers sent and got for each copy, on average.

@@ -35,11 +35,14 @@ type Ways struct {
 	Garbage bool
 	Lies    float64 // share of units with a wrong result
 	Units   []uint32
+	Plain   bool // lies only where an architecture could be blamed
 	// Crook makes a steward lie, see crook; Copycat a volunteer that commits only
 	// what others opened; Late one that commits when its lease has long ended.
 	Crook   string
 	Copycat bool
 	Late    bool
+	// Forks makes a volunteer deny its log once one of its lies is found.
+	Forks bool
 	// Colluders give the same wrong result for a unit; others each their own.
 	Collude bool
 }
@@ -253,7 +256,7 @@ func (j *Job) right(b *verdict.Book, u uint32, d workunits.Digest) bool {
 
 // result is what the node's copy of a unit comes to.
 func (n *Node) result(t volunteer.Run) ([]byte, workunits.Digest) {
-	if !n.lie(t.Unit) {
+	if !n.lie(t.Unit) || n.Ways.Plain && t.Canonical {
 		return n.w.job.honest(t.Unit, t.Inputs, n.Arch, t.Canonical, int(n.ID[0]%noises))
 	}
 	if d, opened := n.w.obs.opened[t.Unit]; opened && n.Ways.Copycat {
@@ -341,6 +344,12 @@ func (n *Node) finish(t volunteer.Run, delay uint64, void workunits.VoidReason, 
 // Cancel is the publisher's order to end the job.
 func (n *Node) Cancel(reason string) { n.stepSteward(steward.Cancel{Reason: reason}) }
 
+// Collect is the publisher's order to say that it has the results.
+func (n *Node) Collect() { n.stepSteward(steward.Collect{}) }
+
+// Retry is the publisher's order to try again the units that have failed.
+func (n *Node) Retry() { n.stepSteward(steward.Retry{}) }
+
 // spare offers the publisher's time for the audits that its job asks for.
 func (n *Node) spare() {
 	if j := n.w.job; j != nil && j.Publisher == n && j.Manifest.Policy.Audit > 0 && !n.auditing {
@@ -354,7 +363,7 @@ func (n *Node) Audit(units int) {
 	_, _ = n.rand("audit").Read(seed[:])
 	b := n.steward.Book()
 	for _, u := range b.Sample(units, seed) {
-		n.stepSteward(n.audited(u, b.Inputs(u), b.Unit(u).Canonical))
+		n.stepSteward(n.audited(u, b.Inputs(u), n.steward.Canonically(u)))
 	}
 }
 
@@ -363,7 +372,7 @@ func (n *Node) audited(u uint32, inputs workunits.Digest, canonical bool) stewar
 	j := n.w.job
 	block, d := j.honest(u, inputs, n.Arch, canonical, int(n.ID[0]%noises))
 	n.disk.blocks[d] = block
-	in := steward.Audited{Unit: u, Arch: n.Arch, Result: workunits.Result{Digest: d}}
+	in := steward.Audited{Unit: u, Canonical: canonical, Arch: n.Arch, Result: workunits.Result{Digest: d}}
 	if !j.Large {
 		in.Block = block
 	}

@@ -32,6 +32,7 @@ type Node struct {
 	wants    bool                     // volunteers for the job
 	auditing bool                     // executes a unit that its job's steward asked to be audited
 	life     int                      // counts restarts
+	clock    int64                    // milliseconds that its clock is ahead
 	addr     int                      // where it is found; changes when it moves
 	knows    map[workunits.NodeID]int // addresses of others, as far as they differ from the first
 	yes      bool                     // agrees to be a steward when asked
@@ -39,6 +40,7 @@ type Node struct {
 	restored bool               // got part of its own log from others
 	asks     []workunits.NodeID // the only stewards that it asks for work, if any
 	trap     string             // crash at the next statement of this kind, see CrashOn
+	denied   bool               // told another history, see Ways.Forks
 	sent     bool               // whether what the trap's statement is in still leaves
 
 	ledger    *ledger.Ledger
@@ -76,6 +78,16 @@ func (w *World) Add(name string) *Node {
 
 func newDisk() disk {
 	return disk{has: map[workunits.Digest]bool{}, blocks: map[workunits.Digest][]byte{}}
+}
+
+// now is the time by the node's own clock.
+func (n *Node) now() uint64 { return uint64(int64(n.w.now) + n.clock) }
+
+// SetClock changes the node's clock by so many milliseconds; that of a node that is
+// up can only go forward, as drivers see to it.
+func (n *Node) SetClock(by int64) {
+	n.w.printf("the clock of %s goes by %d s", n.Name, by/1000)
+	n.clock += by
 }
 
 // Up reports whether the node runs.
@@ -313,7 +325,7 @@ func (n *Node) answer() {
 	}
 	in := n.waiting
 	n.waiting, n.answered = nil, n.w.now
-	fx := n.steward.Step(n.w.now, in...)
+	fx := n.steward.Step(n.now(), in...)
 	n.observe(fx.Events)
 	n.said(fx.Segments)
 	if !n.persist(fx.Segments, fx.Blocks) {
@@ -353,7 +365,7 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 	if n.volunteer == nil || !n.up {
 		return
 	}
-	fx := n.volunteer.Step(n.w.now, in)
+	fx := n.volunteer.Step(n.now(), in)
 	var raw, blocks [][]byte
 	for _, s := range fx.Said {
 		raw = append(raw, s.Raw)

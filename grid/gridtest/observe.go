@@ -8,6 +8,7 @@ import (
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
@@ -65,6 +66,8 @@ func (n *Node) observe(events []steward.Event) {
 			n.accepted(e.Unit)
 		case "reopened":
 			delete(w.obs.accepted, e.Unit)
+		case "disputed":
+			w.deny(e.Unit)
 		}
 		if w.obs.heard[n] == nil {
 			w.obs.heard[n] = map[seen]int{}
@@ -78,6 +81,22 @@ func (n *Node) observe(events []steward.Event) {
 			w.obs.told[s]++
 			w.printf("%s", n.tell(e))
 		}
+	}
+}
+
+// deny has those who lied about a unit, and are of that kind, tell a steward another
+// history, in which they never did.
+func (w *World) deny(u uint32) {
+	for _, n := range w.nodes {
+		if !n.Ways.Forks || n.denied || !n.up || n.ledger == nil || !n.lie(u) {
+			continue
+		}
+		n.denied = true
+		l := ledger.New(w.job.Manifest.Network, w.job.ID)
+		_, _ = l.Load(n.ledger.Log(n.ID)[0])
+		raw, _ := ledger.NewAuthor(n.key, l).Say(workunits.Cancel{Reason: "it was never there"})
+		w.printf("%s tells another history", n.Name)
+		w.send(n, w.byID[n.disk.stewards[1].Node], wire.Push{Job: w.job.ID, Segments: [][]byte{raw}})
 	}
 }
 
@@ -95,7 +114,7 @@ func (n *Node) tell(e steward.Event) string {
 		return fmt.Sprintf("%s: unit %d %s%s", who, e.Unit, e.Kind, text)
 	case "fault":
 		return fmt.Sprintf("a fault of %s is stated%s", who, text)
-	case "accepted", "reopened", "disputed", "failed":
+	case "accepted", "reopened", "disputed", "failed", "retried":
 		return fmt.Sprintf("unit %d %s", e.Unit, e.Kind)
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s: %s %s%s", n.Name, e.Kind, who, text))

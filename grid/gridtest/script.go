@@ -17,7 +17,7 @@ import (
 // Script runs commands, one a line, on a world:
 //
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
-//	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [copycat] [late]
+//	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [plain] [forks] [copycat] [late]
 //		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks|compares|lazy]
 //	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [audit=0.2] [chain=8] [trusted=v1] [large] [split] [canonical] [noisy] [program] (which compares noisy results) [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
@@ -25,9 +25,12 @@ import (
 //	restart NODE [forget=SEGMENTS] [moved]
 //	wipe NODE (it crashes, and its disk is lost)
 //	willing NODES (to be stewards)
+//	clock NODE by=90s (its clock jumps; back only before the job)
 //	survives (the deaths since: what any steward accepted is on the disks that are left)
 //	partition p,v1 | s1,v2, or heal
 //	cancel REASON
+//	collect (the publisher says that it has the results)
+//	retry (the publisher has the units that have failed tried again)
 //	audit units=N (the publisher executes so many accepted ones itself)
 //	check
 //	right (no result is wrong, though volunteers collude)
@@ -48,7 +51,7 @@ func (s *Script) Do(line string) error {
 	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	do, ok := map[string]func(args) error{
 		"nodes": s.nodes, "ways": s.ways, "job": s.job, "run": s.run, "crash": s.crash, "restart": s.restart,
-		"wipe": s.wipe, "willing": s.willing, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "blamed": s.blamed, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "audit": s.audit, "check": s.check, "table": s.table,
+		"wipe": s.wipe, "willing": s.willing, "clock": s.clock, "survives": s.survives, "right": s.right, "stake": s.stake, "lied": s.lied, "burned": s.burned, "blamed": s.blamed, "partition": s.partition, "heal": s.heal, "cancel": s.cancel, "collect": s.collect, "retry": s.retry, "audit": s.audit, "check": s.check, "table": s.table,
 	}[name]
 	if !ok {
 		return fmt.Errorf("unknown command %q", name)
@@ -147,7 +150,7 @@ func (s *Script) ways(a args) error {
 	if err != nil {
 		return err
 	}
-	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Garbage: a.has("garbage"), Collude: a.has("collude"),
+	n.Ways = Ways{Hang: a.has("hang"), Void: a.has("void"), Garbage: a.has("garbage"), Collude: a.has("collude"), Plain: a.has("plain"), Forks: a.has("forks"),
 		Crook: a.named["crook"], Copycat: a.has("copycat"), Late: a.has("late")}
 	if only, ok := a.named["asks"]; ok {
 		list, err := s.list(only)
@@ -282,6 +285,19 @@ func (s *Script) wipe(a args) error {
 	return err
 }
 
+func (s *Script) clock(a args) error {
+	n, err1 := s.one(a)
+	by, err2 := time.ParseDuration(a.named["by"])
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if by < 0 && s.World.job != nil {
+		return errors.New("clocks of nodes that run do not go back")
+	}
+	n.SetClock(by.Milliseconds())
+	return nil
+}
+
 func (s *Script) willing(a args) error {
 	for _, name := range strings.FieldsFunc(a.text, func(r rune) bool { return r == ',' }) {
 		if s.World.Node(name) == nil {
@@ -316,6 +332,16 @@ func (s *Script) heal(args) error {
 
 func (s *Script) cancel(a args) error {
 	s.World.job.Publisher.Cancel(a.text)
+	return nil
+}
+
+func (s *Script) collect(args) error {
+	s.World.job.Publisher.Collect()
+	return nil
+}
+
+func (s *Script) retry(args) error {
+	s.World.job.Publisher.Retry()
 	return nil
 }
 

@@ -82,7 +82,7 @@ func perform(t *testing.T, script string) (string, *World) {
 func TestEveryKindIsStated(t *testing.T) {
 	t.Parallel()
 	said := map[workunits.Kind]int{}
-	for _, name := range []string{"liar", "expired", "cancel"} {
+	for _, name := range []string{"liar", "expired", "cancel", "collected", "retry"} {
 		script, err := os.ReadFile("testdata/" + name + ".txt")
 		if err != nil {
 			t.Fatal(err)

@@ -67,22 +67,27 @@ func simulate(t *testing.T, seed uint64, units int) {
 	}
 }
 
-// plan draws a grid and a job: a third of the volunteers at most lies.
+// plan draws a grid and a job: a third of the volunteers at most lies, and one of
+// five stewards.
 func plan(r *rand.Rand, units int) (commands []string) {
 	stewards, volunteers := "p", ""
-	for i := range 1 + r.IntN(4) {
+	var ways []string
+	others := 1 + r.IntN(4)
+	for i := range others {
 		stewards += fmt.Sprintf(",s%d", i)
 		if r.IntN(2) == 0 {
 			volunteers += fmt.Sprintf(",s%d", i)
 		}
 	}
 	n := 3 + r.IntN(5)
-	var ways []string
+	if all := []string{crookOmits, crookWithholds, crookDraws, crookFavours, crookHeads, crookForks, crookLazy}; others == 4 && r.IntN(2) == 0 {
+		ways = append(ways, fmt.Sprintf("ways s%d crook=%s", r.IntN(others), all[r.IntN(len(all))]))
+	}
 	for i := range n {
 		volunteers += fmt.Sprintf(",v%d", i)
 		switch {
 		case i < n/3 && r.IntN(2) == 0:
-			ways = append(ways, fmt.Sprintf("ways v%d lies=%.2f", i, r.Float64()))
+			ways = append(ways, fmt.Sprintf("ways v%d %s", i, []string{fmt.Sprintf("lies=%.2f", r.Float64()), fmt.Sprintf("lies=%.2f late", r.Float64()), "copycat"}[r.IntN(3)]))
 		case r.IntN(6) == 0:
 			ways = append(ways, fmt.Sprintf("ways v%d slow=%d", i, 1+r.IntN(12)))
 		case r.IntN(10) == 0:
@@ -101,6 +106,12 @@ func plan(r *rand.Rand, units int) (commands []string) {
 		nodes += fmt.Sprintf(" arm64=v%d", n-1)
 		job += " split"
 	}
+	for i := range n {
+		ways = append(ways, fmt.Sprintf("clock v%d by=%ds", i, r.IntN(20_000)-10_000))
+	}
+	for i := range others {
+		ways = append(ways, fmt.Sprintf("clock s%d by=%ds", i, r.IntN(20_000)-10_000))
+	}
 	return append(append([]string{nodes}, ways...), job)
 }
 
@@ -111,7 +122,9 @@ func chaos(w *World, r *rand.Rand) {
 	for range 2 + r.IntN(12) {
 		w.Run(w.Sealed, uint64(200+r.IntN(6000)))
 		n := w.nodes[r.IntN(len(w.nodes))]
-		switch r.IntN(6) {
+		switch r.IntN(7) {
+		case 6:
+			n.SetClock(r.Int64N(300_000)) // it slept, or was set
 		case 0:
 			n.Crash()
 		case 1, 2:

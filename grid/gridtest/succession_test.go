@@ -104,3 +104,66 @@ func active(w *World) (names []string) {
 	}
 	return names
 }
+
+// TestHome: a grid whose stewards are its only volunteers gets its job done, though
+// its publisher, which executes nothing, goes and comes at any time; while it is away
+// units get their first copies.
+func TestHome(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, 8, 4, func(r *rand.Rand) []string {
+		return []string{
+			"nodes publisher=p stewards=p,s1,s2,s3 volunteers=s1,s2,s3", fmt.Sprintf("job units=30 shard=%d time=2s", 3+r.IntN(12)),
+			fmt.Sprintf("run for=%dms", 300+r.IntN(15_000)), "crash p", fmt.Sprintf("run for=%dms", 5000+r.IntN(60_000)), "restart p",
+			fmt.Sprintf("run for=%dms", r.IntN(15_000)), "crash p", fmt.Sprintf("run for=%dms", r.IntN(40_000)), "restart p",
+			"run until=sealed limit=600s", "check", "right",
+		}
+	})
+}
+
+// TestHomeGrows: when volunteers that are no stewards come, the stewards grant and
+// draw beside the publisher, and no unit waits for them that it granted before.
+func TestHomeGrows(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, 16, 5, func(r *rand.Rand) []string {
+		return []string{
+			"nodes publisher=p stewards=p,s1,s2 volunteers=s1,s2,v1,v2,v3,v4", "crash v1", "crash v2", "crash v3", "crash v4",
+			fmt.Sprintf("job units=%d shard=%d", 4+r.IntN(30), 2+r.IntN(6)),
+			fmt.Sprintf("run for=%dms", 300+r.IntN(2_000)), "restart v1", "restart v2", "restart v3", "restart v4",
+			"run until=sealed limit=25s", "check", "right",
+		}
+	})
+}
+
+// TestHiddenGrants: a steward that shows no other what it says is granted nothing
+// through for long, while the publisher is away; what the others executed for it does
+// not keep them from granting.
+func TestHiddenGrants(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, 16, 6, func(r *rand.Rand) []string {
+		return []string{
+			"nodes publisher=p stewards=p,s1,s2,s3 volunteers=p,s1,s2,s3,v1,v2,v3,v4", "ways s3 crook=omits",
+			fmt.Sprintf("job units=30 shard=%d time=%dms wall=20s", 4+r.IntN(30), 10+r.IntN(300)),
+			fmt.Sprintf("run for=%dms", 300+r.IntN(1500)), "crash p",
+			"run until=accepted:12 limit=120s", "restart p", "run until=sealed limit=600s", "check",
+		}
+	})
+}
+
+// eachSeed plays the scripts that are drawn for so many seeds, each from a stream of
+// numbers of the test's own.
+func eachSeed(t *testing.T, seeds, stream uint64, script func(r *rand.Rand) []string) {
+	for seed := uint64(1); seed <= seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			w := New(seed, &log)
+			s := &Script{World: w}
+			for _, c := range script(rand.New(rand.NewPCG(seed, stream))) {
+				if err := s.Do(c); err != nil {
+					w.Explain(&log)
+					t.Fatalf("seed %d: %v\n%s", seed, err, log.Bytes())
+				}
+			}
+		})
+	}
+}

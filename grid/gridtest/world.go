@@ -49,10 +49,11 @@ type World struct {
 
 	parsed map[workunits.Digest]workunits.Segment // whose signatures were checked
 
-	job *Job
-	log io.Writer
-	obs observer
-	err error // the first invariant that broke
+	job  *Job
+	gone int // volunteers that vanished, see Churn
+	log  io.Writer
+	obs  observer
+	err  error // the first invariant that broke
 }
 
 // New returns an empty world; log, which may be nil, gets its transcript.

@@ -9,7 +9,7 @@
 //	load      /proc/stat, without what runs at raised niceness, as units do
 //	programs  /proc/PID/comm
 //	units     /proc/PID/stat
-//	use       logind, over the system's D-Bus: desktops that tell it, terminals,
+//	use       logind, see package login: desktops that tell it, terminals,
 //	          SSH and remote desktops
 //	network   NetworkManager, over the same
 package sensors
@@ -23,16 +23,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
+	"github.com/talka-grid/talka/grid/sensors/login"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
 
 const (
-	busTime  = 200 * time.Millisecond // a service that has not answered by then is unknown
-	busRetry = 30 * time.Second       // between attempts to reach the bus
-	maxFile  = 4096                   // bytes of a file that is read
-	loadTime = 10 * time.Second       // over which load is averaged
+	maxFile  = 4096             // bytes of a file that is read
+	loadTime = 10 * time.Second // over which load is averaged
 
 	slowEvery = 2 * time.Second // between two looks at what changes slowly
 )
@@ -40,10 +37,9 @@ const (
 // Machine reads this machine. Make it with New; one goroutine may use it at a
 // time.
 type Machine struct {
-	files   fs.FS // the root folder
-	self    int   // process
-	bus     *dbus.Conn
-	busNext time.Time
+	files fs.FS // the root folder
+	self  int   // process
+	bus   *login.Bus
 
 	slow     policy.Facts // as of the last look
 	slowNext time.Time
@@ -58,15 +54,9 @@ type Machine struct {
 // to read. The others are read at every look.
 type asked struct{ power, heat, load, programs, metered bool }
 
-// New makes a Machine.
-func New() *Machine { return &Machine{files: os.DirFS("/"), self: os.Getpid()} }
-
-// Close gives back the connection to the bus.
-func (m *Machine) Close() error {
-	if m.bus == nil {
-		return nil
-	}
-	return m.bus.Close()
+// New makes a Machine that asks the system's services by bus.
+func New(bus *login.Bus) *Machine {
+	return &Machine{files: os.DirFS("/"), self: os.Getpid(), bus: bus}
 }
 
 // Read says what is known now of what the rules ask about. Whether the machine
@@ -80,8 +70,8 @@ func (m *Machine) Read(ctx context.Context, r policy.Rules) policy.Facts {
 	}
 	f := m.slow
 	f.Now = now
-	if r.IdleAfter > 0 && m.connect(now) {
-		m.use(ctx, &f)
+	if r.IdleAfter > 0 {
+		f.Sessions = m.bus.Sessions(ctx)
 	}
 	return f
 }
@@ -99,9 +89,10 @@ func (m *Machine) readSlow(ctx context.Context, now time.Time, want asked) (f po
 	if want.programs {
 		f.Programs = m.running()
 	}
-	if want.metered && m.connect(now) {
+	if want.metered {
+		const manager = "org.freedesktop.NetworkManager"
 		var metered uint32
-		m.ask(ctx, "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager", "Metered", &metered)
+		m.bus.Property(ctx, manager, "/org/freedesktop/NetworkManager", manager, "Metered", &metered)
 		f.Metered = isMetered(metered)
 	}
 	return f
@@ -228,60 +219,6 @@ func (m *Machine) Used(pid int) (cpu time.Duration, memory uint64, ok bool) {
 		return 0, 0, false
 	}
 	return time.Duration(user+system) * tick, pages * uint64(os.Getpagesize()), true
-}
-
-// connect reaches for the bus now and then.
-func (m *Machine) connect(now time.Time) bool {
-	if m.bus != nil && m.bus.Connected() {
-		return true
-	}
-	if now.Before(m.busNext) {
-		return false
-	}
-	m.busNext = now.Add(busRetry)
-	bus, err := dbus.ConnectSystemBus()
-	m.bus = bus
-	return err == nil
-}
-
-// ask reads a property of a service; what it does not answer stays as it is.
-func (m *Machine) ask(ctx context.Context, service, object, property string, to any) bool {
-	ctx, cancel := context.WithTimeout(ctx, busTime)
-	defer cancel()
-	iface := service
-	if service == login {
-		iface += ".Manager"
-	}
-	var v dbus.Variant
-	call := m.bus.Object(service, dbus.ObjectPath(object)).
-		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", dbus.FlagNoAutoStart, iface, property)
-	return call.Store(&v) == nil && v.Store(to) == nil
-}
-
-const login = "org.freedesktop.login1"
-
-func (m *Machine) use(ctx context.Context, f *policy.Facts) {
-	var idle bool
-	var since uint64
-	if !m.ask(ctx, login, "/org/freedesktop/login1", "IdleHint", &idle) {
-		return
-	}
-	if idle && !m.ask(ctx, login, "/org/freedesktop/login1", "IdleSinceHint", &since) {
-		return
-	}
-	f.Input, f.Source, f.Idle = true, "logind", idleFor(idle, since, f.Now)
-}
-
-// idleFor reads what logind says; since is in microseconds, zero where nobody
-// ever logged in.
-func idleFor(idle bool, since uint64, now time.Time) time.Duration {
-	switch {
-	case !idle:
-		return 0
-	case since == 0:
-		return 24 * time.Hour
-	}
-	return max(now.Sub(time.UnixMicro(int64(min(since, 1<<62)))), 0)
 }
 
 // isMetered reads NetworkManager's NMMetered: 1 is yes, 3 a guess that it is.

@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/talka-grid/talka/grid/sensors/login"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
 
@@ -17,7 +18,7 @@ func twin(files map[string]string) *Machine {
 	for name, text := range files {
 		tree[name] = &fstest.MapFile{Data: []byte(text + "\n")}
 	}
-	return &Machine{files: tree}
+	return &Machine{files: tree, bus: login.New()}
 }
 
 func TestPower(t *testing.T) {
@@ -98,22 +99,6 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-func TestIdleFor(t *testing.T) {
-	t.Parallel()
-	now := time.UnixMicro(1_000_000_000)
-	for _, c := range []struct {
-		idle  bool
-		since uint64
-		want  time.Duration
-	}{
-		{false, 5, 0}, {true, 0, 24 * time.Hour}, {true, 940_000_000, time.Minute}, {true, 2_000_000_000, 0}, {true, 1 << 63, 0},
-	} {
-		if got := idleFor(c.idle, c.since, now); got != c.want {
-			t.Errorf("%v %d: %v, want %v", c.idle, c.since, got, c.want)
-		}
-	}
-}
-
 func TestMetered(t *testing.T) {
 	t.Parallel()
 	for v, want := range []bool{false, true, false, true, false, false} {
@@ -167,7 +152,6 @@ var all = policy.Rules{Mains: true, Unmetered: true, MaxHeat: 80, MaxLoad: 50, E
 func TestReadsWhatIsAsked(t *testing.T) {
 	t.Parallel()
 	m := twin(map[string]string{"sys/class/thermal/thermal_zone0/temp": "62000", "proc/1/comm": "init"})
-	m.busNext = time.Now().Add(time.Hour) // no bus
 	if f := m.Read(t.Context(), policy.Rules{}); f.Heat != 0 || f.Programs != nil {
 		t.Errorf("without rules: %+v", f)
 	}
@@ -183,20 +167,17 @@ func TestReadsWhatIsAsked(t *testing.T) {
 // TestThisMachine reads whatever this is: no fact is an error.
 func TestThisMachine(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(login.New())
 	f := m.Read(t.Context(), all)
-	t.Logf("power %v, %d °C, load %d %%, %d programs, use known %v, metered %v", f.Power, f.Heat, f.Load, len(f.Programs), f.Input, f.Metered)
-	if f.Now.IsZero() || f.Heat < 0 || f.Load < 0 || f.Load > 100 || f.Idle < 0 {
+	t.Logf("power %v, %d °C, load %d %%, %d programs, %d sessions, metered %v", f.Power, f.Heat, f.Load, len(f.Programs), len(f.Sessions), f.Metered)
+	if f.Now.IsZero() || f.Heat < 0 || f.Load < 0 || f.Load > 100 {
 		t.Errorf("%+v", f)
-	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
 // BenchmarkRead is what a node that waits pays at every look.
 func BenchmarkRead(b *testing.B) {
-	m := New()
+	m := New(login.New())
 	for b.Loop() {
 		m.Read(b.Context(), all)
 	}

@@ -47,20 +47,27 @@ func (m *Machine) spare() {
 		u := uint32(binary.BigEndian.Uint64(b[:]) % uint64(m.Manifest.Total()))
 		if m.book.State(u) == verdict.Accepted && !m.book.Committed(u, m.self) {
 			v := m.book.Unit(u)
-			m.fx.Audit = &Audit{Unit: u, Canonical: v.Canonical, Inputs: m.book.Inputs(u), Hints: v.Volunteers}
+			m.fx.Audit = &Audit{Unit: u, Canonical: m.Canonically(u), Inputs: m.book.Inputs(u), Hints: v.Volunteers}
 			return
 		}
 	}
 }
 
+// Canonically reports whether this node's audit of a unit makes NaNs canonical: as
+// its copies do, and where plain copies count on another architecture only.
+func (m *Machine) Canonically(u uint32) bool {
+	return m.book.Unit(u).Canonical || m.Identity.Arch != m.book.Home()
+}
+
 // Audited is the publisher's own copy of a unit, executed to check those of others
 // whether the law asks for it or not. Whoever said otherwise is proven wrong by it.
 type Audited struct {
-	Unit   uint32
-	Arch   string
-	Result workunits.Result
-	Block  []byte // the result's record, nil if the store holds it
-	Millis uint64 // of processor time
+	Unit      uint32
+	Canonical bool // as Canonically said
+	Arch      string
+	Result    workunits.Result
+	Block     []byte // the result's record, nil if the store holds it
+	Millis    uint64 // of processor time
 }
 
 func (Audited) input() {}
@@ -74,7 +81,7 @@ func (m *Machine) audited(in Audited) {
 	}
 	units := []uint32{in.Unit}
 	m.speak(workunits.Grant{To: m.self, Units: units, Inputs: m.book.Inputs(in.Unit), Lease: auditLease, Custodians: []node{m.self},
-		Arch: in.Arch, Canonical: m.canonical(in.Unit)})
+		Arch: in.Arch, Canonical: in.Canonical})
 	grant := ref{Author: m.self, Seq: m.ledger.Len(m.self) - 1}
 	opening := workunits.SealedOpening{Results: []workunits.Result{in.Result}}
 	if _, err := io.ReadFull(m.Rand, opening.Seed[:]); err != nil {

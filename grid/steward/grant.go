@@ -21,28 +21,35 @@ const (
 
 // request answers a volunteer with a grant or with the reason why not.
 func (m *Machine) request(from node, w wire.WorkRequest) {
-	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.keepers()}
+	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.hints(from), Shuns: m.shuns()}
 	var units []uint32
 	var custodians []node
+	var canonical bool
 	if m.Manifest.Admits(from, w.Proof) && m.welcome(from) {
-		m.note(from)
+		m.note(from, w)
+		m.noteHeld(from, w)
 	}
 	if raw := m.forgotten(from, w.Busy); raw != nil && m.welcome(from) && !m.over() {
 		reply.Grant, reply.Again = raw, true
 	} else if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
-		units, custodians = m.choose(from, w)
+		units, custodians, canonical = m.choose(from, w)
 		if len(units) == 0 {
-			reply.Reason, reply.Retry = "no unit here wants a copy of yours now", retrySoon
+			reply.Reason, reply.Retry = NoUnit, retrySoon
+			if !m.askers[from].plain && !m.kinds.canonical {
+				reply.Reason = "too few volunteers here could check copies made on your architecture"
+			}
 			m.refused(from)
 		}
 	}
 	if len(units) > 0 {
 		m.stage(units[0])
 		g := workunits.Grant{To: from, Units: units, Inputs: m.book.Inputs(units[0]), Lease: m.lease(units),
-			Custodians: custodians, Arch: w.Arch, Canonical: m.canonical(units[0])}
+			Custodians: custodians, Arch: w.Arch, Canonical: canonical}
 		reply.Grant = m.speak(g)
+		m.serve(from)
 		m.event("granted", from, units[0], fmt.Sprintf("%d units", len(units)))
 	}
+	m.tally(from, reply.Reason)
 	m.reply(from, reply)
 }
 
@@ -50,11 +57,11 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 func (m *Machine) welcome(n node) bool { return !m.book.Closed(n) && !m.accused[n] }
 
 // note remembers that a volunteer wants work.
-func (m *Machine) note(from node) {
+func (m *Machine) note(from node, w wire.WorkRequest) {
 	_, known := m.askers[from]
-	m.askers[from] = m.now
-	if !known {
-		m.few = m.homely()
+	m.askers[from] = asker{m.now, m.book.Plain(from, w.Arch), w.Canon}
+	if !known && len(m.askers) <= promptly { // in a crowd one more changes little
+		m.whoAsks()
 	}
 	if from != m.Manifest.Publisher {
 		m.wantedAt = m.now
@@ -104,8 +111,10 @@ func (m *Machine) call() {
 	}
 }
 
-// reply answers a volunteer, which may be this node's own.
+// reply answers a volunteer, which may be this node's own. Volunteers have no
+// ledger: it is here that they hear that a copy of theirs was wrong.
 func (m *Machine) reply(to node, r wire.WorkReply) {
+	r.Wrong = m.book.Wrong(to)
 	if to == m.self {
 		m.fx.Own = append(m.fx.Own, r)
 		return
@@ -123,6 +132,8 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "the job is over", retryLate
 	case !m.Manifest.Admits(from, w.Proof):
 		return fmt.Sprintf("volunteers of this job show %d bits of work for their identity", m.Manifest.Policy.Work), retryLate
+	case max(m.ledger.Count(), len(m.grantees)) >= mostAuthors && !m.grantees[from] && !m.book.Listed(from):
+		return fmt.Sprintf("this job has %d volunteers, as many as one may have", mostAuthors), retryLate
 	case m.book.Closed(from):
 		return "your copies in this job were proven wrong", retryLate
 	case m.book.Stale(from, m.self):
@@ -131,10 +142,12 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry ui
 		return "a fault in your statements is on record", retryLate
 	case !m.isActive() || m.home() && !m.publisher():
 		return "other stewards are active", retrySoon
+	case !w.Canon && (m.Manifest.Canonical || !m.book.Plain(from, w.Arch)):
+		return fmt.Sprintf("units of this job are executed on %s, or with canonical NaNs, which the engine of this node does not make", m.book.Home()), retryLate
 	case w.Memory < m.Manifest.Limits.Memory:
 		return fmt.Sprintf("units take %d bytes of memory", m.Manifest.Limits.Memory), retryLate
 	case m.now < m.lapsed[from].until:
-		return "you let a lease end without a commit", retryLate
+		return "you let a lease end without a result", retryLate
 	case m.lent[from] >= m.limit(from):
 		return "you hold as many units as a volunteer may", retryLate
 	case from == m.self && !m.publisher():
@@ -156,16 +169,16 @@ func (m *Machine) lease(units []uint32) uint64 {
 	return min(leaseGrace+limit, workunits.MaxLease)
 }
 
-func (m *Machine) canonical(u uint32) bool { return m.book.Unit(u).Canonical }
-
 // choose picks units for a volunteer and custodians for them. Units that want a
 // further copy come first, in the order of the volunteer's lots and scattered
-// over their first committers; then units that have none.
-func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node) {
+// over their first committers; then units that have none. All of a grant are of one
+// platform.
+func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node, canonical bool) {
 	n := m.share(min(int(w.Units), m.limit(from)-m.lent[from]))
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
-		if v.State != verdict.Open || v.Canonical && !w.Canon || len(units) > 0 && v.Canonical != m.canonical(units[0]) ||
+		kind, ok := m.kind(u, v, m.askers[from])
+		if v.State != verdict.Open || !ok || len(units) > 0 && kind != canonical ||
 			len(units) > 0 && m.book.Inputs(u) != m.book.Inputs(units[0]) || m.underWay(u) || v.Copies > 0 && m.unreceipted(u) {
 			return false
 		}
@@ -181,7 +194,7 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		} else if slices.ContainsFunc(custodians, func(c node) bool { return slices.Contains(volunteers, c) }) {
 			return false
 		}
-		units = append(units, u)
+		units, canonical = append(units, u), kind
 		if v.Copies > 0 {
 			m.checks++
 			if m.poor(from) {
@@ -191,9 +204,11 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		return true
 	}
 	m.further(from, n, take)
-	m.fresh(n, &units, take)
+	if !m.leaves(from) {
+		m.fresh(n, &units, take)
+	}
 	slices.Sort(units)
-	return units, custodians
+	return units, custodians, canonical
 }
 
 // share is how many units a volunteer gets that wants n: at most half of an even
@@ -206,7 +221,7 @@ func (m *Machine) share(n int) int {
 			left += int(end - max(m.cursor[s], first))
 		}
 	}
-	maps.DeleteFunc(m.askers, func(_ node, at uint64) bool { return m.now > at+asking })
+	maps.DeleteFunc(m.askers, func(_ node, a asker) bool { return m.now > a.at+asking })
 	return min(n, left/(2*max(len(m.askers), 1))+1)
 }
 
@@ -222,13 +237,15 @@ func (m *Machine) bounds(shard uint32) (first, end uint32) {
 func (m *Machine) poor(n node) bool { return !m.book.Staked(n) || m.book.Poor(n, m.bar) }
 
 // mayHelp reports whether a volunteer may get the next copy of a unit while others
-// could take it: the poor do not decide disputes, get only their share of further
-// copies, and no first ones while too many of theirs came to nothing. If nobody else
-// asked or has taken it for a while they may.
+// could take it: the poor do not decide disputes, nor whether a unit fails, get only
+// their share of further copies, and no first ones while too many of theirs came to
+// nothing. If nobody else asked or has taken it for a while they may.
 func (m *Machine) mayHelp(from node, u uint32) bool {
 	w := m.wanting[u]
 	law := verdict.LawOf(m.Manifest.Policy)
 	switch {
+	case w != nil && m.now < w.since+unwanted && (!m.delivered[from] || m.poor(from) && m.now < m.askedStaked+unwanted) && m.book.Unit(u).Voids > 0:
+		return false
 	case m.now >= m.askedStaked+patience || w != nil && m.now >= w.since+patience || !m.poor(from):
 		return true
 	case m.book.FirstCommitter(u) == node{}:
@@ -239,7 +256,8 @@ func (m *Machine) mayHelp(from node, u uint32) bool {
 
 // may reports whether a volunteer may execute a unit: it committed none of its
 // copies; as a steward it had no part in them, and where results are verified enough
-// other stewards are left to grant, draw and keep. The publisher's copies decide alone, so it gets
+// other stewards are left to grant, draw and keep, or the publisher is to do so when it
+// is back. The publisher's copies decide alone, so it gets
 // only units on which volunteers differ, whose copies did not follow one another,
 // that no volunteer here may take, or that none took or asked for in long: the rest
 // is the volunteers' work. Whose copy was void gets the unit again only after others
@@ -250,7 +268,7 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	if !m.mayHelp(from, u) {
 		return false
 	}
-	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited {
+	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited || m.seen(from, u) {
 		return false
 	}
 	if from == m.Manifest.Publisher {
@@ -264,9 +282,12 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	case m.Manifest.Policy.Mode == workunits.VerifyNone: // nobody is to check it
 		return from != m.self && !slices.Contains(stewards, from)
 	}
+	if m.stranded() {
+		return m.book.FirstCommitter(u) == node{} && from != m.self && !slices.Contains(stewards, from) && !slices.Contains(volunteers, from)
+	}
 	free := 0
 	for _, s := range m.book.Stewards() {
-		if m.awake(s.Node) && s.Node != from && !slices.Contains(volunteers, s.Node) {
+		if m.fit(s.Node) && s.Node != from && !slices.Contains(volunteers, s.Node) {
 			free++
 		}
 	}
@@ -277,13 +298,28 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	return free >= need && !slices.Contains(stewards, from)
 }
 
+// seen reports whether a volunteer could read the results that it is to check, as
+// stewards can that are open, while others could take the unit.
+func (m *Machine) seen(from node, u uint32) bool {
+	w := m.wanting[u]
+	if w == nil || m.now >= w.since+unwanted || from == m.Manifest.Publisher || !m.book.Listed(from) || len(m.book.Digests(u)) == 0 {
+		return false
+	}
+	for n, a := range m.askers {
+		if !m.book.Listed(n) && m.now < a.at+asking && m.welcome(n) && !m.book.Committed(u, n) && !m.book.Voided(u, n) {
+			return true
+		}
+	}
+	return false
+}
+
 // takers reports whether any volunteer that was here lately may execute a unit.
 func (m *Machine) takers(u uint32, volunteers, stewards []node) bool {
 	may := func(n node) bool {
 		return n != m.Manifest.Publisher && m.welcome(n) && m.may(n, u, volunteers, stewards)
 	}
-	for n, at := range m.askers {
-		if m.now < at+asking && may(n) {
+	for n, a := range m.askers {
+		if m.now < a.at+asking && may(n) {
 			return true
 		}
 	}
@@ -336,7 +372,7 @@ func (m *Machine) fresh(n int, units *[]uint32, take func(uint32) bool) {
 		m.dry = 0
 	case m.dry == 0:
 		m.dry = m.now
-	case m.now >= m.dry+idleFirst:
+	case m.now >= m.dry+idleFirst && !m.stranded(): // two that grant the same would be two less to execute it
 		m.borrow(take)
 	}
 }
@@ -365,7 +401,8 @@ func (m *Machine) borrow(take func(uint32) bool) {
 
 // custodians picks whom openings are sealed to: two stewards other than the
 // grantor that execute none of the unit's copies, or one where there is but one.
-// Where hardly anybody but stewards volunteers it is one, the same for all copies.
+// Where hardly anybody but stewards volunteers it is one, the same for all copies,
+// and the publisher while it is away, so that others are left for the next copy.
 // Where nobody else is left the publisher keeps what it granted or executed
 // itself; with no verification nobody does, and volunteers open at once.
 func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool) {
@@ -373,11 +410,14 @@ func (m *Machine) custodians(from node, volunteers []node) (list []node, ok bool
 		return nil, true
 	}
 	most := 2
-	if m.home() {
+	switch {
+	case m.stranded():
+		return []node{m.Manifest.Publisher}, true
+	case m.home():
 		most = 1
 	}
 	for _, s := range m.book.Stewards() {
-		if n := s.Node; len(list) < most && m.awake(n) && n != m.self && n != from && !slices.Contains(volunteers, n) {
+		if n := s.Node; len(list) < most && m.fit(n) && n != m.self && n != from && !slices.Contains(volunteers, n) {
 			list = append(list, n)
 		}
 	}

@@ -29,13 +29,17 @@ func (m *Machine) receive(from node, msg wire.Message) {
 	}
 }
 
-// push adds segments to the ledger. A gap is answered by telling what is here.
+// push adds segments to the ledger. A gap is answered by telling what is here, and so
+// is news as large as a message may be, which a fellow steward had to cut off.
 func (m *Machine) push(from node, p wire.Push) {
 	for _, b := range p.Blocks {
 		m.block(b)
 	}
-	gaps := map[node]bool{}
+	gaps, news := map[node]bool{}, 0
 	for _, raw := range p.Segments {
+		if !m.hasRoom(from, raw) {
+			continue
+		}
 		entries, err := m.ledger.Add(raw)
 		var fork *ledger.ForkError
 		switch {
@@ -53,7 +57,11 @@ func (m *Machine) push(from node, p wire.Push) {
 		case len(entries) > 0:
 			m.fx.Segments = append(m.fx.Segments, raw)
 			m.unread = append(m.unread, entries...)
+			news++
 		}
+	}
+	if news > 0 && len(p.Segments) == wire.MaxSegments && m.book.Listed(from) {
+		m.send(from, wire.Pull{Job: m.Job, Have: m.ledger.Heads()})
 	}
 	if len(gaps) > 0 {
 		ask := wire.Pull{Job: m.Job, Part: true}
@@ -66,6 +74,20 @@ func (m *Machine) push(from node, p wire.Push) {
 			m.send(from, ask)
 		}
 	}
+}
+
+// mostAuthors is how many logs volunteers may have in a ledger; stewards have a place
+// in any case. Once half of them are taken, logs of whom nobody granted anything are
+// taken from fellow stewards alone, so that no crowd of keys takes the places.
+const mostAuthors = ledger.MaxAuthors - workunits.MaxStewards
+
+// hasRoom reports whether a segment may begin a log here, if it does.
+func (m *Machine) hasRoom(from node, raw []byte) bool {
+	if m.ledger.Count() < mostAuthors/2 || m.book.Listed(from) {
+		return true
+	}
+	s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
+	return err == nil && (m.ledger.Len(s.Author) > 0 || m.grantees[s.Author] || m.book.Listed(s.Author))
 }
 
 // readUp reads what pushes brought. Commits among it are receipted at once, as a

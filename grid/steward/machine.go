@@ -85,6 +85,12 @@ type Publish struct{ Stewards []workunits.Steward }
 // Cancel is the publisher's order to end the job.
 type Cancel struct{ Reason string }
 
+// Collect is the publisher's order to say that it has the results of a job that is over.
+type Collect struct{}
+
+// Retry is the publisher's order to try again the units that have failed.
+type Retry struct{}
+
 // Fetched answers a Fetch: the content is durable here, or Failed.
 type Fetched struct {
 	Fetch  Fetch
@@ -99,6 +105,8 @@ func (Received) input()    {}
 func (Unreachable) input() {}
 func (Publish) input()     {}
 func (Cancel) input()      {}
+func (Collect) input()     {}
+func (Retry) input()       {}
 func (Fetched) input()     {}
 func (Local) input()       {}
 
@@ -169,18 +177,20 @@ type Machine struct {
 	announce  uint64
 	ended     bool // announced the end
 
-	receipts uint32        // said so far
-	undrawn  []pendingDraw // own receipts without own draw, oldest first
-	thin     map[ref]workunits.Digest
-	leases   map[ref]uint64 // ends of outstanding grants
-	lent     map[node]int   // units of those, by volunteer
-	lapsed   map[node]lapse
-	touches  map[node]*touch // of volunteers that hold units of this steward's
-	boxes    map[ref]*workunits.SealedOpening
-	due      map[uint32]uint64 // units with openings due, since when
-	toOpen   map[ref][]workunits.OpenUnit
-	toStore  map[ref][]uint32 // results that are here, by opening
-	storeAt  uint64           // when toStore was empty
+	receipts  uint32        // said so far
+	undrawn   []pendingDraw // own receipts without own draw, oldest first
+	thin      map[ref]workunits.Digest
+	leases    map[ref]uint64 // ends of outstanding grants
+	lent      map[node]int   // units of those, by volunteer
+	lapsed    map[node]lapse
+	delivered map[node]bool   // who committed a result
+	grantees  map[node]bool   // who was granted anything
+	touches   map[node]*touch // of volunteers that hold units of this steward's
+	boxes     map[ref]*workunits.SealedOpening
+	due       map[uint32]uint64 // units with openings due, since when
+	toOpen    map[ref][]workunits.OpenUnit
+	toStore   map[ref][]uint32 // results that are here, by opening
+	storeAt   uint64           // when toStore was empty
 
 	blocks   map[workunits.Digest][]byte // results that came beside statements
 	have     map[workunits.Digest]bool   // results that are durable here
@@ -188,6 +198,8 @@ type Machine struct {
 	agreed   map[uint32]uint64           // units that too few stewards keep, since when
 	lacking  map[uint32]uint64           // agreed units whose results are not here, since when
 	content  content
+	retried  bool // its fetch failed once
+	near     near
 
 	accused   map[node]bool
 	compared  map[uint32]bool
@@ -203,7 +215,7 @@ type Machine struct {
 	headAt    int              // accepted units at the last own head
 	audits    int              // own copies of units that were accepted
 	sealing   bool
-	reopened  bool             // accepted units were reopened since the seal
+	reopened  bool             // units were reopened, or are tried again, since the seal
 	standings uint32           // own statements of stakes
 	staged    workunits.Digest // the record of the second stage's inputs that is kept here
 
@@ -217,8 +229,10 @@ type Machine struct {
 	wantedAt           uint64            // when a volunteer other than the publisher last asked for work
 	idle               []node            // who was refused for want of units, longest first
 	news               []uint32          // units that want a copy since this step
-	askers             map[node]uint64   // who asked for work lately, when
-	few                bool              // see homely
+	askers             map[node]asker    // who asked for work lately
+	requests           map[node]lastAsk  // for Funnel
+	few, unasked       bool              // see whoAsks
+	kinds              kinds             // see usual
 	cursor             map[uint32]uint32 // by shard: units below were granted before
 	lastOf             map[uint32]uint32 // by another's shard: this unit and those above were granted before
 	unitTime           float64           // milliseconds of processor time, smoothed
@@ -238,6 +252,7 @@ type headSeen struct {
 	head    workunits.Head
 	by      map[node]bool
 	checked bool
+	here    int // of its logs, the first ones that are here so far
 }
 
 type pendingDraw struct {
@@ -251,13 +266,13 @@ func New(c Config) *Machine {
 	m := &Machine{
 		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(),
 		heard: map[node]uint64{}, lastHeard: map[node]uint64{}, ranks: map[uint32][]node{}, owed: map[node][]debt{},
-		claims: map[node]claim{}, loose: map[ref]uint64{}, untrue: map[node]bool{}, missed: map[node]bool{}, lent: map[node]int{}, lapsed: map[node]lapse{},
-		doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{}, touches: map[node]*touch{},
+		claims: map[node]claim{}, loose: map[ref]uint64{}, untrue: map[node]bool{}, missed: map[node]bool{}, lent: map[node]int{}, lapsed: map[node]lapse{}, delivered: map[node]bool{}, grantees: map[node]bool{},
+		unasked: true, doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{}, touches: map[node]*touch{},
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
 		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, agrees: map[pair]bool{}, asked: map[pair]uint64{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
-		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]uint64{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
+		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]asker{}, requests: map[node]lastAsk{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
 	m.chains = map[uint32]*workunits.Chain{}
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
@@ -385,6 +400,12 @@ func (m *Machine) handle(in Input) {
 		m.tick()
 	case Cancel:
 		m.speak(workunits.Cancel{Reason: in.Reason})
+	case Collect:
+		if m.over() && !m.book.Collected() {
+			m.speak(workunits.Collected{Results: m.book.Results()})
+		}
+	case Retry:
+		m.retry()
 	case Spare:
 		m.spare()
 	case Fetched:
@@ -435,14 +456,14 @@ func (m *Machine) wake(now uint64) {
 		} else if v.Agreed() && v.State != verdict.Accepted {
 			m.fetching[u], m.lacking[u] = now, now // the tick looks at it again
 		} else {
-			m.accepted[u] = v.State == verdict.Accepted
+			m.accepted[u], m.failed[u] = v.State == verdict.Accepted, v.State == verdict.Failed
 			if m.accepted[u] && !m.book.Stored(u, m.self, v.Opening) {
 				m.fetching[u] = now // it may be here, but unsaid
 			}
 		}
 	}
 	s := m.book.Sealed()
-	m.reopened = s != nil && s.Results != m.book.Results()
+	m.reopened = s != nil && (!m.book.Done() || s.Results != m.book.Results())
 }
 
 // speak says statements at once, as a segment of their own.

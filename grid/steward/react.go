@@ -20,6 +20,11 @@ func (m *Machine) read(list []ledger.Entry) []uint32 {
 			for _, u := range c.Units {
 				m.moved(u)
 			}
+			for _, v := range c.Void {
+				if w := m.wanting[v.Unit]; w != nil {
+					w.since = m.now // for others, before it goes to the same volunteer again
+				}
+			}
 		}
 	}
 	for _, u := range units {
@@ -64,7 +69,7 @@ func (m *Machine) derive(e ledger.Entry) {
 			m.lapse(b.Grant)
 		}
 	case workunits.Commit:
-		delete(m.lapsed, e.Author)
+		m.came(e.Author, b)
 		m.thin[e.Ref] = e.Hash
 		m.answered(e.Ref, b)
 	case workunits.Receipt:
@@ -103,6 +108,7 @@ func (m *Machine) derive(e ledger.Entry) {
 
 // granted notes a lease that is not answered yet, and own audits.
 func (m *Machine) granted(r ref, g workunits.Grant) {
+	m.grantees[g.To] = true
 	if r.Author == m.self && g.To == m.self && g.Lease == auditLease {
 		m.audits++
 	}
@@ -212,6 +218,8 @@ func (m *Machine) follow(e ledger.Entry) {
 		m.event("cancelled", e.Author, 0, b.Reason)
 	case workunits.Seal:
 		m.event("sealed", e.Author, 0, "")
+	case workunits.Collected:
+		m.event("collected", e.Author, 0, "")
 	}
 }
 
@@ -254,6 +262,10 @@ func (m *Machine) unit(u uint32) {
 	if v.State == verdict.Failed && !m.failed[u] {
 		m.failed[u] = true
 		m.event("failed", node{}, u, "")
+	} else if v.State != verdict.Failed && m.failed[u] {
+		delete(m.failed, u)
+		m.event("retried", node{}, u, "")
+		m.reopened, m.sealing = true, false
 	}
 }
 
@@ -293,7 +305,7 @@ func (m *Machine) store(u uint32, v verdict.Unit) {
 func (m *Machine) fetched(in Fetched) {
 	switch {
 	case in.Fetch.Job && in.Failed:
-		m.content = contentUnknown
+		m.content, m.retried = contentUnknown, true
 	case in.Fetch.Job:
 		m.content = contentHere
 		if !m.book.Keeps(m.self) {

@@ -91,18 +91,19 @@ func (m *Machine) receiptCommits() {
 }
 
 // spared reports whether a commit is left to the publisher: where nothing is
-// verified, and where it grants alone, unless this steward is to grant another copy
-// of one of the units, which has to follow it.
+// verified, and where it grants alone or alone keeps openings, unless this steward
+// is to grant another copy of one of the units, which has to follow it. One that
+// nobody asks for work is not, though it cannot tell, unless it keeps the opening.
 func (m *Machine) spared(c workunits.Commit) bool {
 	p := m.Manifest.Publisher
 	g, _ := m.book.Grant(c.Grant)
-	alone := c.Grant.Author == p && len(g.Custodians) == 1
+	alone := len(g.Custodians) == 1 && (c.Grant.Author == p || (m.few || m.unasked) && g.Custodians[0] == p)
 	switch {
 	case m.publisher():
 		return false
 	case !m.awake(p):
 		return alone && m.helpless()
-	case m.Manifest.Policy.Mode == workunits.VerifyNone:
+	case m.Manifest.Policy.Mode == workunits.VerifyNone, alone && m.unasked && g.Custodians[0] != m.self:
 		return true
 	}
 	return (alone || m.home()) && !slices.ContainsFunc(c.Units, func(u uint32) bool {
@@ -167,7 +168,7 @@ func (m *Machine) partner(commit ref) (with node, found bool) {
 		if drew || m.publisher() {
 			return node{}, true
 		}
-		if a := m.awake(s.Node) && !m.shunned(s.Node); !found || a && !acts {
+		if a := m.fit(s.Node); !found || a && !acts {
 			with, found, acts = s.Node, true, a
 		}
 	}
@@ -203,9 +204,15 @@ func (m *Machine) cosign() {
 		if h.by[m.self] || h.checked {
 			continue
 		}
+		for h.here < len(h.head.Logs) && m.ledger.Holds(h.head.Logs[h.here]) {
+			h.here++
+		}
+		if h.here < len(h.head.Logs) {
+			continue // not here yet
+		}
 		b := m.past.at(m, h.head.Logs)
 		if b == nil {
-			continue // not here yet
+			continue // a log was cut since
 		}
 		h.checked = true
 		if !slices.Equal(b.Head(h.head.Logs).Credit, h.head.Credit) {
@@ -232,6 +239,20 @@ func (m *Machine) disbelieve(h *headSeen) {
 		m.untrue[n] = true
 		m.acting = nil
 		m.accuse(workunits.Fault{Name: workunits.FaultHead, Against: n, Evidence: [][]byte{workunits.Encode(h.head)}})
+	}
+}
+
+// retry gives units that have failed further tries, until none has. A second stage
+// that has failed with them waits for them again.
+func (m *Machine) retry() {
+	if !m.publisher() || m.mute() || m.book.Cancelled() != nil || m.book.Collected() {
+		return
+	}
+	// More copies may have come back void than the tries that are given at once.
+	for spent := m.book.Spent(); len(spent) > 0; spent = m.book.Spent() {
+		for units := range slices.Chunk(spent, workunits.MaxBatch) {
+			m.speak(workunits.Retry{Units: units})
+		}
 	}
 }
 

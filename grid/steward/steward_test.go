@@ -2,6 +2,7 @@ package steward_test
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -62,6 +63,14 @@ func (j job) publish(m *steward.Machine) {
 	m.Step(start, steward.Unreachable{Peer: idOf("s")})
 }
 
+// published is a job with its publisher's machine.
+func published(t *testing.T) (job, *steward.Machine) {
+	j := newJob(t)
+	m, _ := j.machine(t)
+	j.publish(m)
+	return j, m
+}
+
 // log is a peer's log in the job.
 func (j job) log(name string) *ledger.Author {
 	return ledger.NewAuthor(keyOf(name), ledger.New("test", j.id))
@@ -88,9 +97,7 @@ func reply(t *testing.T, fx steward.Effects) wire.WorkReply {
 
 func TestGrantsAreDurableBeforeTheyLeave(t *testing.T) {
 	t.Parallel()
-	j := newJob(t)
-	m, _ := j.machine(t)
-	j.publish(m)
+	j, m := published(t)
 	fx := m.Step(start+1, j.request("v"))
 	r := reply(t, fx)
 	if len(r.Grant) == 0 || !slices.ContainsFunc(fx.Segments, func(raw []byte) bool { return slices.Equal(raw, r.Grant) }) {
@@ -109,9 +116,7 @@ func TestGrantsAreDurableBeforeTheyLeave(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	j := newJob(t)
-	m, _ := j.machine(t)
-	j.publish(m)
+	j, m := published(t)
 	small := j.request("v")
 	small.Msg = wire.WorkRequest{Job: j.id, Units: 2, Arch: "amd64", Memory: 1}
 	if r := reply(t, m.Step(start, small)); len(r.Grant) > 0 || !strings.Contains(r.Reason, "memory") {
@@ -129,9 +134,7 @@ func TestRefusals(t *testing.T) {
 // TestPullKeepsSecrets: a volunteer must not learn who else has its units.
 func TestPullKeepsSecrets(t *testing.T) {
 	t.Parallel()
-	j := newJob(t)
-	m, _ := j.machine(t)
-	j.publish(m)
+	j, m := published(t)
 	m.Step(start, j.request("w"))
 	fx := m.Step(start+1, steward.Received{From: idOf("v"), Msg: wire.Pull{Job: j.id}})
 	if len(fx.Send) > 0 {
@@ -209,6 +212,55 @@ func TestPeersCannotEndLeases(t *testing.T) {
 	m.Step(start, j.push("w", raw))
 	if len(m.Leases()) != 1 || len(m.Book().Outstanding(0)) != 1 || l.Len(idOf("w")) != 2 {
 		t.Error("a volunteer ended another's lease")
+	}
+}
+
+// TestCrowdOfKeys: keys that were granted nothing take no more than half of the places
+// in a ledger, and who is granted a unit has one.
+func TestCrowdOfKeys(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	m, l := j.machine(t)
+	j.publish(m)
+	const half = (ledger.MaxAuthors - workunits.MaxStewards) / 2
+	for i := range half + 20 {
+		raw, _ := j.log(fmt.Sprint("key ", i)).Say(workunits.Identity{Arch: "amd64", Length: 1})
+		m.Step(start, j.push("key 0", raw))
+	}
+	if n := l.Count(); n < half-10 || n > half {
+		t.Errorf("%d logs, want about %d", n, half)
+	}
+	reply(t, m.Step(start, j.request("v")))
+	raw, _ := j.log("v").Say(workunits.Identity{Arch: "amd64", Length: 1})
+	if m.Step(start, j.push("key 0", raw)); l.Len(idOf("v")) != 1 {
+		t.Error("a volunteer with units has no place")
+	}
+}
+
+// TestCutNews: a steward that gets as much news as a message holds asks for the rest,
+// from a fellow steward that it has them from, and only while they are news.
+func TestCutNews(t *testing.T) {
+	t.Parallel()
+	j, m := published(t)
+	var raw [][]byte
+	for i := range wire.MaxSegments {
+		one, _ := j.log(fmt.Sprint("key ", i)).Say(workunits.Identity{Arch: "amd64", Length: 1})
+		raw = append(raw, one)
+	}
+	asks := func(from string, raw [][]byte) bool {
+		return slices.ContainsFunc(m.Step(start, j.push(from, raw...)).Send, func(o wire.Outgoing) bool {
+			p, ok := o.Msg.(wire.Pull)
+			return ok && !p.Part && o.To == idOf(from)
+		})
+	}
+	if asks("v", raw[:2]) || asks("s", raw[:wire.MaxSegments/2]) {
+		t.Error("it asks for more where nothing was cut off")
+	}
+	if !asks("s", raw) {
+		t.Error("it does not ask for what was cut off")
+	}
+	if asks("s", raw) {
+		t.Error("it asks for more of what it has")
 	}
 }
 

@@ -49,15 +49,27 @@ func (m *Machine) shunned(n node) bool {
 	return m.book.Proven(n) || m.untrue[n] || len(draws) > 0 && late(draws[0].since, true) || late(claim.since, claims)
 }
 
-// active lists the stewards that act now: the first of the list that are awake
-// and not shunned.
+// shuns lists the stewards that are shunned.
+func (m *Machine) shuns() (list []node) {
+	for _, s := range m.book.Stewards() {
+		if m.shunned(s.Node) {
+			list = append(list, s.Node)
+		}
+	}
+	return list
+}
+
+// fit reports whether a steward can be expected to act, and as it should.
+func (m *Machine) fit(n node) bool { return m.awake(n) && !m.shunned(n) }
+
+// active lists the stewards that act now: the first of the list that are fit.
 func (m *Machine) active() []node {
 	if m.acting != nil {
 		return m.acting
 	}
 	list := make([]node, 0, m.Manifest.Active)
 	for _, s := range m.book.Stewards() {
-		if len(list) < int(m.Manifest.Active) && m.awake(s.Node) && !m.shunned(s.Node) {
+		if len(list) < int(m.Manifest.Active) && m.fit(s.Node) {
 			list = append(list, s.Node)
 		}
 	}
@@ -75,37 +87,48 @@ func (m *Machine) Active() []workunits.NodeID { return slices.Clone(m.active()) 
 
 func (m *Machine) isActive() bool { return slices.Contains(m.active(), m.self) }
 
-// homely reports whether hardly anybody volunteers but stewards. Who draws for a
-// unit may not execute it, and were all of them to draw, nobody could check what one
-// executed. So while the publisher is up it grants and draws alone, which is enough,
-// and seals openings to one other steward: in a grid of four, two are left to execute.
-func (m *Machine) homely() bool {
+// whoAsks notes who volunteers here: whether hardly anybody does but stewards, or
+// nobody at all. Who draws for a unit may not execute it, and were all stewards to
+// draw, nobody could check what one executed. So while the publisher is up it grants
+// and draws alone, which is enough, and seals openings to one other steward: in a grid
+// of four, two are left to execute.
+func (m *Machine) whoAsks() {
 	stewards, others := 0, 0
-	for n, at := range m.askers {
+	for n, a := range m.askers {
 		switch {
-		case n == m.Manifest.Publisher || m.now >= at+asking:
+		case n == m.Manifest.Publisher || m.now >= a.at+asking:
 		case m.book.Listed(n):
 			stewards++
 		default:
 			others++
 		}
 	}
-	return stewards > 0 && others < 2 && m.Manifest.Policy.Mode != workunits.VerifyNone
+	m.few = stewards > 0 && others < 2 && m.Manifest.Policy.Mode != workunits.VerifyNone
+	m.unasked = stewards+others == 0
+	m.kinds = m.usual()
 }
 
 // home reports whether the publisher grants and draws alone.
 func (m *Machine) home() bool { return m.few && m.awake(m.Manifest.Publisher) }
 
 // helpless reports whether those who are up could not check each other without the
-// publisher: two execute, and two others draw.
+// publisher: two execute, and two others draw. Where nobody asked here yet, since the
+// publisher granted alone, that may be so.
 func (m *Machine) helpless() bool {
 	up := 0
 	for _, s := range m.book.Stewards() {
-		if s.Node != m.Manifest.Publisher && m.awake(s.Node) {
+		if s.Node != m.Manifest.Publisher && m.fit(s.Node) {
 			up++
 		}
 	}
-	return m.few && up < 5
+	return (m.few || m.unasked) && up < 5
+}
+
+// stranded reports whether those who are up can do no more than execute first copies:
+// the publisher, which is away, has to draw on them and to open them.
+func (m *Machine) stranded() bool {
+	p := m.Manifest.Publisher
+	return !m.awake(p) && m.book.Listed(p) && m.helpless()
 }
 
 // rank orders the active stewards for a shard by rendezvous hash, its primary first.
@@ -137,11 +160,19 @@ func (m *Machine) primary(shard uint32) bool {
 	return len(r) > 0 && r[0] == m.self
 }
 
+// mayGrant reports whether a steward's grant of a unit would count, and undo no copy
+// of its own that may come to count: it may not where the steward for which it
+// executed the unit shows its grants to nobody.
+func (m *Machine) mayGrant(u uint32, n node) bool {
+	good := func(by node) bool { return !m.shunned(by) }
+	return m.book.MayGrant(u, n) && !slices.ContainsFunc(m.book.Unshown(u, n), good)
+}
+
 // grants reports whether this steward grants a unit now: the first in the order
-// of its shard whose grant would count.
+// of its shard that may.
 func (m *Machine) grants(u uint32) bool {
 	for _, n := range m.rank(m.shard(u)) {
-		if m.book.MayGrant(u, n) {
+		if m.mayGrant(u, n) {
 			return n == m.self
 		}
 	}
@@ -433,8 +464,27 @@ func (m *Machine) limit(n node) int {
 	return max(1, (2*wire.MaxSegments+m.book.Stake(n))>>min(3*m.lapsed[n].times, 30))
 }
 
-// lapse is how often in a row a volunteer let a lease end, and since when the
-// next grant may be.
+// voidPause is how long a volunteer gets nothing whose copies came back void; twice
+// as long each time, until one does not.
+const voidPause = 5_000
+
+// came forgives a volunteer the leases that it let end, unless most of what it
+// commits is void: that costs it nothing, and the unit one of its tries. Of those that
+// the publisher trusts nobody expects harm.
+func (m *Machine) came(n node, c workunits.Commit) {
+	m.delivered[n] = m.delivered[n] || len(c.Units) > 0
+	if len(c.Void) <= len(c.Units) || m.Manifest.Policy.Mode == workunits.VerifyNone || m.book.Trusted(n) {
+		delete(m.lapsed, n)
+		return
+	}
+	l := m.lapsed[n]
+	l.times++
+	l.until = m.now + voidPause<<min(l.times-1, 10)
+	m.lapsed[n] = l
+}
+
+// lapse is how often in a row a volunteer let a lease end, or gave units back, and
+// since when the next grant may be.
 type lapse struct {
 	times int
 	until uint64

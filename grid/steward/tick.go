@@ -15,7 +15,7 @@ func (m *Machine) tick() {
 	m.askAround()
 	m.overdue()
 	m.absentees()
-	m.few = m.homely()
+	m.whoAsks()
 	m.knock()
 	m.expire()
 	m.giveUp()
@@ -36,7 +36,7 @@ func (m *Machine) tick() {
 	}
 	if m.content == contentUnknown && m.book.Listed(m.self) && len(m.book.Stewards()) > 0 {
 		m.content = contentAsked
-		m.fx.Fetch = append(m.fx.Fetch, Fetch{Job: true, Hints: m.keepers()})
+		m.fx.Fetch = append(m.fx.Fetch, Fetch{Job: true, Hints: m.jobHints()})
 	}
 	m.announcing()
 }

@@ -86,7 +86,7 @@ func (m *Machine) underWay(u uint32) bool {
 // takesOver reports whether this steward grants a unit whose turn it is not: those
 // before it had long to do so.
 func (m *Machine) takesOver(u uint32, w *want) bool {
-	return m.now >= w.since+idleWant && m.isActive() && m.book.MayGrant(u, m.self)
+	return m.now >= w.since+idleWant && m.isActive() && m.mayGrant(u, m.self)
 }
 
 // unkept reports whether the active stewards had long to keep a unit's result, and

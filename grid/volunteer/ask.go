@@ -39,7 +39,7 @@ func (m *Machine) ask() {
 		m.last = j.Job
 		j.asked, j.askedAt = list[j.turn%len(list)], m.now
 		m.send(j.asked, wire.WorkRequest{Job: j.Job, Units: uint32(min(want, maxAsk)), Arch: m.Arch,
-			Canon: m.Canon, Memory: m.policy.Memory, Proof: j.Identity.Proof, Busy: j.busy(j.asked)})
+			Canon: m.Canon, Memory: m.policy.Memory, Held: j.holds, Proof: j.Identity.Proof, Busy: j.busy(j.asked)})
 		return
 	}
 }
@@ -71,17 +71,41 @@ func (j *job) room(p Policy, millis float64) int {
 // candidates are the job's stewards that may be asked now, first ones first.
 func (j *job) candidates(m *Machine) (list []node) {
 	for _, s := range j.Stewards {
-		if len(list) < int(j.Manifest.Active) && m.up(s.Node) && (s.Node != m.Self || s.Node == j.Manifest.Publisher) {
+		if len(list) < int(j.Manifest.Active) && m.up(s.Node) && (s.Node != m.Self || s.Node == j.Manifest.Publisher) && !j.shunned(m, s.Node) {
 			list = append(list, s.Node)
 		}
 	}
 	return list
 }
 
+// shunned reports whether a steward's grants lead to nothing, as others that are up say.
+func (j *job) shunned(m *Machine, n node) bool {
+	return j.believed(func(by node) bool { return by != n && m.up(by) && slices.Contains(j.words[by].shuns, n) })
+}
+
+// believed reports whether what some stewards say is to be believed: the publisher does,
+// or two others, since one alone may lie.
+func (j *job) believed(says func(by node) bool) bool {
+	words := 0
+	for _, s := range j.Stewards {
+		switch {
+		case !says(s.Node):
+		case s.Node == j.Manifest.Publisher:
+			return true
+		default:
+			words++
+		}
+	}
+	return words >= 2
+}
+
 // reply takes a steward's answer. A grant counts even if it comes late, since
 // its units would wait for the end of its lease.
 func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	waiting, _ := m.held()
+	if slices.Contains(j.rest(), from) {
+		m.heed(j, from, word{w.Shuns, w.Wrong})
+	}
 	if len(w.Grant) == 0 && w.Reason == "" && !w.Ended {
 		j.called(m, from)
 		return
@@ -115,7 +139,10 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 		return
 	}
 	b := &batch{ref: ref{Author: s.Author, Seq: s.Seq}, bound: s.Hashes()[0], Grant: g, steward: from,
-		hints: append(w.Hints, from), queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
+		hints: w.Hints, queue: slices.Clone(g.Units), running: map[uint32]bool{}, received: m.now}
+	if j.Manifest.Reduces(g.Units[0]) {
+		b.hints = append(b.hints, from) // who wrote down what it works on
+	}
 	if w.Again {
 		j.next = m.now + againTime
 		if b.queue = j.left(b); len(b.queue) == 0 {
@@ -127,6 +154,23 @@ func (m *Machine) reply(j *job, from node, w wire.WorkReply) {
 	if len(j.seen) > maxSeen {
 		j.seen = slices.Delete(j.seen, 0, maxSeen/2)
 	}
+}
+
+// heed takes a steward's word.
+func (m *Machine) heed(j *job, by node, w word) {
+	j.words[by] = w
+	if !j.wrong && j.believed(func(by node) bool { return j.words[by].wrong }) {
+		j.wrong = true
+		m.fx.Wrong = append(m.fx.Wrong, j.Job)
+	}
+}
+
+// rest are the job's stewards, of which some have the program and the inputs.
+func (j *job) rest() (list []node) {
+	for _, s := range j.Stewards {
+		list = append(list, s.Node)
+	}
+	return list
 }
 
 // againTime is until the next request after a grant that came again, in

@@ -47,7 +47,7 @@ type (
 // outside simulations.
 type Config struct {
 	Self  workunits.NodeID
-	Arch  string // what executes here
+	Arch  string // platform that executes here, see workunits.Identity
 	Canon bool   // can make NaNs canonical
 	Rand  io.Reader
 }
@@ -79,6 +79,12 @@ type Join struct {
 	Steward  bool
 }
 
+// Holds tells which large inputs of a job are here.
+type Holds struct {
+	Job  workunits.JobID
+	Held []workunits.Link
+}
+
 // Leave drops a job: it ended, or its project is trusted no more.
 type Leave struct{ Job workunits.JobID }
 
@@ -104,6 +110,7 @@ type Finished struct {
 func (Tick) input()        {}
 func (SetPolicy) input()   {}
 func (Join) input()        {}
+func (Holds) input()       {}
 func (Leave) input()       {}
 func (Received) input()    {}
 func (Unreachable) input() {}
@@ -133,6 +140,7 @@ type Run struct {
 	Task
 	Inputs workunits.Digest
 	Hints  []workunits.NodeID
+	Rest   []workunits.NodeID // who has them if none of Hints does
 }
 
 // Effects is what a step asks for, see the package comment for the order.
@@ -141,6 +149,10 @@ type Effects struct {
 	Send []wire.Outgoing // to this node itself: for its own steward
 	Run  []Run
 	Stop []Task // no longer wanted; each is still reported as finished
+
+	// Wrong are jobs in which a copy of this node was proven wrong, each once, as
+	// stewards say.
+	Wrong []workunits.JobID
 }
 
 type job struct {
@@ -156,7 +168,17 @@ type job struct {
 	unitTime float64 // milliseconds, smoothed
 	reason   string  // why the last answer held no grant
 	grants   map[ref]*batch
-	seen     []grantSeen // newest last
+	holds    []workunits.Link // large inputs that are here
+	seen     []grantSeen      // newest last
+	words    map[node]word    // the last of each steward
+	wrong    bool             // they are believed that a copy of this node was
+}
+
+// word is what a steward says beside its answer: which stewards do not act as they
+// should, and whether a copy of this node was proven wrong.
+type word struct {
+	shuns []node
+	wrong bool
 }
 
 // grantSeen is a grant that a steward signed, whether it tells others or not.
@@ -209,6 +231,10 @@ func (m *Machine) Step(now uint64, in Input) Effects {
 		m.shares.of[in.Project] = in.Share
 	case Join:
 		m.join(in)
+	case Holds:
+		if j := m.jobs[in.Job]; j != nil {
+			j.holds = in.Held[:min(len(in.Held), wire.MaxHeld)]
+		}
 	case Leave:
 		m.leave(in.Job)
 	case Received:
@@ -233,7 +259,7 @@ func (m *Machine) join(in Join) {
 		return
 	}
 	m.shares.joins(in.Manifest.ProjectID(), m.sorted())
-	j := &job{Join: in, grants: map[ref]*batch{}}
+	j := &job{Join: in, grants: map[ref]*batch{}, words: map[node]word{}}
 	m.jobs[in.Job] = j
 	if !in.Author.Begun() && !j.mute() {
 		m.say(j, in.Identity)
@@ -359,7 +385,7 @@ func (m *Machine) startOne(jobs []*job) {
 				u := g.queue[0]
 				g.queue = g.queue[1:]
 				g.running[u] = true
-				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.Inputs, g.hints})
+				m.fx.Run = append(m.fx.Run, Run{g.task(j.Job, u), g.Inputs, g.hints, j.rest()})
 				return
 			}
 		}

@@ -186,6 +186,62 @@ func TestSilentStewardIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestShunnedStewardIsNotAsked: two stewards' word, or the publisher's, keeps a
+// volunteer from asking another; one steward's alone does not.
+func TestShunnedStewardIsNotAsked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		shuns   map[string][]string // by who says so
+		without string
+	}{
+		"one says so":           {map[string][]string{"s": {"c"}}, ""},
+		"two say so":            {map[string][]string{"s": {"c"}, "d": {"c"}}, "c"},
+		"the publisher says so": {map[string][]string{"p": {"s"}}, "s"},
+		"it says so itself":     {map[string][]string{"c": {"c"}, "s": {"c"}}, ""},
+		"it was taken back":     {map[string][]string{"s": {"c"}, "d": {}}, ""},
+	} {
+		w := newWorld(t)
+		pub, _ := workunits.EncryptionKey(keyOf("d"))
+		w.stewards, w.manifest.Active = append(w.stewards, workunits.Steward{Node: idOf("d"), Enc: pub}), 4
+		asked := map[workunits.NodeID]bool{w.join(t): true}
+		var step func(now uint64, in volunteer.Input)
+		say := func(now uint64, by workunits.NodeID) {
+			step(now, volunteer.Received{From: by, Msg: wire.WorkReply{Job: w.id, Reason: "nothing", Retry: 5000, Shuns: shunsOf(c.shuns, by)}})
+		}
+		step = func(now uint64, in volunteer.Input) {
+			for _, o := range w.m.Step(now, in).Send {
+				if _, ok := o.Msg.(wire.WorkRequest); ok {
+					asked[o.To] = true
+					say(now, o.To)
+				}
+			}
+		}
+		for by := range c.shuns {
+			say(start, idOf(by))
+		}
+		clear(asked)
+		for now := uint64(start); now < start+200_000; now += 5000 {
+			step(now, volunteer.Tick{})
+		}
+		for _, n := range []string{"p", "s", "c", "d"} {
+			if asked[idOf(n)] == (n == c.without) {
+				t.Errorf("%s: %s is asked: %t", name, n, asked[idOf(n)])
+			}
+		}
+	}
+}
+
+func shunsOf(shuns map[string][]string, by workunits.NodeID) (list []workunits.NodeID) {
+	for name, names := range shuns {
+		if idOf(name) == by {
+			for _, n := range names {
+				list = append(list, idOf(n))
+			}
+		}
+	}
+	return list
+}
+
 func TestPauseAndLeave(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -244,6 +300,39 @@ func TestForkedSelfFallsSilent(t *testing.T) {
 	for _, r := range runs {
 		if fx := w.m.Step(start+1, finished(r, "x")); len(fx.Said) > 0 {
 			t.Error("it went on with its log")
+		}
+	}
+}
+
+// TestHearsThatItWasWrong: that a copy of its own was wrong a volunteer believes the
+// publisher, or two other stewards, and tells once.
+func TestHearsThatItWasWrong(t *testing.T) {
+	t.Parallel()
+	type word struct {
+		by    string
+		wrong bool
+	}
+	for name, c := range map[string]struct {
+		words []word
+		told  int
+	}{
+		"nobody says so":             {[]word{{"p", false}, {"s", false}}, 0},
+		"one says so, again":         {[]word{{"s", true}, {"s", true}}, 0},
+		"two say so":                 {[]word{{"s", true}, {"c", true}, {"s", true}}, 1},
+		"it was taken back":          {[]word{{"s", true}, {"s", false}, {"c", true}}, 0},
+		"the publisher says so":      {[]word{{"p", true}, {"p", true}, {"s", true}}, 1},
+		"who is no steward says so":  {[]word{{"x", true}, {"y", true}}, 0},
+		"a stranger and one steward": {[]word{{"x", true}, {"s", true}}, 0},
+	} {
+		w := newWorld(t)
+		w.join(t)
+		told := 0
+		for i, say := range c.words {
+			fx := w.m.Step(start+uint64(i), volunteer.Received{From: idOf(say.by), Msg: wire.WorkReply{Job: w.id, Wrong: say.wrong}})
+			told += len(fx.Wrong)
+		}
+		if told != c.told {
+			t.Errorf("%s: told %d times, want %d", name, told, c.told)
 		}
 	}
 }

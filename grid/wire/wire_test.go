@@ -36,7 +36,7 @@ func testLink(s string) workunits.Link {
 // sampleMessages has one message of each type, in the order of their numbers.
 // Byte strings that the frame does not look into hold words.
 func sampleMessages() []Message {
-	job := workunits.JobID(testDigest("job"))
+	job, code := workunits.JobID(testDigest("job")), testLink("manifest of pieces")
 	return []Message{
 		WorkRequest{Job: job, Units: 64, Arch: "amd64", Canon: true, Memory: 4 << 30, Held: []workunits.Link{testLink("program")}, Proof: []byte("proofof8")},
 		WorkReply{Job: job, Grant: []byte("segment"), Hints: []workunits.NodeID{testNode(1)}, Reason: "", Retry: 30_000, Credit: 12},
@@ -49,6 +49,14 @@ func sampleMessages() []Message {
 		JobReply{Job: job, Manifest: []byte("block"), Segments: [][]byte{[]byte("segment")}},
 		Ask{Job: job, Manifest: []byte("block")},
 		Answer{Job: job, Yes: false, Enc: [32]byte{1, 2, 3}, Reason: "no room"},
+		PointerAsk{Job: job, Owner: testNode(1), Project: "clusters", Number: 7},
+		Pointer{Job: job, Pointer: []byte("pointer")},
+		Keep{Job: job, Objects: []Object{{Root: testLink("results"), Run: 1, Bytes: 300_000, Leaves: 1}, {Root: testLink("piece"), Bytes: 8 << 20, Leaves: 8, Code: &code}}, Until: 1_800_000_000_000, Sources: []workunits.NodeID{testNode(1)}},
+		Kept{Job: job, Objects: []KeptObject{{Object{Root: testLink("results"), Run: 1, Bytes: 300_000, Leaves: 1}, []workunits.NodeID{testNode(2)}}},
+			Refused: []workunits.Link{testLink("input")}, Reason: "no room"},
+		Free{Job: job, Proof: []byte("segment")},
+		LogAsk{Job: job, Unit: 7},
+		LogReply{Job: job, Unit: 7, How: "exit 3", Time: 1_800_000_000_000, Text: []byte("no such file")},
 	}
 }
 
@@ -232,6 +240,16 @@ func TestLimits(t *testing.T) {
 		}
 		return list
 	}
+	objects := func(n int, bytes uint64) []Object {
+		list := make([]Object, n)
+		for i := range list {
+			list[i] = Object{Root: testLink("x"), Bytes: bytes}
+		}
+		return list
+	}
+	kept := func(n int) []KeptObject {
+		return []KeptObject{{Object{Root: testLink("x")}, make([]workunits.NodeID, n)}}
+	}
 	two := heads(2)
 	for name, c := range map[string]struct{ good, bad Message }{
 		"units":            {WorkRequest{Units: workunits.MaxBatch}, WorkRequest{Units: workunits.MaxBatch + 1}},
@@ -242,6 +260,7 @@ func TestLimits(t *testing.T) {
 		"held":             {WorkRequest{Held: held(MaxHeld)}, WorkRequest{Held: held(MaxHeld + 1)}},
 		"grant":            {WorkReply{Grant: make([]byte, workunits.MaxSegment)}, WorkReply{Grant: make([]byte, workunits.MaxSegment+1)}},
 		"hints":            {WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards)}, WorkReply{Hints: make([]workunits.NodeID, workunits.MaxStewards+1)}},
+		"shunned stewards": {WorkReply{Shuns: make([]workunits.NodeID, workunits.MaxStewards)}, WorkReply{Shuns: make([]workunits.NodeID, workunits.MaxStewards+1)}},
 		"reply's reason":   {WorkReply{Reason: reason(MaxReason)}, WorkReply{Reason: reason(MaxReason + 1)}},
 		"segments":         {Push{Segments: list(MaxSegments, 1)}, Push{Segments: list(MaxSegments+1, 1)}},
 		"blocks":           {Push{Blocks: list(MaxBlocks, 1)}, Push{Blocks: list(MaxBlocks+1, 1)}},
@@ -253,6 +272,19 @@ func TestLimits(t *testing.T) {
 		"job's segments":   {JobReply{Segments: list(MaxSegments, 1)}, JobReply{Segments: list(MaxSegments+1, 1)}},
 		"asked manifest":   {Ask{Manifest: make([]byte, workunits.MaxManifest)}, Ask{Manifest: make([]byte, workunits.MaxManifest+1)}},
 		"answer's reason":  {Answer{Reason: reason(MaxReason)}, Answer{Reason: reason(MaxReason + 1)}},
+		"project":          {PointerAsk{Project: reason(workunits.MaxNameLen)}, PointerAsk{Project: reason(workunits.MaxNameLen + 1)}},
+		"pointer":          {Pointer{Pointer: make([]byte, workunits.MaxPointer)}, Pointer{Pointer: make([]byte, workunits.MaxPointer+1)}},
+		"objects":          {Keep{Objects: objects(MaxKept, 1)}, Keep{Objects: objects(MaxKept+1, 1)}},
+		"object's bytes":   {Keep{Objects: objects(1, 1<<50)}, Keep{Objects: objects(1, 1<<50+1)}},
+		"sources":          {Keep{Sources: make([]workunits.NodeID, MaxHolders)}, Keep{Sources: make([]workunits.NodeID, MaxHolders+1)}},
+		"refused":          {Kept{Refused: held(MaxKept)}, Kept{Refused: held(MaxKept + 1)}},
+		"kept reason":      {Kept{Reason: reason(MaxReason)}, Kept{Reason: reason(MaxReason + 1)}},
+		"holders":          {Kept{Objects: kept(MaxHolders)}, Kept{Objects: kept(MaxHolders + 1)}},
+		"proof of freeing": {Free{Proof: make([]byte, workunits.MaxSegment)}, Free{Proof: make([]byte, workunits.MaxSegment+1)}},
+		"log of a unit":    {LogAsk{Unit: workunits.MaxUnits}, LogAsk{Unit: workunits.MaxUnits + 1}},
+		"unit of a log":    {LogReply{Unit: workunits.MaxUnits}, LogReply{Unit: workunits.MaxUnits + 1}},
+		"how":              {LogReply{How: reason(MaxReason)}, LogReply{How: reason(MaxReason + 1)}},
+		"text":             {LogReply{Text: make([]byte, MaxLogText)}, LogReply{Text: make([]byte, MaxLogText+1)}},
 		"frame":            {Push{Segments: list(1, MaxFrame-200)}, Push{Segments: list(1, MaxFrame)}},
 		"many blocks":      {Push{}, Push{Blocks: list(MaxBlocks, workunits.MaxInline+1)}},
 	} {

@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p"
@@ -30,9 +34,9 @@ type node struct {
 	*Exchange
 }
 
-func newNode(t *testing.T) node { return newNodeOf(t, "test") }
+func newNode(t testing.TB) node { return newNodeOf(t, Config{Network: "test"}) }
 
-func newNodeOf(t *testing.T, network string) node {
+func newNodeOf(t testing.TB, cfg Config) node {
 	t.Helper()
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(), libp2p.DisableRelay())
 	if err != nil {
@@ -43,7 +47,8 @@ func newNodeOf(t *testing.T, network string) node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := node{h, s, dir, New(context.WithoutCancel(t.Context()), h, network, s)}
+	cfg.Host, cfg.Store = h, s
+	n := node{h, s, dir, New(context.WithoutCancel(t.Context()), cfg)}
 	t.Cleanup(func() {
 		if err := errors.Join(n.Close(), h.Close()); err != nil {
 			t.Error(err)
@@ -52,8 +57,17 @@ func newNodeOf(t *testing.T, network string) node {
 	return n
 }
 
+// block fetches one chunk in a session of its own.
+func (n node) block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	found, err := n.Session(ctx)(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return blocks.NewBlockWithCid(found.Data, c)
+}
+
 // keep lets peers have chunks.
-func (n node) keep(t *testing.T, list ...cid.Cid) {
+func (n node) keep(t testing.TB, list ...cid.Cid) {
 	t.Helper()
 	for _, c := range list {
 		if err := n.store.Keep(chunkstore.Lease{Root: c, Reason: "own"}); err != nil {
@@ -62,14 +76,14 @@ func (n node) keep(t *testing.T, list ...cid.Cid) {
 	}
 }
 
-func (n node) connect(t *testing.T, to node) {
+func (n node) connect(t testing.TB, to node) {
 	t.Helper()
 	if err := n.host.Connect(t.Context(), peer.AddrInfo{ID: to.host.ID(), Addrs: to.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func chunk(t *testing.T, fn uint64, data []byte) blocks.Block {
+func chunk(t testing.TB, fn uint64, data []byte) blocks.Block {
 	t.Helper()
 	c, err := cid.Prefix{Version: 1, Codec: cid.Raw, MhType: fn, MhLength: 32}.Sum(data)
 	if err != nil {
@@ -109,7 +123,7 @@ func TestBlock(t *testing.T) {
 	var group sync.WaitGroup
 	for _, want := range list {
 		group.Go(func() {
-			got, err := b.Block(limit(t), want.Cid())
+			got, err := b.block(limit(t), want.Cid())
 			if err != nil || !bytes.Equal(got.RawData(), want.RawData()) {
 				t.Errorf("%s: %v", want.Cid(), err)
 			}
@@ -181,14 +195,14 @@ func TestServesTheStoreOnly(t *testing.T) {
 	var group sync.WaitGroup
 	for _, want := range []blocks.Block{elsewhere, deleted, damaged, withheld, cache} {
 		group.Go(func() {
-			if got, err := b.Block(ctx, want.Cid()); err == nil {
+			if got, err := b.block(ctx, want.Cid()); err == nil {
 				t.Errorf("%q was served", got.RawData())
 			} else if !errors.Is(err, context.Canceled) && !errors.Is(err, enough) {
 				t.Errorf("%s: %v", want.RawData(), err)
 			}
 		})
 	}
-	if _, err := b.Block(limit(t), here.Cid()); err != nil {
+	if _, err := b.block(limit(t), here.Cid()); err != nil {
 		t.Error(err)
 	}
 	cancel(enough)
@@ -201,7 +215,7 @@ func TestServesTheStoreOnly(t *testing.T) {
 // TestOtherNetwork asks over a connection between nodes of two networks.
 func TestOtherNetwork(t *testing.T) {
 	t.Parallel()
-	a, stranger := newNode(t), newNodeOf(t, "other")
+	a, stranger := newNode(t), newNodeOf(t, Config{Network: "other"})
 	here := chunk(t, mh.BLAKE3, []byte("here"))
 	if err := a.store.Put(t.Context(), here); err != nil {
 		t.Fatal(err)
@@ -224,8 +238,128 @@ func TestOtherNetwork(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if got, err := stranger.Block(ctx, here.Cid()); err == nil {
+	if got, err := stranger.block(ctx, here.Cid()); err == nil {
 		t.Errorf("a stranger got %q", got.RawData())
+	}
+}
+
+// TestOpen has nodes exchange with one that speaks as IPFS implementations do: an
+// open one does so both ways, one that is not has no word for it.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	ipfs := newNodeOf(t, Config{Network: "unspoken"})
+	plain := bitswap.New(context.WithoutCancel(t.Context()), bsnet.NewFromIpfsHost(ipfs.host), nil, chunkstore.Blockstore{Store: ipfs.store})
+	t.Cleanup(func() { _ = plain.Close() })
+	theirs, ours, unkept := chunk(t, mh.SHA2_256, []byte("theirs")), chunk(t, mh.BLAKE3, []byte("ours")), chunk(t, mh.BLAKE3, []byte("unkept"))
+	empty := chunk(t, mh.BLAKE3, nil)
+	if err := ipfs.store.Put(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	open, shut := newNodeOf(t, Config{Network: "test", Open: true}), newNodeOf(t, Config{Network: "test"})
+	for _, n := range []node{open, shut} {
+		if err := n.store.PutMany(t.Context(), []blocks.Block{ours, empty, unkept}); err != nil {
+			t.Fatal(err)
+		}
+		n.keep(t, ours.Cid(), empty.Cid())
+	}
+	ipfs.connect(t, shut)
+	for _, p := range shut.host.Mux().Protocols() {
+		if strings.HasPrefix(string(p), "/ipfs/bitswap") {
+			t.Errorf("a node that is not open speaks %s", p)
+		}
+	}
+	ipfs.connect(t, open)
+	for _, want := range []blocks.Block{ours, empty} {
+		if got, err := plain.GetBlock(limit(t), want.Cid()); err != nil || !bytes.Equal(got.RawData(), want.RawData()) {
+			t.Errorf("%q from an open node: %v", want.RawData(), err)
+		}
+	}
+	found, err := open.Session(limit(t))(limit(t), theirs.Cid())
+	if err != nil || string(found.Data) != "theirs" || found.From != ipfs.host.ID().String() {
+		t.Errorf("to an open node: %+v, %v", found, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got, err := plain.GetBlock(ctx, unkept.Cid()); err == nil {
+		t.Errorf("%q is kept for no reason, and was served", got.RawData())
+	}
+	if got, err := shut.block(ctx, theirs.Cid()); err == nil {
+		t.Errorf("a node that is not open got %q", got.RawData())
+	}
+}
+
+// TestStreamsAgain sends many chunks over few streams, and goes on over others when
+// the connection was lost.
+func TestStreamsAgain(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	b.connect(t, a)
+	fetch := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			want := chunk(t, mh.BLAKE3, fmt.Append(nil, "chunk ", i))
+			if err := a.store.Put(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+			a.keep(t, want.Cid())
+			if got, err := b.block(limit(t), want.Cid()); err != nil || !bytes.Equal(got.RawData(), want.RawData()) {
+				t.Fatalf("chunk %d: %v", i, err)
+			}
+		}
+	}
+	fetch(0, 20)
+	streams := 0
+	for _, c := range a.host.Network().ConnsToPeer(b.host.ID()) {
+		for _, s := range c.GetStreams() {
+			if strings.Contains(string(s.Protocol()), "bitswap") {
+				streams++
+			}
+		}
+	}
+	if streams == 0 || streams > 8 {
+		t.Errorf("%d streams are open after 20 chunks, one after the other", streams)
+	}
+	if err := b.host.Network().ClosePeer(a.host.ID()); err != nil { // else b would not know yet
+		t.Fatal(err)
+	}
+	b.connect(t, a)
+	fetch(20, 25)
+}
+
+// TestMetered counts what bitswap carries, and keeps to a month's limit.
+func TestMetered(t *testing.T) {
+	t.Parallel()
+	meter := func(l exchange.Limits) *exchange.Meter {
+		m, err := exchange.NewMeter(filepath.Join(t.TempDir(), "traffic"), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	up, down := meter(exchange.Limits{UpMonth: 1 << 20}), meter(exchange.Limits{})
+	a, b := newNodeOf(t, Config{Network: "test", Meter: up}), newNodeOf(t, Config{Network: "test", Meter: down})
+	large := make([]byte, 1<<20)
+	small, large1 := chunk(t, mh.BLAKE3, large[:512<<10]), chunk(t, mh.BLAKE3, large)
+	if err := a.store.PutMany(t.Context(), []blocks.Block{small, large1}); err != nil {
+		t.Fatal(err)
+	}
+	a.keep(t, small.Cid(), large1.Cid())
+	b.connect(t, a)
+	if _, err := b.block(limit(t), small.Cid()); err != nil {
+		t.Fatal(err)
+	}
+	sent, _ := up.Spent()
+	_, received := down.Spent()
+	if sent < 512<<10 || received < 512<<10 {
+		t.Errorf("%d bytes sent and %d received were counted", sent, received)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := b.block(ctx, large1.Cid()); err == nil {
+		t.Error("more was sent than the month's limit")
+	}
+	if sent, _ := up.Spent(); sent > 1<<20 {
+		t.Errorf("%d bytes were sent", sent)
 	}
 }
 
@@ -262,7 +396,7 @@ func TestGarbage(t *testing.T) {
 	if protocols == 0 {
 		t.Fatal("bitswap speaks no protocol")
 	}
-	if got, err := b.Block(limit(t), here.Cid()); err != nil || string(got.RawData()) != "here" {
+	if got, err := b.block(limit(t), here.Cid()); err != nil || string(got.RawData()) != "here" {
 		t.Errorf("%v", err)
 	}
 }
@@ -272,7 +406,7 @@ func TestBlockEnds(t *testing.T) {
 	a := newNode(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Block(ctx, chunk(t, mh.BLAKE3, []byte("absent")).Cid()); !errors.Is(err, context.Canceled) {
+	if _, err := a.block(ctx, chunk(t, mh.BLAKE3, []byte("absent")).Cid()); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

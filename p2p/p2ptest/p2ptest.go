@@ -266,12 +266,12 @@ func (nw *Network) quic() libp2p.Option {
 
 // Stranger makes an unadorned libp2p host at the i-th address: a peer that does
 // as it likes. The caller closes it.
-func (nw *Network) Stranger(i int) host.Host {
+func (nw *Network) Stranger(i int, more ...libp2p.Option) host.Host {
 	nw.t.Helper()
-	h, err := libp2p.New(
+	h, err := libp2p.New(append(more,
 		libp2p.ListenAddrStrings(fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", addrOf(i), port)),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
-		libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery(), nw.quic())
+		libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery(), nw.quic())...)
 	if err != nil {
 		nw.t.Fatal(err)
 	}

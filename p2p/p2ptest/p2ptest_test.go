@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/workunits"
@@ -174,71 +176,10 @@ func meet(t *testing.T, s host.Host, h *p2p.Host, member bool) peer.ID {
 	return info.ID
 }
 
-// A peer that begins something and falls silent loses its stream in time.
-func TestSilence(t *testing.T) {
-	t.Parallel()
-	cases := []struct {
-		name   string
-		proto  protocol.ID
-		bytes  []byte
-		within time.Duration
-	}{
-		{"half a frame", "/talka/sim/grid/1", []byte{0, 0, 1, 0, 'x'}, 31 * time.Second},
-		{"no catalogue", "/talka/sim/catalogue/1", nil, 16 * time.Second},
-		{"half a catalogue", "/talka/sim/catalogue/1", []byte{0, 0, 1}, 16 * time.Second},
-	}
-	Run(t, oneWay, func(t *testing.T, nw *Network) {
-		h := nw.Host(0, p2p.Config{Network: "sim"}, func(h *p2p.Host) {
-			h.HandleFrames(func(context.Context, workunits.NodeID, []byte) {})
-			h.SetCatalogue(emptyCatalogue{})
-		})
-		s := nw.Stranger(1)
-		defer s.Close()
-		id := meet(t, s, h, true)
-		for _, c := range cases {
-			st, err := s.NewStream(t.Context(), id, c.proto)
-			if err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			if _, err := st.Write(c.bytes); err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			begun := time.Now()
-			_, err = st.Read(make([]byte, 1))
-			if took := time.Since(begun); err == nil || took > c.within {
-				t.Errorf("%s: %v after %s, want a reset within %s", c.name, err, took, c.within)
-			}
-		}
-		if s.Network().Connectedness(id) != network.Connected {
-			t.Error("a slow peer was disconnected")
-		}
-	})
-}
-
 type emptyCatalogue struct{}
 
 func (emptyCatalogue) Live() [][]byte     { return nil }
 func (emptyCatalogue) Learn([]byte) error { return errors.New("no") }
-
-// A node of no network, or one that says nothing at all, is disconnected.
-func TestStrangerIsDisconnected(t *testing.T) {
-	t.Parallel()
-	Run(t, oneWay, func(t *testing.T, nw *Network) {
-		h := nw.Host(0, p2p.Config{Network: "sim"}, nil)
-		talks, silent := nw.Stranger(1), nw.Stranger(2)
-		defer talks.Close()
-		defer silent.Close()
-		silent.RemoveStreamHandler("/ipfs/id/1.0.0")
-		id := meet(t, talks, h, false)
-		meet(t, silent, h, false)
-		nw.Until(time.Minute, "both are disconnected", func() bool {
-			return talks.Network().Connectedness(id) != network.Connected && silent.Network().Connectedness(id) != network.Connected
-		})
-		if len(h.Peers()) != 0 {
-			t.Errorf("peers %v", h.Peers())
-		}
-	})
-}
 
 // Gossip between two nodes heals after one's stream to the other has broken.
 func TestGossipHeals(t *testing.T) {
@@ -297,6 +238,72 @@ func TestSeedGone(t *testing.T) {
 	})
 }
 
+// A node that more want to know than it has room for lets go of some, so that there
+// is room for who comes next.
+func TestFullNodeHasRoom(t *testing.T) {
+	t.Parallel()
+	const most = 24
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		hub := nw.Host(0, p2p.Config{Network: "sim", NoDHT: true, Limits: p2p.Limits{Connections: most}}, nil)
+		cfg := p2p.Config{Network: "sim", NoDHT: true, Peers: []p2p.Peer{Peer(hub)}}
+		var crowd []*p2p.Host
+		for i := range most {
+			crowd = append(crowd, nw.Host(1+i, cfg, nil))
+		}
+		nw.Until(time.Minute, "all are in", eachHas(crowd, 1))
+		for i := range 6 {
+			time.Sleep(10 * time.Second) // virtual
+			late := nw.Host(1+most+i, cfg, nil)
+			took := nw.Until(2*time.Second, "a late one is let in", eachHas([]*p2p.Host{late}, 1))
+			t.Logf("let in after %s, where %d are connected", took, len(hub.Peers()))
+		}
+	})
+}
+
+// A full node lets go of whom it has nothing to do with, although the DHT counts on
+// them, before whom it exchanges data with.
+func TestFullNodeKeepsWhatIsInUse(t *testing.T) {
+	t.Parallel()
+	const most = 24
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		serve := func(h *p2p.Host) {
+			h.Handle("chunks", func(_ workunits.NodeID, s p2p.Stream) {
+				_, _ = io.Copy(s, s) // until the other end has enough
+				_ = s.Close()
+			})
+		}
+		hub := nw.Host(0, p2p.Config{Network: "sim", Limits: p2p.Limits{Connections: most}}, serve)
+		servers := p2p.Config{Network: "sim", Peers: []p2p.Peer{Peer(hub)}}
+		for i := range 10 { // who came first is protected
+			nw.Host(1+i, servers, nil)
+		}
+		nw.Until(time.Minute, "they are in", eachHas([]*p2p.Host{hub}, 10))
+		clients := p2p.Config{Network: "sim", NoDHT: true, NoGossip: true, Peers: []p2p.Peer{Peer(hub)}}
+		busy, idle := nw.Host(30, clients, nil), nw.Host(31, clients, nil)
+		nw.Until(10*time.Second, "both are in", eachHas([]*p2p.Host{busy, idle}, 1))
+		s, err := busy.Open(t.Context(), hub.ID(), "chunks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		lost := atomic.Int32{}
+		idle.Libp2p().Network().Notify(&network.NotifyBundle{DisconnectedF: func(network.Network, network.Conn) { lost.Add(1) }})
+		for i := range most {
+			nw.Host(40+i, servers, nil)
+			time.Sleep(10 * time.Second) // virtual
+			if _, err := s.Write([]byte("x")); err != nil {
+				t.Fatalf("with %d more: %v", i, err)
+			}
+			if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+				t.Fatalf("with %d more: %v", i, err)
+			}
+		}
+		if lost.Load() == 0 {
+			t.Error("nobody had to go")
+		}
+	})
+}
+
 // A node that has been surrounded while its friend was away, by a crowd of
 // identities that dial it and know of nobody else, meets the friend all the same.
 func TestSurrounded(t *testing.T) {
@@ -316,5 +323,61 @@ func TestSurrounded(t *testing.T) {
 			return slices.ContainsFunc(victim.Peers(), func(p p2p.PeerInfo) bool { return p.ID == friend.ID() })
 		})
 		t.Logf("the victim met its friend again after %s", took)
+	})
+}
+
+// A node that was off the network for an hour, and is told so, is back among its
+// peers at once: whom it had given up it tries again.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		all := swarm(nw, 6, nil)
+		nw.Until(10*time.Second, "all are connected", eachHas(all, 5))
+		for _, told := range []bool{true, false} {
+			nw.Cut(all[1])
+			time.Sleep(time.Hour) // virtual
+			if n := len(all[1].Peers()); n > 0 {
+				t.Fatalf("%d peers without a network", n)
+			}
+			nw.Join(all[1])
+			within := 15 * time.Minute
+			if told {
+				within = 5 * time.Second
+				all[1].Refresh()
+			}
+			t.Logf("told %t: back after %s", told, nw.Until(within, "it is back", eachHas(all[1:2], 5)))
+		}
+	})
+}
+
+// After a month a node finds the only one that is there by what it remembers of five,
+// and the next ones find both.
+func TestBackAfterAMonth(t *testing.T) {
+	t.Parallel()
+	Run(t, oneWay, func(t *testing.T, nw *Network) {
+		dir := t.TempDir()
+		up := func(i int, peers ...p2p.Peer) *p2p.Host {
+			return nw.Host(i, p2p.Config{Network: "sim", Peers: peers, CachePath: filepath.Join(dir, fmt.Sprint(i))}, nil)
+		}
+		last := up(0)
+		all := []*p2p.Host{last}
+		for i := 1; i < 6; i++ {
+			all = append(all, up(i, Peer(last)))
+		}
+		nw.Until(10*time.Second, "all are connected", eachHas(all, 5))
+		time.Sleep(2 * time.Minute) // virtual; what is remembered is written
+		for _, h := range all {
+			nw.Stop(h)
+		}
+		time.Sleep(30 * 24 * time.Hour) // virtual
+		last = up(0)
+		time.Sleep(time.Hour)
+		if n := len(last.Peers()); n > 0 {
+			t.Fatalf("%d peers that are off", n)
+		}
+		took := nw.Until(time.Minute, "the one that was off finds the last one", eachHas([]*p2p.Host{up(3)}, 1))
+		t.Logf("found after %s", took)
+		back := []*p2p.Host{last, up(2), up(4)}
+		nw.Until(time.Minute, "all who are there find each other", eachHas(back, 3))
 	})
 }

@@ -33,11 +33,13 @@ type simSize struct {
 	during time.Duration // the virtual time that this goes on
 }
 
-// simSizes are the runs by name: TALKA_TEST_SIZE, small in make test.
+// simSizes are the runs by name: TALKA_TEST_SIZE, small in make test. A run of no
+// nodes is left out.
 func simSizes() map[string]simSize {
 	return map[string]simSize{
 		"small":   {gossip: 100, dht: 20, churn: 12, during: 10 * time.Minute},
 		"full":    {gossip: 1000, few: 100, dht: 300, churn: 60, during: time.Hour},
+		"day":     {churn: 20, during: 24 * time.Hour},
 		"nightly": {gossip: 3000, few: 100, dht: 500, churn: 60, during: 24 * time.Hour},
 	}
 }
@@ -106,8 +108,17 @@ func TestSimNet(t *testing.T) {
 			report.FewBytes = few.Bytes
 		})
 	}
-	t.Run("gossip", func(t *testing.T) { report.gossip(t, size.gossip) })
-	t.Run("dht", func(t *testing.T) { report.dht(t, size.dht) })
+	if size.gossip > 0 {
+		t.Run("gossip", func(t *testing.T) {
+			report.gossip(t, size.gossip)
+			if ratio := report.Bytes / report.FewBytes; size.few > 0 && (ratio < 0.9 || ratio > 1.1) {
+				t.Errorf("a node sends %.2f times the bytes for an announcement that it sends among %d", ratio, size.few)
+			}
+		})
+	}
+	if size.dht > 0 {
+		t.Run("dht", func(t *testing.T) { report.dht(t, size.dht) })
+	}
 	t.Run("churn", func(t *testing.T) { report.churn(t, size.churn, size.during) })
 	report.RSS = float64(usage(t).Maxrss) / 1024
 	b, err := json.Marshal(report)

@@ -1,10 +1,10 @@
 // Package apps holds Talka's example programs: Lennard-Jones clusters (lj) with
 // their second stage (best), an index of words in text files (search), kernels
-// that compare the sandbox with native code (kernels), and programs in C and Rust
+// that compare the sandbox with native code (kernels), and programs in C, C++ and Rust
 // that do what could differ between machines (probe).
 //
 // All are WASI preview 1 commands whose output depends on their arguments and
-// inputs alone. The C and Rust programs are committed as build.sh made them, byte for
+// inputs alone. The C, C++ and Rust programs are committed as build.sh made them, byte for
 // byte (see SHA256SUMS). Search is Go and takes megabytes, so it is not
 // committed: `make build` puts it at bin/apps/search.wasm.
 package apps

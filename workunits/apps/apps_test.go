@@ -74,7 +74,7 @@ func TestDigests(t *testing.T) {
 	for _, k := range Kernels() {
 		got += fmt.Sprintf("%x  kernels/%s.wasm\n", cryptosha256.Sum256(k.Wasm), k.Name)
 	}
-	for _, name := range []string{"probe/c.wasm", "probe/rust.wasm"} {
+	for _, name := range []string{"probe/c.wasm", "probe/cpp.wasm", "probe/rust.wasm"} {
 		code, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestRebuild(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(version), "Debian clang version 14.0.6") {
 		t.Skip("the committed bytes are made by Debian's clang 14.0.6, which is not here")
 	}
-	for what, path := range map[string]string{"wasi-libc": "/usr/include/wasm32-wasi", "Debian's rustc": "/usr/bin/rustc", "libstd-rust-dev-wasm32": "/usr/lib/rustlib/wasm32-wasi"} {
+	for what, path := range map[string]string{"wasi-libc": "/usr/include/wasm32-wasi", "Debian's rustc": "/usr/bin/rustc", "libstd-rust-dev-wasm32": "/usr/lib/rustlib/wasm32-wasi", "libc++abi-14-dev-wasm32": "/usr/lib/wasm32-wasi/libc++abi.a"} {
 		if _, err := os.Stat(path); err != nil {
 			t.Skip(what, " is not here")
 		}

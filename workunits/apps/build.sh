@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Rebuilds the committed .wasm files of the C and Rust programs, the same bytes on
+# Rebuilds the committed .wasm files of the C, C++ and Rust programs, the same bytes on
 # every machine with Debian 12's clang 14, lld 14, wasi-libc and rustc:
 #
-#   apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+#   apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-14-dev-wasm32 libc++abi-14-dev-wasm32 rustc libstd-rust-dev-wasm32
 #
 # With a directory as its argument it writes there instead of beside the source.
 # `sha256sum -c SHA256SUMS` in this folder tells whether the bytes are the
@@ -18,6 +18,10 @@ want='Debian clang version 14.0.6'
 
 if ! command -v "$clang" >/dev/null || ! command -v wasm-ld-14 >/dev/null; then
 	echo "build.sh: $clang or wasm-ld-14 is missing; on Debian 12: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32" >&2
+	exit 1
+fi
+if [ ! -e /usr/lib/wasm32-wasi/libc++.a ] || [ ! -e /usr/lib/wasm32-wasi/libc++abi.a ]; then
+	echo 'build.sh: the C++ library is missing; on Debian 12: apt-get install libc++-14-dev-wasm32 libc++abi-14-dev-wasm32' >&2
 	exit 1
 fi
 if [ "$(/usr/bin/rustc --version)" != 'rustc 1.63.0' ] || [ ! -d /usr/lib/rustlib/wasm32-wasi ]; then
@@ -36,7 +40,7 @@ fi
 # section. Floating point is never contracted or reordered. A stack that
 # overflows traps at address 0 instead of running into data.
 flags=(
-	--target=wasm32-wasi -mcpu=mvp -std=c17 -O3
+	--target=wasm32-wasi -mcpu=mvp -O3
 	-ffp-contract=off -fno-fast-math -fno-ident -g0
 	-Wall -Wextra -Werror
 	-fuse-ld="$(command -v wasm-ld-14)"
@@ -47,7 +51,16 @@ build() { # NAME FOLDER [FLAG]...
 	local name=$1 folder=$2
 	shift 2
 	mkdir -p "$out/$folder"
-	(cd "$here/$folder" && "$clang" "${flags[@]}" "$@" -o "$tmp/$name.wasm" "$name.c")
+	(cd "$here/$folder" && "$clang" "${flags[@]}" -std=c17 "$@" -o "$tmp/$name.wasm" "$name.c")
+	chmod 644 "$tmp/$name.wasm"
+	mv "$tmp/$name.wasm" "$out/$folder/$name.wasm"
+	made+=("$folder/$name.wasm")
+}
+
+build_cpp() { # NAME FOLDER
+	local name=$1 folder=$2
+	mkdir -p "$out/$folder"
+	(cd "$here/$folder" && "${clang/clang/clang++}" "${flags[@]}" -std=c++17 -Os -fno-exceptions -o "$tmp/$name.wasm" "$name.cc")
 	chmod 644 "$tmp/$name.wasm"
 	mv "$tmp/$name.wasm" "$out/$folder/$name.wasm"
 	made+=("$folder/$name.wasm")
@@ -74,6 +87,7 @@ for kernel in align matmul nbody pi sha256 sieve sort words; do
 	build "$kernel" kernels -msimd128
 done
 build c probe -D_GNU_SOURCE -Wno-infinite-recursion -lc-printscan-long-double
+build_cpp cpp probe
 build_rust rust probe
 (cd "$out" && sha256sum "${made[@]}") | tee "$tmp/sums"
 if [ "$out" = "$here" ]; then

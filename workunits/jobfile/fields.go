@@ -227,6 +227,9 @@ func env(t table) []string {
 }
 
 func limits(t table) workunits.Limits {
+	if t.has("checkpoint") && t.has("calls") {
+		t.fail("calls", "found beside checkpoint, which how many there are depends on; leave one of them out")
+	}
 	wall := t.millis("time", 10*60*1000)
 	return workunits.Limits{
 		Memory: t.size("memory", 256<<20, 64<<10, workunits.MaxMemory),
@@ -238,6 +241,8 @@ func limits(t table) workunits.Limits {
 		Tries:  t.integer32("tries", 5, 1, workunits.MaxTries),
 		File:   t.size("file", 0, 1, workunits.MaxOutput),
 		Calls:  t.integer("calls", 0, 1, workunits.MaxCalls),
+
+		Checkpoint: t.size("checkpoint", 0, 1, workunits.MaxOutput),
 	}
 }
 

@@ -38,9 +38,11 @@
 //	output    "1MiB"; 1B to 64GiB of /out and standard output together
 //	files     1000; 1 to 1 million files in /out
 //	file      as output; bytes of each file in /out, and of standard output
-//	calls     any number; 1 to 2^48 calls of the functions of WASI; one more is a trap.
-//	          Where it is set, /checkpoint is empty at the start of every run
+//	calls     any number; 1 to 2^48 calls of the functions of WASI; one more is a trap
 //	log       "64KiB"; up to 16MiB of standard error kept
+//	checkpoint  nothing; 1B to 64GiB of what the program saves in /checkpoint, kept for
+//	          a later run of the copy, where one was cut short. It must come to the same
+//	          with and without; not beside calls
 //	tries     5; void copies after which a unit fails; 1 to 100
 //
 //	[verify]

@@ -25,7 +25,7 @@ var schema = [...]struct {
 	{"units", []string{"count", "table", "split", "by", "size", "args", "stdin", "time"}},
 	{"inputs", nil},
 	{"env", nil},
-	{"limits", []string{"memory", "time", "cpu", "output", "files", "file", "calls", "log", "tries"}},
+	{"limits", []string{"memory", "time", "cpu", "output", "files", "file", "calls", "log", "checkpoint", "tries"}},
 	{"verify", []string{"mode", "error", "share", "compare", "comparator", "rtol", "atol", "min_copies", "max_agree", "history_cap", "trusted", "audit"}},
 	{"keep", []string{"replicas", "days"}},
 	{"reduce", []string{"program", "args"}},

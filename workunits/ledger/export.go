@@ -20,9 +20,16 @@ var ErrExport = errors.New("not a whole export of a ledger")
 // Read is an export of which everything is checked.
 type Read struct {
 	Job      workunits.JobID
+	Block    []byte // the signed manifest
 	Manifest workunits.Manifest
 	Standing workunits.StakeTable
 	Ledger   *Ledger
+}
+
+// WriteEnd says that an export ends where other content follows in its file.
+func WriteEnd(w io.Writer) error {
+	_, err := w.Write([]byte{0}) // the length of no segment
+	return err
 }
 
 // WriteExport writes a job for whoever wants to check it without the network: a
@@ -45,12 +52,14 @@ func WriteExport(w io.Writer, x workunits.Export) error {
 // ReadExport reads an export and checks every signature, that the table is the
 // one that the manifest names, and that each log is whole from its beginning.
 // Nothing in it is trusted: what it says of the job follows from what publisher,
-// stewards and volunteers signed.
+// stewards and volunteers signed. What follows the end that WriteEnd wrote is left to
+// the caller if r is a *bufio.Reader of the usual size.
 func ReadExport(r io.Reader) (x Read, err error) {
 	err = readExport(r, func(part int, b []byte) (err error) {
 		var fork *ForkError
 		switch part {
 		case partManifest:
+			x.Block = b
 			x.Job, x.Manifest, err = workunits.ParseManifest(b)
 			x.Ledger = New(x.Manifest.Network, x.Job)
 		case partStanding:
@@ -110,6 +119,8 @@ func readExport(r io.Reader, f func(part int, b []byte) error) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("segment %d: %w", part-partStanding, err)
+		case part > partStanding && len(b) == 0:
+			return nil
 		}
 		if err := f(part, b); err != nil {
 			return err

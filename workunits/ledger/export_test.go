@@ -1,8 +1,10 @@
 package ledger_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"testing"
 
@@ -60,6 +62,28 @@ func TestExport(t *testing.T) {
 
 // Whatever byte of an export is changed, and wherever it is cut but between two
 // segments, it is refused.
+// What follows the end of an export is left to who reads on.
+func TestExportWithMore(t *testing.T) {
+	t.Parallel()
+	want, file := exported(t)
+	b := bytes.NewBuffer(file)
+	if err := ledger.WriteEnd(b); err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString("more")
+	in := bufio.NewReader(b)
+	x, err := ledger.ReadExport(in)
+	if err != nil || !slices.Equal(x.Ledger.Heads(), want.Heads()) {
+		t.Fatalf("heads %v, %v, want %v", x.Ledger.Heads(), err, want.Heads())
+	}
+	if more, err := io.ReadAll(in); err != nil || string(more) != "more" {
+		t.Errorf("%q follows, %v", more, err)
+	}
+	if id, _, err := workunits.ParseManifest(x.Block); err != nil || id != x.Job {
+		t.Errorf("manifest of %s, %v, want %s", id, err, x.Job)
+	}
+}
+
 func TestDamagedExport(t *testing.T) {
 	t.Parallel()
 	want, file := exported(t)

@@ -214,6 +214,9 @@ func (l *Ledger) Authors() []workunits.NodeID {
 	return slices.SortedFunc(maps.Keys(l.logs), workunits.NodeID.Compare)
 }
 
+// Count is how many authors have logs here, see MaxAuthors.
+func (l *Ledger) Count() int { return len(l.logs) }
+
 // Forked reports whether an author is proven to have equivocated.
 func (l *Ledger) Forked(a workunits.NodeID) bool {
 	g := l.logs[a]
@@ -274,8 +277,11 @@ func (g *log) holds(h workunits.LogHead) bool {
 	if g == nil || h.Len > uint64(len(g.hashes)) {
 		return h.Len == 0 && h.Hash.IsZero()
 	}
-	return h == g.head(h.Author) || h.Len > 0 && g.hashes[h.Len-1] == h.Hash || h.Len == 0 && h.Hash.IsZero()
+	return h.Len > 0 && g.hashes[h.Len-1] == h.Hash || h.Len == 0 && h.Hash.IsZero() || h == g.head(h.Author)
 }
+
+// Holds reports whether a log here reaches a head and agrees with it.
+func (l *Ledger) Holds(h workunits.LogHead) bool { return l.logs[h.Author].holds(h) }
 
 // Missing returns segments, at most limit bytes of them together, that somebody
 // with the given heads lacks; and for a log that was cut, what proves it to who
@@ -396,7 +402,7 @@ func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {
 // WalkSince is Walk without the first statements of logs, as many as from says.
 func (l *Ledger) WalkSince(from map[workunits.NodeID]uint64, heads []workunits.LogHead, f func(Entry)) bool {
 	for _, h := range heads {
-		if !l.logs[h.Author].holds(h) {
+		if !l.Holds(h) {
 			return false
 		}
 	}

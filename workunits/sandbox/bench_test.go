@@ -3,8 +3,10 @@ package sandbox
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -55,6 +57,38 @@ func BenchmarkEmptyUnit(b *testing.B) {
 	eachEngineBench(b, func(b *testing.B, p *Pool) { benchRuns(b, p, task(b, wasm{pages: 1}.file(b))) })
 }
 
+// mostInstance is the promise of BenchmarkInstance.
+const mostInstance = time.Millisecond
+
+// BenchmarkInstance is how long an engine takes to make an instance in a warm child,
+// of the compiled form of a module that was kept: of one that does nothing, and of a
+// small program in C.
+func BenchmarkInstance(b *testing.B) {
+	programs := map[string]func(b *testing.B) Task{
+		"empty": func(b *testing.B) Task { return task(b, wasm{pages: 1}.file(b)) },
+		"c":     func(b *testing.B) Task { return task(b, filepath.Join("..", "apps", "kernels", "sha256.wasm"), "1") },
+	}
+	eachEngineBench(b, func(b *testing.B, p *Pool) {
+		for _, name := range slices.Sorted(maps.Keys(programs)) {
+			b.Run(name, func(b *testing.B) {
+				t := programs[name](b)
+				runBench(b, p, t)
+				var took []time.Duration
+				for b.Loop() {
+					took = append(took, runBench(b, p, t).Instance)
+				}
+				slices.Sort(took)
+				middle := took[len(took)/2]
+				b.ReportMetric(middle.Seconds()*1e6, "instance-us")
+				b.ReportMetric(took[len(took)*99/100].Seconds()*1e6, "p99-instance-us")
+				if middle <= 0 || middle > mostInstance {
+					b.Errorf("an instance takes %v, want at most %v", middle, mostInstance)
+				}
+			})
+		}
+	})
+}
+
 // BenchmarkWalls runs empty units with the walls and, in turn, without.
 func BenchmarkWalls(b *testing.B) {
 	walled := newPool(b, Config{CacheDir: cache})
@@ -62,6 +96,7 @@ func BenchmarkWalls(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	open.open = true
 	defer open.Close()
 	t := task(b, wasm{pages: 1}.file(b))
 	t.Dir = b.TempDir()
@@ -168,11 +203,11 @@ func BenchmarkIdleChild(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		_, own, known := usage(pid)
+		u, known := usage(pid)
 		if !known {
 			b.Skip("nothing is known of a child's memory here")
 		}
-		b.ReportMetric(float64(own)/(1<<20), "own-MiB")
+		b.ReportMetric(float64(u.memory)/(1<<20), "own-MiB")
 		var pages, resident float64
 		statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 		if err == nil {

@@ -76,7 +76,7 @@ func (o runOrder) run(prog program) (a runAnswer) {
 		Args: o.Args, Env: o.Env, Stdin: o.Stdin,
 		Out: filepath.Join(o.Dir, outName), Scratch: filepath.Join(o.Dir, scratchName), Checkpoint: o.Checkpoint,
 		Stdout: filepath.Join(o.Dir, stdoutName), Stderr: filepath.Join(o.Dir, stderrName),
-		OutputLimit: o.Output, FilesLimit: o.Files, FileLimit: o.File, CallsLimit: o.Calls, LogLimit: o.Log, ScratchLimit: o.Scratch, CheckpointRoom: o.Room,
+		OutputLimit: o.Output, FilesLimit: o.Files, FileLimit: o.File, CallsLimit: o.Calls, LogLimit: o.Log, ScratchLimit: o.Scratch, CheckpointLimit: o.Saved, CheckpointRoom: o.Room,
 		Seed: o.Seed,
 	}
 	for _, in := range o.Inputs {
@@ -86,12 +86,13 @@ func (o runOrder) run(prog program) (a runAnswer) {
 	if err != nil {
 		return voidAnswer(reasonOf(err), err.Error())
 	}
-	a = answerOf(host, prog.run(host))
+	e := prog.run(host)
+	a = answerOf(host, e)
 	a.Tally, a.Refusal = host.Tally(), host.Refusal()
 	if err := host.Close(); err != nil && a.Void == "" {
 		a = voidAnswer(reasonOf(err), err.Error())
 	}
-	a.CPU = uint64(processorTime() - before)
+	a.CPU, a.Instance = uint64(processorTime()-before), uint64(e.instance)
 	return a
 }
 

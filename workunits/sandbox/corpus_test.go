@@ -43,14 +43,16 @@ func loadCached(o loadOrder) (program, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := moduleName(o.Engine, key{workunits.Sum(code), o.Canonical, 0})
+	name := moduleName(o.Engine, key{id: workunits.Sum(code), canonical: o.Canonical})
 	m, err := modules.get(name)
 	if errors.Is(err, errNoModule) {
 		compile := o
 		compile.Memory = maxMemory
-		if compile.Stage, err = os.MkdirTemp(cache, stageName); err != nil {
+		var held *os.File
+		if compile.Stage, held, err = modules.stage(); err != nil {
 			return nil, err
 		}
+		defer held.Close()
 		var answer loadAnswer
 		if _, answer, err = load(compile); err == nil {
 			m = module{modules.path(name), answer.MinPages}
@@ -163,6 +165,13 @@ func corpus(t *testing.T) (list []corpusCase) {
 	starting := recursion // by a start function
 	starting.extra = []section{{8, leb(0)}}
 	add("stack/start", starting.file(t), wasi.Config{})
+	// The host is called by the start function, and again by _start.
+	add("start/calls", wasm{imports: []string{"fd_write"}, pages: 1, data: "\x08\x00\x00\x00\x05\x00\x00\x00hello", extra: []section{{8, leb(1)}},
+		code: ops(i32(1), i32(0), i32(1), i32(64), call(0), opDrop)}.file(t), wasi.Config{})
+	// The host writes where there was no memory when it was called before.
+	add("memory/grown", wasm{imports: []string{"random_get", "fd_write"}, pages: 1, code: ops(
+		i32(100), i32(8), call(0), opDrop, i32(20), opMemoryGrow, 0, opDrop, i32(20<<16), i32(64<<10), call(0), opDrop,
+		i32(0), i32(20<<16), opI32Store, 2, 0, i32(0), i32(64<<10), opI32Store, 2, 4, i32(1), i32(0), i32(1), i32(8), call(1), opDrop)}.file(t), wasi.Config{})
 	list = append(list, corpusCase{"memory/grow", grower.file(t), 5 << 20, wasi.Config{}})
 	list = append(list, corpusCase{"memory/start", wasm{pages: 99}.file(t), 5 << 20, wasi.Config{}})
 	big := write(t, filepath.Join(t.TempDir(), "big"), strings.Repeat("0123456789abcdef", 1<<18))
@@ -191,6 +200,7 @@ func corpus(t *testing.T) (list []corpusCase) {
 	}
 	probes := map[string][]string{
 		"c":    {"floats", "arguments \xff\xfe ü  b", "folder", "clocks", "chance", "large /huge", "grow", "exit 0", "exit 77", "exit -1", "abort", "divide", "beyond", "deep"},
+		"cpp":  {"words of an order of words"},
 		"rust": {"floats", "arguments \xff\xfe ü  b", "folder", "clocks", "chance", "large /huge", "grow", "exit 0", "exit 77", "exit -1", "error", "panic", "thread", "deep"},
 	}
 	inputs = append(inputs, wasi.Input{Path: "huge", Host: huge(t)})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
@@ -32,6 +33,8 @@ type ending struct {
 	void   workunits.VoidReason
 	detail string
 	memory uint64 // bytes of linear memory at the end
+
+	instance time.Duration // that it took to make the instance
 }
 
 // The names of traps, in the words of the WebAssembly specification's tests

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
@@ -161,7 +162,22 @@ func (m *wasmtimeMemory) refresh(end uint64) bool {
 	return end <= uint64(len(m.b))
 }
 
-func (w *wasmtimeProgram) run(p *wasi.Process) (e ending) {
+// run takes a failure to grow within the limit, which a program could see, for the
+// machine's: it is there when the machine would not give the rest of the limit
+// before or after.
+func (w *wasmtimeProgram) run(p *wasi.Process) ending {
+	err := available(w.limit)
+	if err == nil {
+		e := w.runOnce(p)
+		if err = available(w.limit - min(e.memory, w.limit)); err == nil {
+			return e
+		}
+	}
+	return ending{void: workunits.VoidEngine, detail: err.Error()}
+}
+
+func (w *wasmtimeProgram) runOnce(p *wasi.Process) (e ending) {
+	began := time.Now()
 	store := wasmtime.NewStore(w.engine)
 	defer store.Close()
 	store.Limiter(int64(w.limit), -1, -1, -1, -1)
@@ -170,9 +186,11 @@ func (w *wasmtimeProgram) run(p *wasi.Process) (e ending) {
 	if err != nil {
 		return w.ending(err)
 	}
-	if _, err = instance.GetFunc(store, "_start").Call(store); err != nil {
+	start, took := instance.GetFunc(store, "_start"), time.Since(began)
+	if _, err = start.Call(store); err != nil {
 		e = w.ending(err)
 	}
+	e.instance = took
 	if export := instance.GetExport(store, "memory"); export != nil && export.Memory() != nil {
 		e.memory = uint64(export.Memory().DataSize(store))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -108,12 +109,15 @@ func (w *wazeroProgram) link() error {
 
 func (w *wazeroProgram) run(p *wasi.Process) (e ending) {
 	w.host = p
+	began := time.Now()
 	instance, err := w.runtime.InstantiateModule(w.ctx, w.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return w.ending(err)
 	}
-	_, err = instance.ExportedFunction("_start").Call(w.ctx)
+	start, took := instance.ExportedFunction("_start"), time.Since(began)
+	_, err = start.Call(w.ctx)
 	e = w.ending(err)
+	e.instance = took
 	if m := instance.Memory(); m != nil {
 		e.memory = uint64(m.Size())
 	}

@@ -16,6 +16,10 @@ const (
 	stderrName     = "stderr"
 )
 
+// LogFile is where a run in a folder writes its standard error, whatever becomes of the
+// run.
+func LogFile(dir string) string { return filepath.Join(dir, stderrName) }
+
 // Clear makes the folder of a run, or removes what an earlier run left in it. Run
 // does so itself; whoever has read the results may sooner. Making files and
 // folders is the larger part of what a short run costs, so that a folder had

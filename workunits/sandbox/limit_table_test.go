@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox/wasi"
@@ -73,17 +76,21 @@ var gluttony = map[string]struct {
 	reason workunits.VoidReason
 	says   string
 }{
-	"wall":   {func(runOrder) runAnswer { select {} }, func(l *Limits) { l.Wall = 200 * time.Millisecond }, workunits.VoidWall, "limit 200ms"},
-	"cpu":    {spin, func(l *Limits) { l.CPU = 200 * time.Millisecond }, workunits.VoidCPU, "limit 200ms"},
-	"memory": {eat, func(*Limits) {}, workunits.VoidKilled, "MiB of memory"},
-	"claim":  {func(runOrder) runAnswer { return runAnswer{Kind: workunits.Exited, Memory: 1 << 30} }, func(*Limits) {}, workunits.VoidEngine, "1073741824 bytes of memory, the limit is 67108864"},
-	"stdout": {writes(stdoutName, 1, 1001), func(l *Limits) { l.Output = 1000 }, workunits.VoidEngine, "more than 1000 bytes of output"},
-	"out":    {writes(outName, 2, 501), func(l *Limits) { l.Output = 1000 }, workunits.VoidEngine, "more than 1000 bytes of output"},
-	"files":  {writes(outName, 6, 1), func(l *Limits) { l.Files = 5 }, workunits.VoidEngine, "more than 5 files of output"},
-	"file":   {writes(outName, 1, 1001), func(l *Limits) { l.File = 1000 }, workunits.VoidEngine, "more than 1000 bytes in one file of output"},
-	"log":    {writes(stderrName, 1, 1001), func(l *Limits) { l.Log = 1000 }, workunits.VoidEngine, "more than 1000 bytes of log"},
+	"wall":    {func(runOrder) runAnswer { select {} }, func(l *Limits) { l.Wall = 200 * time.Millisecond }, workunits.VoidWall, "limit 200ms"},
+	"cpu":     {spin, func(l *Limits) { l.CPU = 200 * time.Millisecond }, workunits.VoidCPU, "limit 200ms"},
+	"memory":  {eat, func(*Limits) {}, workunits.VoidKilled, "MiB of memory"},
+	"claim":   {func(runOrder) runAnswer { return runAnswer{Kind: workunits.Exited, Memory: 1 << 30} }, func(*Limits) {}, workunits.VoidEngine, "1073741824 bytes of memory, the limit is 67108864"},
+	"nothing": {do: func(runOrder) runAnswer { return runAnswer{Kind: workunits.Exited} }},
+	"hidden":  {do: hide},
+	"shared":  {do: share},
+	"stdout":  {writes(stdoutName, 1, 1001), func(l *Limits) { l.Output = 1000 }, workunits.VoidEngine, "more than 1000 bytes of output"},
+	"out":     {writes(outName, 2, 501), func(l *Limits) { l.Output = 1000 }, workunits.VoidEngine, "more than 1000 bytes of output"},
+	"files":   {writes(outName, 6, 1), func(l *Limits) { l.Files = 5 }, workunits.VoidEngine, "more than 5 files of output"},
+	"file":    {writes(outName, 1, 1001), func(l *Limits) { l.File = 1000 }, workunits.VoidEngine, "more than 1000 bytes in one file of output"},
+	"log":     {writes(stderrName, 1, 1001), func(l *Limits) { l.Log = 1000 }, workunits.VoidEngine, "more than 1000 bytes of log"},
 	"scratch": {func(o runOrder) runAnswer { writes(scratchName, 1, 1001)(o); select {} },
 		func(l *Limits) { l.Scratch = 1000 }, workunits.VoidKilled, "more than 1000 bytes or 65536 files to /scratch"},
+	"threads": {breed, func(*Limits) {}, workunits.VoidKilled, "threads"},
 	"calls": {func(runOrder) runAnswer { return runAnswer{Kind: workunits.Exited, Tally: wasi.Tally{Calls: 1001}} },
 		func(l *Limits) { l.Calls = 1000 }, workunits.VoidEngine, "1001 host calls, the limit is 1000"},
 }
@@ -95,17 +102,55 @@ func spin(runOrder) (a runAnswer) {
 	return a
 }
 
-// eat takes more memory than a child with its engine may have, and waits.
-func eat(runOrder) runAnswer {
-	var all [][]byte
-	for range (memoryOverhead + 192<<20) >> 20 {
-		piece := make([]byte, 1<<20)
-		for i := 0; i < len(piece); i += os.Getpagesize() {
-			piece[i] = 1
-		}
-		all = append(all, piece)
+// share takes memory that counts for nobody, in a file without a name or a disk, and
+// waits.
+func share(runOrder) runAnswer {
+	fd, err := unix.MemfdCreate("shared", 0)
+	for piece := make([]byte, 1<<20); err == nil; {
+		_, err = unix.Write(fd, piece)
 	}
-	<-time.After(time.Minute)
+	<-time.After(mayLast)
+	return voidAnswer(workunits.VoidEngine, err.Error())
+}
+
+// breed starts more threads than any engine, and waits.
+func breed(runOrder) runAnswer {
+	for range maxThreads + 4*runtime.NumCPU() {
+		go func() {
+			runtime.LockOSThread()
+			select {}
+		}()
+	}
+	<-time.After(mayLast)
+	return runAnswer{Kind: workunits.Exited}
+}
+
+// hide writes to a file without a name for as long as there is room, and waits.
+func hide(o runOrder) runAnswer {
+	name := filepath.Join(o.Dir, scratchName, "hidden")
+	f, err := os.Create(name)
+	if err == nil {
+		err = os.Remove(name)
+	}
+	for piece := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(piece)
+	}
+	<-time.After(mayLast)
+	return voidAnswer(workunits.VoidEngine, err.Error())
+}
+
+// eat takes more memory than a child with its engine may have, in pages that are as large
+// as there are, which is quick, and waits.
+func eat(runOrder) runAnswer {
+	all, err := unix.Mmap(-1, 0, memoryOverhead+192<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return voidAnswer(workunits.VoidEngine, err.Error())
+	}
+	_ = unix.Madvise(all, unix.MADV_HUGEPAGE)
+	for i := 0; i < len(all); i += os.Getpagesize() {
+		all[i] = 1
+	}
+	<-time.After(mayLast)
 	return runAnswer{Kind: workunits.Exited, Memory: uint64(len(all))}
 }
 
@@ -144,6 +189,58 @@ func glutton(what string, stdin io.Reader, stdout io.Writer) int {
 	return 0
 }
 
+// TestHiddenFilesAreNotKept: a child that fills the disk with what no folder shows is
+// ended, which gives it back.
+func TestHiddenFilesAreNotKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprint("size=", diskFloor+8<<20)); err != nil {
+		t.Skip("no disk of its own: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPool(t, Config{CacheDir: t.TempDir(), Command: []string{self, "sandbox-glutton", "hidden"}})
+	task := task(t, endless.file(t))
+	task.Dir = filepath.Join(dir, "run")
+	_, err = p.Run(t.Context(), task, nil)
+	wantVoid(t, err, workunits.VoidDisk)
+	if left, known := diskLeft(dir); !known || left < diskFloor {
+		t.Errorf("%d bytes are left", left)
+	}
+}
+
+// poor are the walls of a child whose machine has a quarter of a GiB for it.
+func poor(uint64) error {
+	lower(unix.RLIMIT_DATA, 256<<20)
+	return nil
+}
+
+// TestGrowthIsNotTheMachines: a machine that cannot give a program what its limit
+// allows says nothing, rather than refuse what others grant.
+func TestGrowthIsNotTheMachines(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, engine := range Engines() {
+		p := newPool(t, Config{Engine: engine, CacheDir: t.TempDir(), Command: []string{self, "sandbox-poor"}})
+		task := task(t, grower.file(t))
+		task.Limits.Memory = 512 << 20
+		r, err := p.Run(t.Context(), task, nil)
+		if wantVoid(t, err, workunits.VoidEngine); err == nil {
+			t.Errorf("%s: grew to %d pages", engine, r.Code)
+		}
+	}
+}
+
 // TestParentEnforces: a child whose engine fails to is held to the limits all the
 // same.
 func TestParentEnforces(t *testing.T) {
@@ -153,6 +250,9 @@ func TestParentEnforces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, c := range gluttony {
+		if c.set == nil {
+			continue // has a test of its own
+		}
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			p := newPool(t, Config{CacheDir: t.TempDir(), Command: []string{self, "sandbox-glutton", what}})

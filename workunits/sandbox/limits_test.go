@@ -142,7 +142,7 @@ func TestEndlessLoop(t *testing.T) {
 			t.Errorf("ended after %v", took)
 		}
 
-		wall.Limits.Wall, wall.Limits.CPU = time.Minute, 200*time.Millisecond
+		wall.Limits.Wall, wall.Limits.CPU = mayLast, 200*time.Millisecond
 		_, err = p.Run(t.Context(), taskAgain(t, wall), nil)
 		wantVoid(t, err, workunits.VoidCPU)
 
@@ -248,7 +248,7 @@ func TestFullDiskIsVoid(t *testing.T) {
 		// As a child does it, but for standard output, which is always full.
 		first := task(t, guest(t), "fill", "-", "10")
 		order, err := prepare(&first)
-		if err != nil {
+		if err := errors.Join(err, Clear(first.Dir)); err != nil {
 			t.Fatal(err)
 		}
 		stdout := filepath.Join(first.Dir, "stdout")

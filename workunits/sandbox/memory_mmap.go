@@ -41,3 +41,19 @@ func (m *mapped) Free() {
 		m.all = nil
 	}
 }
+
+// available says why this machine would not give so many bytes of memory more. They
+// cost nothing: a page is there once it is written.
+func available(bytes uint64) error {
+	if bytes == 0 {
+		return nil
+	}
+	all, err := unix.Mmap(-1, 0, int(bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err == nil {
+		err = unix.Munmap(all)
+	}
+	if err != nil {
+		return fmt.Errorf("this machine cannot give a program %d MiB of memory: %w", bytes>>20, err)
+	}
+	return nil
+}

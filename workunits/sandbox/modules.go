@@ -63,8 +63,9 @@ const (
 	keyName    = "key"
 	modulesDir = "modules"
 	stageName  = "new-" // folders that a child compiles into begin so
+	stageTries = 16     // to make one while other pools are opened
 	sealSize   = 4 + sha256.Size
-	staleStage = 2 * loadWall // nobody compiles into a folder as old
+	staleStage = 2 * loadWall // nobody compiles into a folder as old, where the system does not tell
 )
 
 var errNoModule = errors.New("not compiled yet")
@@ -86,15 +87,68 @@ func openModules(dir string, size uint64) (*moduleCache, error) {
 		return nil, err
 	}
 	for _, e := range list {
-		info, err := e.Info()
-		if err == nil && strings.HasPrefix(e.Name(), stageName) && time.Since(info.ModTime()) > staleStage {
-			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		path, held := c.stale(e)
+		if path != "" {
+			err = os.RemoveAll(path)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if held != nil { // until it is gone, so that no parent takes it meanwhile
+			_ = held.Close()
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// stale is the path of what a parent that died left in the cache, empty for what it
+// did not. The caller closes held, which may be nil.
+func (c *moduleCache) stale(e fs.DirEntry) (path string, held *os.File) {
+	path = filepath.Join(c.dir, e.Name())
+	if !strings.HasPrefix(e.Name(), stageName) && !strings.HasPrefix(e.Name(), keyName+"-") {
+		return "", nil
+	}
+	info, err := e.Info()
+	if err != nil {
+		return "", nil // it has just gone
+	}
+	if info.IsDir() {
+		held, err := holdFolder(path)
+		if err == nil {
+			return path, held
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return "", nil // its parent lives
+		}
+	}
+	if time.Since(info.ModTime()) > staleStage {
+		return path, nil
+	}
+	return "", nil
+}
+
+// stage makes an empty folder to compile into. It is held for as long as held is open
+// and this process lives, where the system knows that.
+func (c *moduleCache) stage() (path string, held *os.File, err error) {
+	for range stageTries { // a pool that is opened just now may take a new folder for a dead one's
+		if path, err = os.MkdirTemp(c.dir, stageName); err != nil {
+			return "", nil, err
+		}
+		held, err = holdFolder(path)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return path, nil, nil
+		}
+		if err == nil {
+			if _, err = os.Stat(path); err == nil {
+				return path, held, nil
+			}
+			_ = held.Close()
+		}
+		if rerr := os.RemoveAll(path); rerr != nil {
+			return "", nil, errors.Join(err, rerr)
+		}
+	}
+	return "", nil, err
 }
 
 // modules is the folder that children read.
@@ -347,23 +401,20 @@ func (p *Pool) compiled(ctx context.Context, k key, program string) (module, err
 // compile has a child of its own compile a program into the cache. It is the
 // only one that can write there, and it ends before anybody reads what it wrote.
 func (p *Pool) compile(ctx context.Context, k key, program, name string) (m module, err error) {
-	stage, err := os.MkdirTemp(p.modules.dir, stageName)
+	stage, held, err := p.modules.stage()
 	if err != nil {
 		p.log.Warn("compiled modules are not kept", "error", err)
 		return module{}, nil
 	}
 	defer func() {
+		_ = held.Close() // nil where folders cannot be held
 		// put has moved it away.
 		if rerr := os.RemoveAll(stage); rerr != nil {
 			p.log.Warn("a compiled module stays behind", "error", rerr)
 		}
 	}()
 	began := time.Now()
-	spawn, end := make(chan func()), make(chan struct{})
-	reads := slices.Concat(p.cfg.Reads, p.cfg.Writes)
-	p.wg.Go(func() { p.startThread(spawn, end, reads, []string{stage}) })
-	defer close(end)
-	w, answer, err := p.bear(ctx, spawn, loadOrder{
+	w, answer, err := p.bear(ctx, reach{[]string{program}, []string{stage}}, loadOrder{
 		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, Canonical: k.canonical, Memory: maxMemory, Stage: stage,
 	}, k)
 	if err != nil {

@@ -39,7 +39,7 @@ func cachePool(t *testing.T, engine, dir string, size uint64) *Pool {
 
 // moduleOf is the folder of a program's compiled module.
 func moduleOf(p *Pool, task Task) string {
-	return p.modules.path(moduleName(p.Engine(), key{task.ProgramID, task.Canonical, 0}))
+	return p.modules.path(moduleName(p.Engine(), key{id: task.ProgramID, canonical: task.Canonical}))
 }
 
 // made runs a task and tells whether its program was compiled for that.
@@ -228,7 +228,7 @@ func TestModulesHaveTheirVersion(t *testing.T) {
 		}
 	}
 	id := workunits.Sum([]byte("p"))
-	if a, b := moduleName(Wazero, key{id, false, 0}), moduleName(Wazero, key{id, true, 0}); a == b || !strings.Contains(a, processor()) {
+	if a, b := moduleName(Wazero, key{id: id}), moduleName(Wazero, key{id: id, canonical: true}); a == b || !strings.Contains(a, processor()) {
 		t.Errorf("%s, %s", a, b)
 	}
 }
@@ -293,12 +293,14 @@ func TestModulesThatCannotBeKept(t *testing.T) {
 func TestStagesOfTheDeadGo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, stageName+"1", "module"), "half")
-	write(t, filepath.Join(dir, stageName+"2", "module"), "half")
 	old := time.Now().Add(-2 * staleStage)
-	if err := os.Chtimes(filepath.Join(dir, stageName+"1"), old, old); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{stageName + "1", keyName + "-1"} {
+		path := write(t, filepath.Join(dir, name), "half")
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
 	}
+	write(t, filepath.Join(dir, stageName+"2"), "half")
 	write(t, filepath.Join(dir, keyName), "short")
 	c, err := openModules(dir, 0)
 	if err != nil {

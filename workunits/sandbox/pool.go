@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,13 +21,12 @@ import (
 type Config struct {
 	CacheDir string        // of compiled modules; made if missing; may be removed when no pool uses it
 	Cache    uint64        // bytes of compiled modules kept, but for the one in use; 0: DefaultCacheSize
-	Reads    []string      // files and folders of programs and inputs, and
-	Writes   []string      // of runs and checkpoints (made if missing): children reach no others on Linux; none of both: children reach what this process does
 	Slots    int           // tasks at once, and children alive; 0: one for each processor
 	Engine   string        // one of Engines(); empty: the first
 	Command  []string      // starts a process that calls ChildMain; empty: this binary with "sandbox-child"
 	Percent  int           // of its time that each child may work at first, 1 to 100; 0: all; without effect on Windows
 	Nice     int           // added to the children's niceness, 0 to 19; without effect on Windows
+	Groups   bool          // children have control groups of their own, where this process was given one to divide (Linux); it moves to another below
 	Idle     time.Duration // after which an idle child is closed; 0: 30 s
 	Logger   *slog.Logger  // nil: none
 }
@@ -51,12 +51,13 @@ type Pool struct {
 	ctx     context.Context // ends when the pool is closed
 	cancel  context.CancelFunc
 	slots   chan struct{}
-	spawn   chan func() // run on the thread that starts children
 	modules *moduleCache
+	groups  *groups
 	wg      sync.WaitGroup
 
 	launched chan struct{} // holds one when a child was started or the percentage changed
 	percent  atomic.Int32
+	open     bool // no walls around files, for tests to compare
 
 	mu      sync.Mutex
 	closed  bool
@@ -99,13 +100,15 @@ func New(cfg Config) (*Pool, error) {
 	}
 	p := &Pool{
 		modules: modules,
-		cfg:     cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), spawn: make(chan func()), launched: make(chan struct{}, 1),
+		cfg:     cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Slots), launched: make(chan struct{}, 1),
 		workers: map[*worker]struct{}{},
 	}
+	if cfg.Groups {
+		if p.groups, err = openGroups(); err != nil {
+			p.log.Debug("children have no control groups", "error", err)
+		}
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.wg.Go(func() {
-		p.startThread(p.spawn, p.ctx.Done(), append([]string{modules.modules()}, cfg.Reads...), cfg.Writes)
-	})
 	p.percent.Store(int32(cfg.Percent))
 	p.wg.Go(p.keepDuty)
 	return p, nil
@@ -170,12 +173,16 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 	if err != nil {
 		return Report{}, err
 	}
+	f, k, err := p.ready(t)
+	if err != nil {
+		return Report{}, err
+	}
 	defer func() {
 		if err := errors.Join(empty(filepath.Join(t.Dir, scratchName)), empty(filepath.Join(t.Dir, checkpointName))); err != nil {
 			p.log.Warn("files of a run stay behind", "error", err)
 		}
 	}()
-	w, err := p.take(ctx, t)
+	w, err := p.take(ctx, t.Program, f, k)
 	if err != nil {
 		return Report{}, p.explain(err)
 	}
@@ -190,15 +197,19 @@ func (p *Pool) Run(ctx context.Context, t Task, started func(pid int)) (Report, 
 		p.drop(w)
 		return Report{}, p.explain(err)
 	}
-	p.put(w)
+	if answer.Void != "" && answer.Void != workunits.VoidStack {
+		p.drop(w) // another one may do better
+	} else {
+		p.put(w)
+	}
 	if answer.Void != "" {
 		return Report{}, &Void{Reason: answer.Void, Detail: answer.Detail}
 	}
 	return Report{
 		Kind: answer.Kind, Code: answer.Code, Trap: answer.Trap,
-		Stdout: filepath.Join(t.Dir, stdoutName), Stderr: filepath.Join(t.Dir, stderrName), Out: filepath.Join(t.Dir, outName),
+		Stdout: filepath.Join(t.Dir, stdoutName), Stderr: LogFile(t.Dir), Out: filepath.Join(t.Dir, outName),
 		Tally: answer.Tally, Detail: answer.Detail, Refusal: answer.Refusal,
-		Wall: wall, CPU: time.Duration(answer.CPU), PeakMemory: answer.Memory,
+		Wall: wall, CPU: time.Duration(answer.CPU), Instance: time.Duration(answer.Instance), PeakMemory: answer.Memory,
 	}, nil
 }
 
@@ -222,7 +233,7 @@ func (p *Pool) explain(err error) error {
 	return err
 }
 
-// prepare says what a child is to run, and readies the run's folder.
+// prepare says what a child is to run, and makes the run's folder.
 func prepare(t *Task) (o runOrder, err error) {
 	if t.Dir, err = filepath.Abs(t.Dir); err != nil {
 		return o, err
@@ -232,7 +243,7 @@ func prepare(t *Task) (o runOrder, err error) {
 	}
 	o = runOrder{
 		Args: t.Args, Env: t.Env, Stdin: t.Stdin, Dir: t.Dir, Checkpoint: t.Checkpoint, Room: t.CheckpointRoom,
-		Output: t.Limits.Output, Files: t.Limits.Files, File: t.Limits.File, Calls: t.Limits.Calls, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Seed: t.Seed,
+		Output: t.Limits.Output, Files: t.Limits.Files, File: t.Limits.File, Calls: t.Limits.Calls, Log: t.Limits.Log, Scratch: t.Limits.Scratch, Saved: t.Limits.Saved, Seed: t.Seed,
 	}
 	for _, in := range t.Inputs {
 		o.Inputs = append(o.Inputs, inputOrder{Path: in.Path, Host: in.Host})
@@ -240,20 +251,87 @@ func prepare(t *Task) (o runOrder, err error) {
 	if t.Checkpoint == "" {
 		o.Checkpoint = filepath.Join(t.Dir, checkpointName)
 	}
-	err = Clear(t.Dir)
+	return o, folderError(os.MkdirAll(t.Dir, 0o700))
+}
+
+// folderError says what a failure to ready the run's folder means.
+func folderError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return o, &Void{Reason: workunits.VoidDisk, Detail: err.Error()}
+		return &Void{Reason: workunits.VoidDisk, Detail: err.Error()}
 	}
 	if err != nil {
-		return o, fmt.Errorf("folder of the run: %w", err)
+		return fmt.Errorf("folder of the run: %w", err)
 	}
-	return o, nil
+	return nil
+}
+
+// ready makes the run's folder the task's alone.
+func (p *Pool) ready(t Task) (f reach, k key, err error) {
+	if f, k, err = reachOf(t); err != nil {
+		return f, k, err
+	}
+	p.oust(k)
+	return f, k, folderError(Clear(t.Dir))
+}
+
+// reachOf is what a task's child reaches, and which children that are warm reach the
+// same and can serve it.
+func reachOf(t Task) (f reach, k key, err error) {
+	f = reach{reads: t.Reads, writes: []string{t.Dir}}
+	if f.reads == nil {
+		for _, in := range t.Inputs {
+			f.reads = append(f.reads, in.Host)
+		}
+	}
+	if t.Checkpoint != "" {
+		f.writes = append(f.writes, filepath.Dir(t.Checkpoint))
+	}
+	k = key{id: t.ProgramID, canonical: t.Canonical, memory: t.Limits.Memory, dir: t.Dir}
+	if _, err := identity(t.Program); err != nil {
+		return f, k, &Void{Reason: workunits.VoidEngine, Detail: err.Error()}
+	}
+	if k.reads, err = identities(f.reads); err != nil {
+		return f, k, &Void{Reason: workunits.VoidInput, Detail: err.Error()}
+	}
+	if k.writes, err = identities(f.writes); err != nil {
+		return f, k, fmt.Errorf("folder of the run: %w", err)
+	}
+	f.reads = append([]string{t.Program}, f.reads...)
+	return f, k, nil
+}
+
+// identities tells files and folders from all others, those included that take their
+// place later.
+func identities(paths []string) (all string, err error) {
+	for _, path := range paths {
+		one, err := identity(path)
+		if err != nil {
+			return "", err
+		}
+		all += path + "\x00" + one + "\x00"
+	}
+	return all, nil
+}
+
+// oust ends the idle children of other tasks that reach the run's folder.
+func (p *Pool) oust(k key) {
+	var ousted []*worker
+	p.mu.Lock()
+	for _, w := range slices.Clone(p.idle) {
+		if w.key != k && w.key.dir == k.dir {
+			p.closeIdle(w)
+			ousted = append(ousted, w)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range ousted {
+		<-w.dead
+	}
 }
 
 // take finds an idle child for the task or starts one, closing another if
 // there are as many as slots.
-func (p *Pool) take(ctx context.Context, t Task) (*worker, error) {
-	k := key{t.ProgramID, t.Canonical, t.Limits.Memory}
+func (p *Pool) take(ctx context.Context, program string, f reach, k key) (*worker, error) {
 	p.mu.Lock()
 	for i := len(p.idle) - 1; i >= 0; i-- {
 		if w := p.idle[i]; w.key == k {
@@ -273,24 +351,31 @@ func (p *Pool) take(ctx context.Context, t Task) (*worker, error) {
 		p.starts--
 		p.mu.Unlock()
 	}()
-	w, refused, err := p.launch(ctx, k, t.Program)
+	w, refused, err := p.launch(ctx, program, f, k)
 	if refused {
-		w, _, err = p.launch(ctx, k, t.Program)
+		w, _, err = p.launch(ctx, program, f, k)
 	}
 	return w, err
 }
 
 // launch starts a child and waits until it has loaded its program. refused says
-// that its engine did not take the compiled module, which is removed.
-func (p *Pool) launch(ctx context.Context, k key, program string) (w *worker, refused bool, err error) {
+// that its engine did not take the compiled module, which is removed, or that it was
+// removed by others.
+func (p *Pool) launch(ctx context.Context, program string, f reach, k key) (w *worker, refused bool, err error) {
 	m, err := p.compiled(ctx, k, program)
 	if err != nil {
 		return nil, false, err
 	}
-	w, answer, err := p.bear(ctx, p.spawn, loadOrder{
+	if m.dir != "" {
+		f.reads = append(slices.Clone(f.reads), m.dir)
+	}
+	w, answer, err := p.bear(ctx, f, loadOrder{
 		Version: protocolVersion, Engine: p.cfg.Engine, Program: program, Canonical: k.canonical, Memory: k.memory,
 		Module: m.dir, MinPages: m.minPages,
 	}, k)
+	if m.dir != "" && errors.Is(err, errReach) {
+		return nil, true, err // another pool may have made the module anew
+	}
 	if answer.Refused && m.dir != "" {
 		p.log.Warn("the engine refuses a compiled module", "program", k.id, "error", answer.Error)
 		if rerr := p.modules.remove(moduleName(p.cfg.Engine, k)); rerr != nil {
@@ -303,8 +388,8 @@ func (p *Pool) launch(ctx context.Context, k key, program string) (w *worker, re
 }
 
 // bear starts a child and waits until it has performed its first order.
-func (p *Pool) bear(ctx context.Context, spawn chan<- func(), o loadOrder, k key) (*worker, loadAnswer, error) {
-	w, stdout, err := p.start(spawn, k)
+func (p *Pool) bear(ctx context.Context, f reach, o loadOrder, k key) (*worker, loadAnswer, error) {
+	w, stdout, err := p.start(f, k)
 	if err != nil {
 		return nil, loadAnswer{}, err
 	}

@@ -12,7 +12,7 @@ import (
 
 // protocolVersion changes with every message below. Parent and child are the
 // same binary unless it was replaced while the node runs.
-const protocolVersion = 4
+const protocolVersion = 6
 
 // Limits of frames in bytes.
 const (
@@ -56,6 +56,7 @@ type runOrder struct {
 	Calls      uint64       `cbor:"calls"`
 	Log        uint64       `cbor:"log"`
 	Scratch    uint64       `cbor:"scratch"`
+	Saved      uint64       `cbor:"saved"`
 	Seed       [32]byte     `cbor:"seed"`
 }
 
@@ -67,15 +68,16 @@ type inputOrder struct {
 
 // runAnswer is the end of a task: an outcome, or Void and Detail.
 type runAnswer struct {
-	Kind    workunits.OutcomeKind `cbor:"kind"`
-	Code    uint32                `cbor:"code"`
-	Trap    string                `cbor:"trap"`
-	Void    workunits.VoidReason  `cbor:"void"`
-	Detail  string                `cbor:"detail"`
-	Refusal wasi.Refusal          `cbor:"refusal"`
-	Tally   wasi.Tally            `cbor:"tally"`
-	CPU     uint64                `cbor:"cpu"`    // nanoseconds of processor time
-	Memory  uint64                `cbor:"memory"` // bytes of linear memory
+	Kind     workunits.OutcomeKind `cbor:"kind"`
+	Code     uint32                `cbor:"code"`
+	Trap     string                `cbor:"trap"`
+	Void     workunits.VoidReason  `cbor:"void"`
+	Detail   string                `cbor:"detail"`
+	Refusal  wasi.Refusal          `cbor:"refusal"`
+	Tally    wasi.Tally            `cbor:"tally"`
+	CPU      uint64                `cbor:"cpu"`      // nanoseconds of processor time
+	Instance uint64                `cbor:"instance"` // nanoseconds to make the instance
+	Memory   uint64                `cbor:"memory"`   // bytes of linear memory
 }
 
 func (a runAnswer) check() error {

@@ -6,26 +6,24 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// startThread starts children from one thread until the end, for two reasons. A
-// child is told of its parent's death when the thread that started it ends. And
-// what the thread gives up first, children never had: the thread belongs to
-// nothing else, so that nothing is lost. reads and writes are the only files
-// that the children reach; none of both: all.
-func (p *Pool) startThread(spawn <-chan func(), end <-chan struct{}, reads, writes []string) {
+// startFrom starts a child from a thread of its own, for two reasons. A child is
+// told of its parent's death when the thread that started it ends. And what the
+// thread gives up first, the child never had: the thread belongs to nothing else, so
+// that nothing is lost. It returns when the child has ended, or was not started.
+func (p *Pool) startFrom(f reach, w *worker, started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 	if unix.Gettid() == os.Getpid() {
 		// The main thread cannot end. While it waits here, another is taken.
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			p.startThread(spawn, end, reads, writes)
+			p.startFrom(f, w, started)
 		}()
 		<-ended
 		runtime.UnlockOSThread()
@@ -44,15 +42,19 @@ func (p *Pool) startThread(spawn <-chan func(), end <-chan struct{}, reads, writ
 			p.log.Warn("children run at full priority", "error", err)
 		}
 	}
-	// Put up with the first child: only then the folders are sure to be there.
-	var once sync.Once
-	startLoop(spawn, end, func() {
-		once.Do(func() {
-			if err := errors.Join(keepInherited(), p.wallOffFiles(reads, writes)); err != nil {
-				p.log.Warn("children can reach files that are not theirs", "error", err)
-			}
-		})
-	})
+	err := errors.Join(keepInherited(), p.wallOffFiles(f))
+	if errors.Is(err, errReach) {
+		started <- err
+		return
+	}
+	if err != nil {
+		p.log.Warn("children can reach files that are not theirs", "error", err)
+	}
+	err = w.cmd.Start()
+	started <- err
+	if err == nil {
+		<-w.dead
+	}
 }
 
 // childAttr puts a child into a session of its own, so that no terminal
@@ -64,30 +66,41 @@ func childAttr() *syscall.SysProcAttr {
 // clockTick is USER_HZ, which is 100 on every architecture that Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// usage is what a process has used: processor time, and memory that is its own
-// and not of a file.
-func usage(pid int) (cpu time.Duration, memory uint64, known bool) {
+// usage is what a process has used.
+func usage(pid int) (u used, known bool) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
 	stat, err := readProc(dir + "stat")
 	if err != nil {
-		return 0, 0, false
+		return u, false
 	}
 	// The second field is a name in brackets that may hold anything.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
-		return 0, 0, false
+	if len(fields) < 18 {
+		return u, false
 	}
 	pages, err := readProc(dir + "statm")
 	if err != nil {
-		return 0, 0, false
+		return u, false
 	}
 	sizes := bytes.Fields(pages)
 	if len(sizes) < 3 {
-		return 0, 0, false
+		return u, false
 	}
 	resident, shared := number(sizes[1]), number(sizes[2])
-	ticks := number(fields[11]) + number(fields[12])
-	return time.Duration(ticks) * clockTick, (resident - min(resident, shared)) * uint64(os.Getpagesize()), true
+	return used{
+		cpu:     time.Duration(number(fields[11])+number(fields[12])) * clockTick,
+		memory:  (resident - min(resident, shared)) * uint64(os.Getpagesize()),
+		threads: number(fields[17]),
+	}, true
+}
+
+// diskLeft is how many bytes whoever is not root can still write where a folder is.
+func diskLeft(dir string) (bytes uint64, known bool) {
+	var s unix.Statfs_t
+	if unix.Statfs(dir, &s) != nil {
+		return 0, false
+	}
+	return s.Bavail * uint64(s.Bsize), true
 }
 
 // readProc reads a short file of /proc. Package os would try to watch for its

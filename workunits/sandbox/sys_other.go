@@ -2,15 +2,14 @@
 
 package sandbox
 
-import "time"
-
-// startThread starts children until the end.
-func (p *Pool) startThread(spawn <-chan func(), end <-chan struct{}, _, _ []string) {
-	startLoop(spawn, end, func() {})
-}
+// startFrom starts a child.
+func (p *Pool) startFrom(_ reach, w *worker, started chan<- error) { started <- w.cmd.Start() }
 
 func (p *Pool) stepBehind(*worker) {}
 
 // usage is not known here: wall time bounds a program, and the engine its
 // memory.
-func usage(int) (cpu time.Duration, memory uint64, known bool) { return 0, 0, false }
+func usage(int) (u used, known bool) { return u, false }
+
+// diskLeft is not known here.
+func diskLeft(string) (bytes uint64, known bool) { return 0, false }

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"os"
 	"syscall"
 	"time"
@@ -31,6 +32,19 @@ func lower(resource int, to uint64) {
 		// Lowering does not fail.
 		_ = unix.Setrlimit(resource, &l)
 	}
+}
+
+// holdFolder opens a folder and holds it against other processes until it is closed
+// or this process ends, however that ends. It fails at once where another holds it.
+func holdFolder(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // suspend stops a process or lets it go on.

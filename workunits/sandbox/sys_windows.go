@@ -19,6 +19,9 @@ func childWalls(uint64) error { return nil }
 // suspend cannot be done yet: the child goes on.
 func suspend(_ *os.Process, _ bool) error { return errors.ErrUnsupported }
 
+// holdFolder cannot be done: a folder has no lock.
+func holdFolder(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
 func wasKilled(*os.ProcessState) bool { return false }
 
 // processorTime is what this process has used.

@@ -24,7 +24,8 @@ type Limits struct {
 	File    uint64        // bytes of each file in /out, and of standard output; one more is the outcome; 0: as Output
 	Calls   uint64        // of the functions of WASI; one more is a trap; 0: any number, which CPU bounds
 	Log     uint64        // bytes of standard error that are kept, the rest is dropped
-	Scratch uint64        // bytes of /scratch, and of /checkpoint: ENOSPC; 0: DefaultScratch
+	Scratch uint64        // bytes of /scratch: ENOSPC; 0: DefaultScratch
+	Saved   uint64        // bytes of /checkpoint: ENOSPC; 0: as Scratch
 	Wall    time.Duration // time that passes while not paused; over it the copy is void
 	CPU     time.Duration // processor time; over it the copy is void; 0: as much as Wall allows
 }
@@ -32,7 +33,7 @@ type Limits struct {
 // LimitsOf gives the limits of a job's copies.
 func LimitsOf(l workunits.Limits) Limits {
 	return Limits{
-		Memory: l.Memory, Output: l.Output, Files: l.Files, File: l.File, Calls: l.Calls, Log: l.Log,
+		Memory: l.Memory, Output: l.Output, Files: l.Files, File: l.File, Calls: l.Calls, Log: l.Log, Saved: l.Checkpoint,
 		Wall: time.Duration(l.Wall) * time.Millisecond, CPU: time.Duration(l.CPU) * time.Millisecond,
 	}
 }
@@ -52,7 +53,7 @@ func (l Limits) Validate() error {
 		return fmt.Errorf("wall time limit of %v, want more than 0", l.Wall)
 	case l.CPU < 0:
 		return fmt.Errorf("processor time limit of %v, want 0 or more", l.CPU)
-	case l.Output > 1<<62 || l.File > 1<<62 || l.Log > 1<<62 || l.Scratch > 1<<62:
+	case l.Output > 1<<62 || l.File > 1<<62 || l.Log > 1<<62 || l.Scratch > 1<<62 || l.Saved > 1<<62:
 		return errors.New("limit of more than 2^62 bytes")
 	}
 	return nil
@@ -71,6 +72,9 @@ func (l Limits) withDefaults() Limits {
 	if l.Scratch == 0 {
 		l.Scratch = DefaultScratch
 	}
+	if l.Saved == 0 {
+		l.Saved = l.Scratch
+	}
 	return l
 }
 
@@ -83,6 +87,7 @@ type Task struct {
 	Env    []string // NAME=value; nothing is inherited
 	Stdin  string   // path of a file in the unit's tree; empty: no input
 	Inputs []Input  // read-only, never copied
+	Reads  []string // files and folders of the host that hold Inputs: on Linux a child reads no others, and serves tasks with the same alone; nil: those of Inputs
 
 	Dir            string // host folder of this run alone, see [Clear]. Gets out, stdout and stderr
 	Checkpoint     string // host folder that is /checkpoint; empty: one that goes with the run
@@ -117,7 +122,8 @@ type Report struct {
 	// Not deterministic:
 	Wall       time.Duration
 	CPU        time.Duration
-	PeakMemory uint64 // bytes of linear memory at the end; it never shrinks
+	Instance   time.Duration // of Wall, to make the instance that ran; 0: there was none
+	PeakMemory uint64        // bytes of linear memory at the end; it never shrinks
 }
 
 // Void says that a run says nothing about its unit. It is an error.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -52,11 +54,22 @@ const (
 	dirAll = 1<<14 - 1 // what version 2 knows
 )
 
+// identity tells a file or folder from another that takes its place, which a child
+// that was to reach the first does not reach. It is not given to another while such a
+// child lives.
+func identity(path string) (string, error) {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return strconv.FormatUint(s.Dev, 36) + ":" + strconv.FormatUint(s.Ino, 36), nil
+}
+
 // wallOffFiles leaves the calling thread, and the children that it starts, no
 // files but their own binary, those to read and to write, and what is open
 // already.
-func (p *Pool) wallOffFiles(reads, writes []string) (err error) {
-	if len(p.cfg.Reads) == 0 && len(p.cfg.Writes) == 0 {
+func (p *Pool) wallOffFiles(f reach) (err error) {
+	if p.open {
 		return nil
 	}
 	version, err := landlockVersion()
@@ -79,7 +92,7 @@ func (p *Pool) wallOffFiles(reads, writes []string) (err error) {
 	}
 	rules := landlock{fd: int(fd), handled: attr.Handled_access_fs}
 	defer func() { err = errors.Join(err, unix.Close(rules.fd)) }()
-	if err := p.landlockRules(rules, reads, writes); err != nil {
+	if err := p.landlockRules(rules, f); err != nil {
 		return err
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
@@ -88,7 +101,7 @@ func (p *Pool) wallOffFiles(reads, writes []string) (err error) {
 	return nil
 }
 
-func (p *Pool) landlockRules(rules landlock, reads, writes []string) error {
+func (p *Pool) landlockRules(rules landlock, f reach) error {
 	// A child of the same binary maps what this process has mapped.
 	mapped, err := mappedFiles()
 	if err != nil {
@@ -103,19 +116,14 @@ func (p *Pool) landlockRules(rules landlock, reads, writes []string) error {
 			return err
 		}
 	}
-	for _, path := range p.cfg.Writes { // those to read may lie around them
-		if err := os.MkdirAll(path, 0o700); err != nil {
-			return err
-		}
-	}
-	for _, path := range writes {
+	for _, path := range f.writes {
 		if err := rules.add(path, dirWrite); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errReach, err)
 		}
 	}
-	for _, path := range reads {
+	for _, path := range f.reads {
 		if err := rules.add(path, dirRead); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errReach, err)
 		}
 	}
 	return nil
@@ -145,21 +153,29 @@ func (l landlock) add(path string, access uint64) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// mappedFiles lists the files that this process has mapped: its program and the
+// mappedFiles lists the code that this process has mapped: its program and the
 // libraries.
-func mappedFiles() (list []string, err error) {
+var mappedFiles = sync.OnceValues(func() ([]string, error) {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]bool{}
-	for line := range strings.Lines(string(maps)) {
-		if i := strings.IndexByte(line, '/'); i >= 0 && !seen[line[i:]] {
-			seen[line[i:]] = true
-			list = append(list, strings.TrimSuffix(line[i:], "\n"))
+	return slices.Clip(executables(string(maps))), nil // so that nobody appends to it
+})
+
+// executables lists the files that a process runs, of all that it has mapped: a
+// database is another.
+func executables(maps string) (list []string) {
+	for line := range strings.Lines(maps) {
+		i := strings.IndexByte(line, '/')
+		if fields := strings.Fields(line); i < 0 || !strings.Contains(fields[1], "x") {
+			continue
+		}
+		if path := strings.TrimSuffix(line[i:], "\n"); !slices.Contains(list, path) {
+			list = append(list, path)
 		}
 	}
-	return list, nil
+	return list
 }
 
 // keepInherited marks what the node itself was given by whoever started it, to be
@@ -213,6 +229,8 @@ const (
 	offsetCall = 0
 	offsetArch = 4
 	offsetArg0 = 16 // the lower half, on a little-endian processor
+	offsetArg1 = 24
+	offsetArg2 = 32
 )
 
 // callFilter is the program of filterCalls for the process pid.
@@ -241,29 +259,46 @@ func callFilter(pid int) (f []unix.SockFilter) {
 	f = append(f, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_THREAD, Jf: 1})
 	answer(unix.SECCOMP_RET_ALLOW)
 	answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
-	// Signals and limits: to itself alone.
+	// Memory in a file is not the process's own, which its limits are about. An
+	// engine that hears that there is none does without.
+	unless(unix.SYS_MEMFD_CREATE, 1)
+	answer(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
+	// Of files that are open all but who gets a signal from them, and which.
+	unless(unix.SYS_FCNTL, uint8(2*len(allowedFcntl)+2))
+	load(offsetArg1)
+	for _, command := range allowedFcntl {
+		unless(command, 1)
+		answer(unix.SECCOMP_RET_ALLOW)
+	}
+	answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
+	// Signals: to itself alone.
 	unless(unix.SYS_TGKILL, 4)
 	load(offsetArg0)
 	unless(uint32(pid), 1)
 	answer(unix.SECCOMP_RET_ALLOW)
 	answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
-	unless(unix.SYS_PRLIMIT64, 3)
-	load(offsetArg0)
-	unless(0, 1)
+	// Limits are read, since root's children could raise them again.
+	unless(unix.SYS_PRLIMIT64, 7) // others are refused as well
+	for i, none := range []uint32{offsetArg0, offsetArg2, offsetArg2 + 4} {
+		load(none)
+		unless(0, uint8(5-2*i))
+	}
 	answer(unix.SECCOMP_RET_ALLOW)
 	answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
 	return f
 }
 
+var allowedFcntl = []uint32{unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL}
+
 // allowedCalls is what children may ask of the kernel, whatever the arguments.
 // Which files they can open is landlock's part.
 var allowedCalls = []int{
 	// memory
-	unix.SYS_BRK, unix.SYS_MADVISE, unix.SYS_MEMBARRIER, unix.SYS_MEMFD_CREATE, unix.SYS_MINCORE, unix.SYS_MMAP, unix.SYS_MPROTECT,
+	unix.SYS_BRK, unix.SYS_MADVISE, unix.SYS_MEMBARRIER, unix.SYS_MINCORE, unix.SYS_MMAP, unix.SYS_MPROTECT,
 	unix.SYS_MREMAP, unix.SYS_MUNMAP,
 	// files
 	unix.SYS_CLOSE, unix.SYS_COPY_FILE_RANGE, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_FALLOCATE,
-	unix.SYS_FCHMODAT, unix.SYS_FCNTL, unix.SYS_FDATASYNC, unix.SYS_FLOCK, unix.SYS_FSTAT, unix.SYS_FSTATFS, unix.SYS_FSYNC,
+	unix.SYS_FCHMODAT, unix.SYS_FDATASYNC, unix.SYS_FLOCK, unix.SYS_FSTAT, unix.SYS_FSTATFS, unix.SYS_FSYNC,
 	unix.SYS_FTRUNCATE, unix.SYS_GETCWD, unix.SYS_GETDENTS64, unix.SYS_LSEEK, unix.SYS_MKDIRAT, unix.SYS_OPENAT, unix.SYS_PREAD64,
 	unix.SYS_PREADV, unix.SYS_PWRITE64, unix.SYS_PWRITEV, unix.SYS_READ, unix.SYS_READLINKAT, unix.SYS_READV,
 	unix.SYS_RENAMEAT2, unix.SYS_STATX, unix.SYS_UNLINKAT, unix.SYS_UTIMENSAT, unix.SYS_WRITE, unix.SYS_WRITEV,

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
@@ -48,7 +49,19 @@ const (
 	memoryOverhead = 1 << 30          // engine, compiled module, tree of files; wazero lets stacks grow to 600 MiB
 	loadWall       = 10 * time.Minute // to compile a module
 	loadMemory     = 4 << 30
+	diskFloor      = 64 << 20 // bytes left on the disk, below which the owner needs it more
+	maxThreads     = 128      // and four for each processor: a child has about ten, and when it compiles one for each processor
 )
+
+// used is what a process has used or holds.
+type used struct {
+	cpu     time.Duration
+	memory  uint64 // bytes that are its own and not of a file
+	threads uint64
+}
+
+// mostThreads is how many threads a child may have.
+func mostThreads() uint64 { return maxThreads + 4*uint64(runtime.NumCPU()) }
 
 // guard is what the parent itself holds a child to during one order.
 type guard struct {
@@ -66,12 +79,19 @@ func (g *guard) broken(pid int, elapsed time.Duration) *Void {
 	if elapsed >= g.limits.Wall {
 		return &Void{Reason: workunits.VoidWall, Detail: fmt.Sprintf("limit %v", g.limits.Wall)}
 	}
-	cpu, memory, known := usage(pid)
-	if known && g.limits.CPU > 0 && cpu-g.cpuBefore > g.limits.CPU {
+	u, known := usage(pid)
+	if known && g.limits.CPU > 0 && u.cpu-g.cpuBefore > g.limits.CPU {
 		return &Void{Reason: workunits.VoidCPU, Detail: fmt.Sprintf("limit %v", g.limits.CPU)}
 	}
-	if known && memory > g.memory {
-		return &Void{Reason: workunits.VoidKilled, Detail: fmt.Sprintf("process grew to %d MiB of memory", memory>>20)}
+	if known && u.memory > g.memory {
+		return &Void{Reason: workunits.VoidKilled, Detail: fmt.Sprintf("process grew to %d MiB of memory", u.memory>>20)}
+	}
+	if known && u.threads > mostThreads() {
+		return &Void{Reason: workunits.VoidKilled, Detail: fmt.Sprintf("process has %d threads", u.threads)}
+	}
+	if left, known := diskLeft(g.dir); g.dir != "" && known && left < diskFloor {
+		// It may hold files that have no name any more, which only its end gives back.
+		return &Void{Reason: workunits.VoidDisk, Detail: fmt.Sprintf("less than %d MiB are left on the disk", diskFloor>>20)}
 	}
 	if g.dir != "" && elapsed >= g.diskNext {
 		g.diskNext = elapsed + watchDisk
@@ -114,9 +134,12 @@ func (g *guard) over(all bool) string {
 	case !all:
 		return ""
 	}
-	for name, dir := range map[string]string{"/scratch": filepath.Join(g.dir, scratchName), "/checkpoint": g.checkpoint} {
-		if f := filesBelow(dir, wasi.MaxScratch); f.bytes > l.Scratch || f.files > wasi.MaxScratch {
-			return fmt.Sprintf("more than %d bytes or %d files to %s", l.Scratch, wasi.MaxScratch, name)
+	for _, part := range []struct {
+		name, dir string
+		bytes     uint64
+	}{{"/scratch", filepath.Join(g.dir, scratchName), l.Scratch}, {"/checkpoint", g.checkpoint, l.Saved}} {
+		if f := filesBelow(part.dir, wasi.MaxScratch); f.bytes > part.bytes || f.files > wasi.MaxScratch {
+			return fmt.Sprintf("more than %d bytes or %d files to %s", part.bytes, wasi.MaxScratch, part.name)
 		}
 	}
 	return ""

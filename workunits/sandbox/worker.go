@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,10 +16,19 @@ import (
 
 // key says which tasks one child can serve.
 type key struct {
-	id        workunits.Digest
-	canonical bool
-	memory    uint64
+	id            workunits.Digest
+	canonical     bool
+	memory        uint64
+	dir           string // of the run
+	reads, writes string // identities of what it reaches
 }
+
+// reach is which files and folders a child reaches, beside its own binary.
+type reach struct{ reads, writes []string }
+
+// errReach says that something is gone that a child was to reach. One is not started
+// without walls for that, as it is where the system has none.
+var errReach = errors.New("a child's files are not there")
 
 // worker is the parent's end of one child.
 type worker struct {
@@ -28,8 +38,11 @@ type worker struct {
 	bodies chan []byte   // of the child's frames; closed when there are no more
 	dead   chan struct{} // closed once the process is gone
 	tail   *tail
+	group  *group
 
 	idle *time.Timer // closes it; set while idle
+
+	starved bool // the system ended it for its memory; of the dead
 
 	mu     sync.Mutex
 	watch  stopwatch // of the order under way
@@ -58,6 +71,8 @@ func (w *worker) serve(stdout io.Reader, buried func()) {
 	w.kill(nil)
 	// How it ended is in ProcessState.
 	_ = w.cmd.Wait()
+	w.starved = w.group.starved()
+	w.group.remove()
 	buried()
 	close(w.dead)
 }
@@ -111,8 +126,12 @@ func (w *worker) elapsed() time.Duration {
 // order sends one order and waits for the answer, holding the child to g. After
 // an error, which is a *Void, the child is dead.
 func (w *worker) order(ctx context.Context, v any, g guard, started func()) (body []byte, err error) {
-	g.cpuBefore, _, _ = usage(w.cmd.Process.Pid)
+	before, _ := usage(w.cmd.Process.Pid)
+	g.cpuBefore = before.cpu
 	g.diskNext = watchSeldom
+	if err := w.group.allow(g.memory); err != nil {
+		w.kill(&Void{Reason: workunits.VoidEngine, Detail: "memory of the child's group: " + err.Error()})
+	}
 	w.begin()
 	defer w.end()
 	uncancel := context.AfterFunc(ctx, func() {
@@ -194,6 +213,9 @@ func (w *worker) obituary() *Void {
 	if wasKilled(w.cmd.ProcessState) {
 		v.Reason = workunits.VoidKilled
 	}
+	if w.starved {
+		v.Detail = "the process took more memory than it may"
+	}
 	if last := w.tail.String(); last != "" {
 		v.Detail += ": " + last
 	}
@@ -234,7 +256,7 @@ func (t *tail) String() string {
 }
 
 // start starts a child; the caller runs serve.
-func (p *Pool) start(spawn chan<- func(), k key) (*worker, io.Reader, error) {
+func (p *Pool) start(f reach, k key) (*worker, io.Reader, error) {
 	w := &worker{key: k, bodies: make(chan []byte, 1), dead: make(chan struct{}), tail: &tail{}}
 	w.cmd = exec.CommandContext(p.ctx, p.cfg.Command[0], p.cfg.Command[1:]...)
 	w.cmd.Env = []string{} // nil would hand down the node's
@@ -249,16 +271,18 @@ func (p *Pool) start(spawn chan<- func(), k key) (*worker, io.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	started := make(chan error, 1)
-	select {
-	case spawn <- func() { started <- w.cmd.Start() }:
-	case <-p.ctx.Done():
+	if p.ctx.Err() != nil {
 		return nil, nil, ErrClosed
 	}
+	started := make(chan error, 1)
+	p.wg.Go(func() { p.startFrom(f, w, started) })
 	if err := <-started; err != nil {
 		return nil, nil, fmt.Errorf("start a child: %w", err)
 	}
 	p.stepBehind(w)
+	if w.group, err = p.groups.add(w.cmd.Process.Pid); err != nil {
+		p.log.Warn("a child has no control group", "error", err)
+	}
 	return w, stdout, nil
 }
 
@@ -269,17 +293,4 @@ func ownCommand() ([]string, error) {
 		return nil, err
 	}
 	return []string{self, "sandbox-child"}, nil
-}
-
-// startLoop starts children until the end, and prepares for each.
-func startLoop(spawn <-chan func(), end <-chan struct{}, prepare func()) {
-	for {
-		select {
-		case start := <-spawn:
-			prepare()
-			start()
-		case <-end:
-			return
-		}
-	}
 }

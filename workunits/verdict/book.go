@@ -151,6 +151,7 @@ type Book struct {
 	job      workunits.JobID
 	manifest workunits.Manifest
 	law      Law
+	home     string // the publisher's architecture
 	inputs   digest // of the manifest's
 	total    uint32 // units, the second stage among them
 	stage    stage
@@ -166,17 +167,30 @@ type Book struct {
 	heads    map[digest]*head
 	answers  map[pair][]answer
 
+	room struct { // of work
+		all, list, open []copyOf
+		lives           []*life
+	}
+	who  []*mark  // of drawers
+	last struct { // see chance
+		asked
+		chance float64
+	}
+
 	pages    []*page
 	dirty    []uint32
 	fresh    []uint32 // judged last: their views are kept for who asks at once
 	disputes []uint32 // whose losers may have changed
 	disputed map[uint32]*dispute
+	burned   map[*life]bool
 	named    int // units that statements name
 	counts   [4]int
 	copies   int // committed, void ones included
 
 	seal      *workunits.Seal
 	cancelled *workunits.Cancel
+	collected bool
+	retries   map[uint32]int // of units that the publisher gave further tries, how often
 }
 
 type storedAt struct {
@@ -202,7 +216,8 @@ func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.Stake
 		authors: map[node]*author{}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
-		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{},
+		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{}, burned: map[*life]bool{},
+		retries: map[uint32]int{},
 	}
 	b.author(m.Publisher).listed, b.author(m.Publisher).free = true, true
 	for _, n := range append([]node{m.Publisher}, m.Policy.Trusted...) {
@@ -312,6 +327,10 @@ func (b *Book) Learn(e ledger.Entry) []uint32 {
 		if e.Seq == 0 {
 			a.identity, a.chain = &id, chain{value: id.Anchor}
 			a.cheap = !b.manifest.Admits(e.Author, id.Proof)
+			if e.Author == b.manifest.Publisher {
+				b.home = id.Arch
+				return b.touch(b.allNamed())
+			}
 		}
 		return nil
 	}
@@ -366,6 +385,10 @@ func (b *Book) say(a *author, e ledger.Entry) []uint32 {
 		if e.Author == b.manifest.Publisher {
 			b.cancelled = &s
 		}
+	case workunits.Collected:
+		b.collected = b.collected || e.Author == b.manifest.Publisher
+	case workunits.Retry:
+		return b.retry(a, s)
 	}
 	return nil
 }

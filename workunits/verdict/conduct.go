@@ -153,8 +153,8 @@ func balanced(run []copyOf) []copyOf {
 }
 
 // MayGrant reports whether a further copy that a steward grants would count
-// beside those of the unit that count or are under way, see balanced, and leave
-// them to count: a copy of its own would not any more.
+// beside those of the unit that count, are void or under way, see balanced, and
+// leave them to count: a copy of its own would not any more.
 func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	if a := b.authors[n]; a != nil && a.free || len(b.look(u).grants) == 0 {
 		return true
@@ -173,11 +173,25 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	for _, k := range list {
 		count(k.grant.Author, k.Author)
 	}
+	for _, g := range b.voided(u) {
+		count(g.Author, node{})
+	}
 	for _, r := range b.Outstanding(u) {
 		g, _ := b.Grant(r)
 		count(r.Author, g.To)
 	}
 	return own <= others && !executes
+}
+
+// Unshown lists the stewards for whose grants, that they show nobody yet, a volunteer
+// committed copies of a unit.
+func (b *Book) Unshown(u uint32, n workunits.NodeID) (by []workunits.NodeID) {
+	for _, c := range b.look(u).commits {
+		if c.Author == n && !c.grant.known {
+			by = append(by, c.grant.Author)
+		}
+	}
+	return by
 }
 
 // Proven reports whether the ledger itself shows a steward to be at fault: it

@@ -113,14 +113,13 @@ func (b *Book) loses(l *life, u uint32, round int) {
 	if l.loses[u] = round; round == 0 {
 		delete(l.loses, u)
 	}
-	old := l.burned
-	l.burned = 0
+	old, first := l.burned, 0
 	for _, r := range l.loses {
-		if l.burned == 0 || r < l.burned {
-			l.burned = r
+		if first == 0 || r < first {
+			first = r
 		}
 	}
-	if old == l.burned {
+	if b.ends(l, first); old == l.burned {
 		return
 	}
 	for other := range l.party {
@@ -176,13 +175,22 @@ func (b *Book) follow(u uint32) {
 	}
 }
 
+// ends notes the round that burned a life, 0 for none.
+func (b *Book) ends(l *life, round int) {
+	if l.burned = round; round > 0 {
+		b.burned[l] = true
+	} else {
+		delete(b.burned, l)
+	}
+}
+
 // anew burns everyone again, round by round.
 func (b *Book) anew() {
 	lives := map[*life]int{} // with the round before
 	for _, d := range b.disputed {
 		for _, l := range d.parties {
 			lives[l] = l.burned
-			l.burned = 0
+			b.ends(l, 0)
 			clear(l.loses)
 		}
 	}
@@ -192,7 +200,8 @@ func (b *Book) anew() {
 		for _, u := range all {
 			for _, l := range b.losers(u, b.all(u), round) {
 				if l.burned == 0 {
-					l.burned, more = round+1, true
+					b.ends(l, round+1)
+					more = true
 				}
 				if _, ok := l.loses[u]; !ok {
 					l.loses[u] = round + 1
@@ -211,8 +220,8 @@ func (b *Book) anew() {
 }
 
 // losers are the lives against which a disputed unit is decided after a round.
-// Copies are held against those of their own platform only: elsewhere both may
-// be right. So are copies of the second stage against those of equal inputs only,
+// Those of one platform alone count, so only they are held against each other:
+// elsewhere both may be right. Copies of the second stage are held against those of equal inputs only,
 // whether these are its inputs still. A copy that was never drawn burns nobody.
 func (b *Book) losers(u uint32, all []copyOf, round int) (who []*life) {
 	if b.manifest.Reduces(u) {
@@ -233,19 +242,12 @@ func (b *Book) losersOf(u uint32, all []copyOf, round int) (who []*life) {
 		return nil // who differs is not known yet
 	}
 	list, _ := b.counting(all, round)
-	var done []string
-	for _, k := range list {
-		if slices.Contains(done, k.platform()) {
-			continue
-		}
-		done = append(done, k.platform())
-		groups := groupsOf(slices.DeleteFunc(slices.Clone(list), func(o copyOf) bool { return o.platform() != k.platform() }))
-		w := b.winner(groups, list)
-		for i, g := range groups {
-			for _, k := range g.copies {
-				if w >= 0 && i != w && b.drawn(b.drawers(k, list)) {
-					who = append(who, k.life)
-				}
+	groups := groupsOf(list)
+	w := b.winner(groups, list)
+	for i, g := range groups {
+		for _, k := range g.copies {
+			if w >= 0 && i != w && b.drawn(b.drawers(k, list)) {
+				who = append(who, k.life)
 			}
 		}
 	}
@@ -323,14 +325,20 @@ func (b *Book) Burned(n workunits.NodeID) bool {
 	return a != nil && (a.forked || a.burns() > 0)
 }
 
+// Wrong reports whether a copy of the node was proven wrong in this job: what Burned
+// does, but for those who were burned for two histories alone.
+func (b *Book) Wrong(n workunits.NodeID) bool {
+	b.settle()
+	a := b.authors[n]
+	return a != nil && a.burns() > 0
+}
+
 // BurnedNodes lists who was proven wrong, ascending.
 func (b *Book) BurnedNodes() (list []workunits.NodeID) {
 	b.settle()
-	for n, a := range b.authors {
-		if a.burns() > 0 {
-			list = append(list, n)
-		}
+	for l := range b.burned {
+		list = append(list, l.by.id)
 	}
 	slices.SortFunc(list, workunits.NodeID.Compare)
-	return list
+	return slices.Compact(list)
 }

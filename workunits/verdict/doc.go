@@ -97,9 +97,7 @@
 // # Disputes
 //
 // Where results differ the publisher's copy decides, else one of a volunteer that
-// it trusts, else the doubt of each side (see [Law.Decides]). Copies are held
-// against those of their own platform only: a disagreement along architecture
-// burns nobody, and canonical copies decide the unit.
+// it trusts, else the doubt of each side (see [Law.Decides]).
 //
 // A volunteer on the losing side is burned: its copies count for nothing, and
 // units left without enough support reopen. It may go on: copies granted after a
@@ -107,10 +105,40 @@
 // did not pay for an identity. The third strike closes the identity; strikes of
 // the standing count.
 //
+// Where a lie was found or a burn reopened a unit its results are open, and a further
+// copy is blind only to who cannot read them: volunteers are shown no log but their
+// own until the job is over, and stewards give each other no such unit while others
+// ask for work. Colluders may well read them, and know of each other's copies
+// anyway; that much the figures take for granted. What is left is who works for
+// nobody but in league with a steward: it may repeat an open result unexecuted, at
+// most once for each copy that a burn has undone, and so earns no more than others
+// have lost.
+//
+// # Architectures
+//
+// NaNs have other bits elsewhere, so a difference along architecture is no lie and
+// burns nobody. Just that would be an excuse for lies: who says to be on another
+// architecture than everybody else could try again and again. So copies that cannot
+// be held against each other do not check each other, either. Of a unit those of one
+// platform count: canonical ones wherever they were made, or plain ones on the
+// publisher's architecture (see Book.platform); plain ones from elsewhere count for
+// nothing but where nothing is verified or the publisher trusts their volunteer.
+// Stewards have units begun on platforms that most volunteers can check, since
+// the share f is of those who can.
+//
+// # Comparators
+//
 // Under a comparator other than bytes, results agree if comparisons say so: of
 // the publisher, or of as many stewards as must keep a result. Each result is
 // compared with the first one, never in a chain; until the answer is in, the unit
 // waits (see [Unit.Compare]).
+//
+// # Failure
+//
+// A unit fails once as many of its grants came back void as the job's tries, of one
+// steward's at most one more than of all others'. The publisher may have it tried
+// again: each of its statements that names the unit allows as many more. That takes
+// nothing from any verdict with a result, and no order of the statements matters.
 //
 // # The second stage
 //

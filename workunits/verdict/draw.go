@@ -10,9 +10,9 @@ import (
 
 // drawers lists the marks of the stewards whose draws on a copy count for the
 // unit, ascending: listed, with the receipt that fixed the value, and not
-// executing the unit themselves.
+// executing the unit themselves. The list is good until the next call.
 func (b *Book) drawers(k copyOf, list []copyOf) []*mark {
-	who := make([]*mark, 0, 4)
+	who := b.who[:0]
 	for i := range k.marks {
 		m := &k.marks[i]
 		if !m.valid(k) {
@@ -23,6 +23,7 @@ func (b *Book) drawers(k copyOf, list []copyOf) []*mark {
 		}
 	}
 	slices.SortFunc(who, func(x, y *mark) int { return x.id.Compare(y.id) })
+	b.who = who
 	return who
 }
 

@@ -39,6 +39,21 @@ func (b *Book) Sealed() *workunits.Seal { return b.seal }
 // Cancelled is the publisher's cancellation, nil for none.
 func (b *Book) Cancelled() *workunits.Cancel { return b.cancelled }
 
+// Spent lists the units that have failed because their own tries are spent, ascending;
+// a second stage that has failed with others is not among them.
+func (b *Book) Spent() (units []uint32) {
+	b.settle()
+	for u := range b.total {
+		if with := b.manifest.Reduces(u) && b.stage.state == Failed; b.State(u) == Failed && !with {
+			units = append(units, u)
+		}
+	}
+	return units
+}
+
+// Collected reports whether the publisher said that it has all it wants of the job.
+func (b *Book) Collected() bool { return b.collected }
+
 // Identity is what an author's log began with.
 func (b *Book) Identity(n node) (workunits.Identity, bool) {
 	if a := b.authors[n]; a != nil && a.identity != nil {

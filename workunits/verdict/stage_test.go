@@ -62,7 +62,7 @@ func TestStageFailsWithAUnit(t *testing.T) {
 	w := newWorld(reduced(2))
 	w.accept(0, "x")
 	w.void(w.grant("s1", "v1", 1))
-	w.void(w.grant("s1", "v2", 1))
+	w.void(w.grant("s2", "v2", 1))
 	w.wants(t, 1, verdict.Failed, 0)
 	if b := w.wants(t, 2, verdict.Failed, 0); !b.Done() || b.Counts()[verdict.Failed] != 2 {
 		t.Errorf("done %t, counts %v", b.Done(), b.Counts())

@@ -199,6 +199,12 @@ func (b *Book) Staked(n workunits.NodeID) bool {
 	return a != nil && (a.trusted || a.history > 0 && a.burns() == 0 || b.Stake(n) > 0)
 }
 
+// Trusted reports whether the publisher trusts a volunteer's copies, as it does its own.
+func (b *Book) Trusted(n workunits.NodeID) bool {
+	a := b.authors[n]
+	return a != nil && a.trusted
+}
+
 // Crowd tells what a steward's choice of volunteers goes by: the bar of all stakes,
 // see [Law.Bar], and how many copies burned lives have made. It looks at everybody.
 func (b *Book) Crowd() (bar float64, burned int) {

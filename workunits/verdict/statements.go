@@ -93,6 +93,18 @@ func (b *Book) endings(g *grant) {
 		b.word(g.expiry, func(by) bool { return true })
 }
 
+func (b *Book) retry(a *author, s workunits.Retry) []uint32 {
+	if a.id != b.manifest.Publisher {
+		return nil
+	}
+	for _, u := range s.Units {
+		if u < b.total {
+			b.retries[u]++
+		}
+	}
+	return s.Units
+}
+
 func (b *Book) commitAt(r ref) *commit {
 	c := b.commits[r]
 	if c == nil {
@@ -171,7 +183,24 @@ func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 
 	b.absent(c, -1)
 	m.got, m.receipt, m.hash, m.index = true, e.Seq, s.Hash, s.Index
 	b.absent(c, 1)
-	return nil // until something that follows it in the same log counts by it
+	return b.beside(c)
+}
+
+// beside lists the units of a commit that have another copy, neither of which follows
+// the other: which of them came sooner is a matter of receipts. Elsewhere a receipt
+// changes nothing until something that follows it in the same log counts by it.
+func (b *Book) beside(c *commit) (units []uint32) {
+	if c.grant == nil || !c.grant.known {
+		return nil
+	}
+	for _, u := range c.body.Units {
+		if slices.ContainsFunc(b.look(u).commits, func(o *commit) bool {
+			return o != c && o.grant.known && !follows(copyOf{commit: c}, copyOf{commit: o}) && !follows(copyOf{commit: o}, copyOf{commit: c})
+		}) {
+			units = append(units, u)
+		}
+	}
+	return units
 }
 
 // announce reads the end of the author's next chain; the first word on it counts.
@@ -292,6 +321,9 @@ func (b *Book) storage(a *author, s workunits.StorageReceipt) (units []uint32) {
 				continue
 			}
 			r := b.unit(u)
+			if r.kept == nil {
+				r.kept = make([]keeper, 0, b.keepers)
+			}
 			if !slices.Contains(r.kept, k) {
 				r.kept = append(r.kept, k)
 			}

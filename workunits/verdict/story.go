@@ -24,7 +24,7 @@ const (
 	FateAgain      Fate = "again"            // a further copy of one volunteer
 	FateUngranted  Fate = "ungranted"        // no listed steward granted it as it was committed
 	FateOtherInput Fate = "other inputs"     // of inputs that the unit does not have
-	FatePlatform   Fate = "other arithmetic" // only copies of the other arithmetic count: canonical or plain
+	FatePlatform   Fate = "other arithmetic" // copies of another platform count: canonical or plain, on the publisher's architecture
 )
 
 // Told is one copy of a unit as the statements tell it.

@@ -1,7 +1,6 @@
 package verdict
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -65,14 +64,6 @@ type copyOf struct {
 
 func (k copyOf) publisher(b *Book) bool { return k.Author == b.manifest.Publisher }
 
-// platform is what honest copies of one unit may differ by.
-func (k copyOf) platform() string {
-	if k.grant.body.Canonical {
-		return "canonical"
-	}
-	return k.grant.body.Arch
-}
-
 // Unit returns the verdict on a unit as of the statements read.
 func (b *Book) Unit(u uint32) Unit {
 	b.settle()
@@ -101,7 +92,10 @@ func (b *Book) judge(u uint32) {
 	if b.manifest.Reduce != nil && u < b.manifest.Units && (r.result != v.Result.Digest || r.state != v.State) {
 		b.stage.stale = true
 	}
-	r.state, r.result, r.view = v.State, v.Result.Digest, &v
+	if r.view == nil {
+		r.view = new(Unit)
+	}
+	r.state, r.result, *r.view = v.State, v.Result.Digest, v
 	b.counts[v.State]++
 	if v.State == Accepted || v.State == Failed {
 		if b.fresh = append(b.fresh, u); len(b.fresh) >= maxFresh {
@@ -136,10 +130,12 @@ func (b *Book) fade() {
 // all lists every valid copy of a unit in a fixed order, one for each life of a
 // volunteer and way to execute: its first in its log that is not lost. Copies of
 // burned lives and forked volunteers are among them.
-func (b *Book) all(u uint32) []copyOf {
-	commits := b.look(u).commits
-	list := make([]copyOf, 0, len(commits))
-	for _, c := range commits {
+func (b *Book) all(u uint32) []copyOf { return b.allIn(make([]copyOf, 0, len(b.look(u).commits)), u) }
+
+// allIn is all in the room of a list that is not needed any more.
+func (b *Book) allIn(list []copyOf, u uint32) []copyOf {
+	list = list[:0]
+	for _, c := range b.look(u).commits {
 		k, ok := b.copy(u, c)
 		if ok && !slices.ContainsFunc(list, func(o copyOf) bool {
 			return o.life == c.life && sameWork(o.grant, c.grant)
@@ -161,8 +157,10 @@ func sameWork(g, h *grant) bool {
 }
 
 // current is all without copies of inputs that the unit does not have now.
-func (b *Book) current(u uint32) []copyOf {
-	list := b.all(u)
+func (b *Book) current(u uint32) []copyOf { return b.currentIn(nil, u) }
+
+func (b *Book) currentIn(list []copyOf, u uint32) []copyOf {
+	list = b.allIn(list, u)
 	if !b.manifest.Reduces(u) {
 		return list
 	}
@@ -239,52 +237,22 @@ func mixed(list []copyOf) bool {
 	return false
 }
 
-// byPlatform reports whether results differ as architectures may: two of them
-// have no result in common, or the publisher trusts a copy on one and another
-// one differs from it.
-func byPlatform(plain []copyOf) bool {
-	classes := map[string]map[digest]bool{}
-	for _, k := range plain {
-		if !k.open {
-			continue
-		}
-		arch := k.grant.body.Arch
-		if classes[arch] == nil {
-			classes[arch] = map[digest]bool{}
-		}
-		classes[arch][k.class] = true
-		if k.by.trusted && slices.ContainsFunc(plain, func(o copyOf) bool {
-			return o.open && o.grant.body.Arch != arch && o.class != k.class
-		}) {
-			return true
-		}
-	}
-	for _, x := range classes {
-		for _, y := range classes {
-			if !slices.ContainsFunc(slices.Collect(maps.Keys(x)), func(d digest) bool { return y[d] }) {
-				return true
-			}
-		}
-	}
-	return false
+// counting lists those copies of a unit that count, one for a volunteer and all
+// of one platform, while lives burned after the round still count.
+func (b *Book) counting(all []copyOf, round int) (list []copyOf, canonical bool) {
+	return b.countingIn(make([]copyOf, 0, len(all)), all, round)
 }
 
-// counting lists those copies of a unit that count, one for a volunteer, while
-// lives burned after the round still count: canonical ones where all are or
-// where plain ones differ by platform, else plain ones.
-func (b *Book) counting(all []copyOf, round int) (list []copyOf, canonical bool) {
-	canonical = b.manifest.Canonical
-	if !canonical && mixed(all) {
-		canonical = byPlatform(slices.DeleteFunc(slices.Clone(all), func(k copyOf) bool { return k.grant.body.Canonical }))
-	}
-	list = make([]copyOf, 0, len(all))
+func (b *Book) countingIn(list, all []copyOf, round int) ([]copyOf, bool) {
+	on, whatever := b.platform(all)
+	list = list[:0]
 	for _, k := range all {
-		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && k.grant.body.Canonical == canonical &&
+		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && (whatever || k.platform() == on && b.may(k)) &&
 			!slices.ContainsFunc(list, func(o copyOf) bool { return o.by == k.by }) {
 			list = append(list, k)
 		}
 	}
-	return list, canonical
+	return list, on == canonically
 }
 
 // follows reports whether x was granted by someone who held y's commit.
@@ -334,8 +302,11 @@ func better(x, y []copyOf) bool {
 // as far as one grantor's copies count beside the others', see better. Hash chains
 // make "follows" free of cycles.
 func longest(list []copyOf) []copyOf {
-	if len(list) < 2 {
+	switch len(list) {
+	case 0, 1:
 		return list
+	case 2:
+		return longestOfTwo(list)
 	}
 	best := make([][]copyOf, len(list))
 	var run func(i int) []copyOf
@@ -364,14 +335,30 @@ func longest(list []copyOf) []copyOf {
 	return top
 }
 
+// longestOfTwo is longest of two copies, which is what most units have.
+func longestOfTwo(list []copyOf) []copyOf {
+	switch x, y := list[0], list[1]; {
+	case follows(y, x):
+		return balanced(list)
+	case follows(x, y):
+		return balanced([]copyOf{y, x})
+	case sooner(y, x):
+		return list[1:]
+	}
+	return list[:1]
+}
+
 // work is the verdict on a unit from the statements and the burned volunteers,
 // and whose copies support its result.
 func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 	if b.manifest.Reduces(u) && b.stage.state != Open {
 		return Unit{State: b.stage.state, Canonical: b.manifest.Canonical}, nil
 	}
-	all := b.current(u)
-	list, canonical := b.counting(all, everyRound)
+	room := &b.room
+	room.all = b.currentIn(room.all, u)
+	all := room.all
+	list, canonical := b.countingIn(room.list, all, everyRound)
+	room.list = list
 	v = Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
 	if v.Compare = b.classify(u, all); len(v.Compare) > 0 {
 		v.Unsealed = b.unsealed(list)
@@ -383,12 +370,12 @@ func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 		if len(v.Unsealed) == 0 && !slices.ContainsFunc(list, func(k copyOf) bool { return !k.open }) {
 			v.State = Open
 		}
-		return b.failing(v), nil
+		return b.failing(u, v), nil
 	}
 	chain := longest(list)
 	v.Support = len(chain)
-	open := openOf(list)
-	if len(open) > 0 {
+	open := openIn(room.open, list)
+	if room.open = open; len(open) > 0 {
 		if enough, _ := b.enough(u, longest(open), open); enough {
 			// Copies that came later are opened as evidence, and hold nothing up.
 			v.Unsealed = b.unsealed(list)
@@ -399,7 +386,7 @@ func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 		if drawn || len(chain) == 0 {
 			v.State = Open
 		}
-		return b.failing(v), nil
+		return b.failing(u, v), nil
 	}
 	v.Unsealed = b.unsealed(list)
 	if len(open) == 0 || len(v.Unsealed) > 0 {
@@ -408,8 +395,10 @@ func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 	return v, b.agree(u, open, &v)
 }
 
-func openOf(list []copyOf) []copyOf {
-	open := make([]copyOf, 0, len(list))
+func openOf(list []copyOf) []copyOf { return openIn(make([]copyOf, 0, len(list)), list) }
+
+func openIn(open, list []copyOf) []copyOf {
+	open = open[:0]
 	for _, k := range list {
 		if k.open {
 			open = append(open, k)
@@ -419,7 +408,7 @@ func openOf(list []copyOf) []copyOf {
 }
 
 // agree names the result of copies that agree, which is that of the first
-// opened, and counts who keeps it.
+// opened, and counts who keeps it. The supporters are good until the next call.
 func (b *Book) agree(u uint32, copies []copyOf, v *Unit) (supporters []*life) {
 	first := slices.MinFunc(copies, func(x, y copyOf) int {
 		switch { // first the result that the others were compared with
@@ -433,13 +422,14 @@ func (b *Book) agree(u uint32, copies []copyOf, v *Unit) (supporters []*life) {
 		return compareRefs(*x.first, *y.first)
 	})
 	v.Opening, v.Result = *first.first, b.result(u, first)
-	v.Volunteers = make([]node, 0, len(copies))
+	v.Volunteers, supporters = make([]node, 0, len(copies)), b.room.lives[:0]
 	served := false
 	for _, k := range copies {
 		v.Volunteers, supporters = append(v.Volunteers, k.Author), append(supporters, k.life)
 		served = served || !b.givenUp(k.commit)
 	}
-	var by []*author
+	b.room.lives = supporters
+	by := make([]*author, 0, 8)
 	for _, k := range b.look(u).kept {
 		if k.by.listed && !slices.Contains(by, k.by) && slices.ContainsFunc(copies, func(c copyOf) bool {
 			return c.digest == first.digest && c.opens(u, k.opening)
@@ -470,16 +460,33 @@ func (c *commit) opens(u uint32, at *ref) bool {
 	return named && i < len(c.opened) && (c.opened[i].first == at || slices.Contains(c.opened[i].more, at))
 }
 
-func (b *Book) failing(v Unit) Unit {
-	if v.Voids >= int(b.manifest.Limits.Tries) {
+func (b *Book) failing(u uint32, v Unit) Unit {
+	if v.Voids >= int(b.manifest.Limits.Tries)*(1+b.retries[u]) {
 		v.State = Failed
 	}
 	return v
 }
 
-// voids counts grants whose copy of the unit came back void.
+// voids counts grants whose copy of the unit came back void, those of one steward up
+// to one more than all others', so that none can fail a unit with volunteers of its
+// own. What the publisher grants is not limited.
 func (b *Book) voids(u uint32) int {
-	var grants []*grant
+	grants := b.voided(u)
+	most := 0
+	for _, g := range grants {
+		own := 0
+		for _, o := range grants {
+			if o.by == g.by && !g.by.free {
+				own++
+			}
+		}
+		most = max(most, own)
+	}
+	return min(len(grants), 2*(len(grants)-most)+1)
+}
+
+// voided lists grants whose copy of the unit came back void.
+func (b *Book) voided(u uint32) (grants []*grant) {
 	for _, c := range b.look(u).commits {
 		g := c.grant
 		if len(c.body.Void) == 0 || !g.known || g.body.To != c.Author || !g.by.listed || c.life.burned > 0 || !b.binds(g, u) || slices.Contains(grants, g) {
@@ -489,7 +496,7 @@ func (b *Book) voids(u uint32) int {
 			grants = append(grants, g)
 		}
 	}
-	return len(grants)
+	return grants
 }
 
 func (c *commit) voids(u uint32) bool {
@@ -524,10 +531,24 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	for _, k := range chain {
 		group += b.stakeAt(k, who)
 	}
-	chance := b.law.Chance(len(chain), b.stakeAt(chain[0], who), group, b.bar(who))
+	chance := b.chance(asked{len(chain), b.stakeAt(chain[0], who), group, b.bar(who)})
 	if chance <= 0 || chance >= always {
 		return chance <= 0, true
 	}
 	waits, withheld := b.outstanding(last, who, list)
 	return !waits && !withheld && !b.asks(u, who, chance), !waits
+}
+
+// asked is what the law is asked for a chance.
+type asked struct {
+	copies            int
+	first, group, bar float64
+}
+
+// chance is the law's; the units of a batch ask for the same one after another.
+func (b *Book) chance(a asked) float64 {
+	if a != b.last.asked {
+		b.last.asked, b.last.chance = a, b.law.Chance(a.copies, a.first, a.group, a.bar)
+	}
+	return b.last.chance
 }

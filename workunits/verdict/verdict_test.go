@@ -1,7 +1,6 @@
 package verdict_test
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -121,7 +120,16 @@ func TestUnits(t *testing.T) {
 		{"a void copy", audit, func(w *world) { w.void(w.grant("s1", "v1", 0)) }, verdict.Open, 0},
 		{"as many void copies as tries", audit, func(w *world) {
 			w.void(w.grant("s1", "v1", 0))
-			w.void(w.grant("s1", "v2", 0))
+			w.void(w.grant("s2", "v2", 0))
+		}, verdict.Failed, 0},
+		{"void copies that one steward granted", audit, func(w *world) {
+			for _, to := range []string{"v1", "v2", "v3"} {
+				w.void(w.grant("s1", to, 0))
+			}
+		}, verdict.Open, 0},
+		{"and the publisher", audit, func(w *world) {
+			w.void(w.grant("p", "v1", 0))
+			w.void(w.grant("p", "v2", 0))
 		}, verdict.Failed, 0},
 		{"one void copy stated twice", audit, func(w *world) {
 			g := w.grant("s1", "v1", 0)
@@ -207,7 +215,7 @@ func TestBurnedVoids(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
 	w.void(w.grant("s1", "v1", 0))
-	w.void(w.grant("s1", "v2", 0))
+	w.void(w.grant("s2", "v2", 0))
 	if s := w.live.State(0); s != verdict.Failed {
 		t.Fatalf("two void copies: %s", s)
 	}
@@ -217,36 +225,82 @@ func TestBurnedVoids(t *testing.T) {
 	}
 }
 
+// TestPlatforms: plain copies count on the publisher's architecture alone, and
+// canonical ones wherever they were made; those of another platform than the
+// unit's burn nobody.
 func TestPlatforms(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
-	grantors := map[string]string{"v1": "s2"} // s1 grants to the others
-	run := func(to, arch string, canonical bool, text string) copied {
-		c := w.commit(w.grantFor(cmp.Or(grantors[to], "s1"), to, 0, arch, canonical), text)
+	run := func(to string, unit uint32, arch string, canonical bool, text string) {
+		t.Helper()
+		by := map[bool]string{true: "s1", false: "s2"}[to < "v3"] // so that copies of one unit follow one another
+		c := w.commit(w.grantFor(by, to, unit, arch, canonical), text)
 		w.drawn(c, "s1", "s2")
 		w.keep(c)
-		return c
 	}
-	run("v1", "amd64", false, "x")
-	run("v2", "arm64", false, "y")
-	if v := w.book().Unit(0); v.State != verdict.Open || !v.Canonical || v.Contested {
-		t.Fatalf("a split by platform: %+v", v)
+	is := func(unit uint32, state verdict.State, canonical bool, copies int, text string) {
+		t.Helper()
+		var want workunits.Result
+		if text != "" {
+			want = result(text)
+		}
+		b := w.book()
+		v := b.Unit(unit)
+		if state != verdict.Accepted {
+			v.Result = workunits.Result{}
+		}
+		if v.State != state || v.Canonical != canonical || v.Copies != copies || v.Contested || v.Result != want {
+			t.Errorf("%+v", v)
+		}
 	}
-	run("v3", "arm64", false, "x") // an echo of the other platform's result
-	run("v4", "amd64", true, "z")
-	run("v1", "amd64", true, "z")
-	run("p", "amd64", false, "x")
-	b := w.book()
-	if v := b.Unit(0); v.State != verdict.Accepted || v.Result != result("z") {
-		t.Errorf("canonical copies agree: %+v", v)
+	run("v1", 0, "arm64", false, "elsewhere")
+	is(0, verdict.Open, false, 0, "")
+	run("v2", 0, "amd64", false, "x")
+	run("v3", 0, "amd64", false, "x")
+	is(0, verdict.Accepted, false, 2, "x")
+
+	run("v1", 1, "arm64", true, "z")
+	is(1, verdict.Open, true, 1, "")
+	run("v3", 1, "amd64", false, "x") // no check of it, nor refuted by it
+	is(1, verdict.Open, false, 1, "")
+	run("v4", 1, "amd64", true, "z")
+	is(1, verdict.Accepted, true, 2, "z")
+
+	run("p", 0, "arm64", true, "z") // the publisher's word
+	is(0, verdict.Accepted, true, 1, "z")
+	if f := w.book().Faults(); len(f) > 0 {
+		t.Errorf("a difference of platforms burned %v", f)
 	}
-	if len(b.Faults()) > 0 {
-		t.Errorf("a difference of platforms burned %v", b.Faults())
+	run("v5", 1, "arm64", true, "wrong")
+	run("p", 1, "amd64", true, "z")
+	is(1, verdict.Accepted, true, 3, "z")
+	if b := w.book(); !b.Burned(idOf("v5")) || len(b.Faults()) != 1 {
+		t.Errorf("a wrong canonical copy: %v", b.Faults())
 	}
-	run("v5", "amd64", true, "wrong")
-	run("p", "amd64", true, "z")
-	if b := w.book(); !b.Burned(idOf("v5")) || len(b.Faults()) != 1 || b.Unit(0).State != verdict.Accepted {
-		t.Errorf("a wrong canonical copy: %v, %+v", b.Faults(), b.Unit(0))
+	for i := range 10 {
+		if b := w.shuffled(rand.New(rand.NewPCG(uint64(i), 0))); b.Digest() != w.book().Digest() {
+			t.Fatal("another order gives another verdict")
+		}
+	}
+}
+
+// TestLateReceipt: which of two copies that do not follow one another came sooner
+// may change with any receipt, and with it what the unit waits for.
+func TestLateReceipt(t *testing.T) {
+	t.Parallel()
+	for _, names := range [][2]string{{"v1", "v2"}, {"v2", "v1"}} {
+		w := newWorld(nil)
+		first := w.commit(w.grant("s1", names[0], 0), "x")
+		second := w.commit(w.grant("s2", names[1], 0), "x")
+		w.receipt("s3", second)
+		w.drawn(first, "s1", "s2")
+		if s := w.live.State(0); s != w.book().State(0) {
+			t.Errorf("%s before", s)
+		}
+		w.receipt("s3", first)
+		if live, read := w.live.Unit(0), w.book().Unit(0); live.State != read.State || read.State != verdict.Pending {
+			t.Errorf("the copy that came sooner is not drawn: %s as statements came, %s read at once", live.State, read.State)
+		}
 	}
 }
 

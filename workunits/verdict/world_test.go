@@ -21,6 +21,7 @@ type world struct {
 	nodes    map[string]*author
 	entries  []ledger.Entry
 	chainLen uint32
+	arch     string        // of the nodes' identities
 	live     *verdict.Book // of entries as they come
 }
 
@@ -49,7 +50,10 @@ func idOf(name string) workunits.NodeID { return workunits.NodeIDOf(keyOf(name))
 
 // newWorld is a job of publisher p with stewards p, s1, s2 and s3; change, which
 // may be nil, changes its manifest.
-func newWorld(change func(*workunits.Manifest)) *world {
+func newWorld(change func(*workunits.Manifest)) *world { return newWorldOn("amd64", change) }
+
+// newWorldOn is newWorld of nodes on another platform.
+func newWorldOn(arch string, change func(*workunits.Manifest)) *world {
 	m := workunits.Manifest{
 		Network: "test", Publisher: idOf("p"), Project: "test", Name: "test",
 		Program: workunits.Link{Cid: workunits.RawCid(workunits.Sum(nil))}, Units: 8, Days: 30, Active: 3, Listed: 8, Shard: 8,
@@ -64,7 +68,7 @@ func newWorld(change func(*workunits.Manifest)) *world {
 		panic(err)
 	}
 	w := &world{manifest: m, job: job, ledger: ledger.New(m.Network, job), nodes: map[string]*author{},
-		live: verdict.New(job, m), chainLen: chainLen}
+		live: verdict.New(job, m), chainLen: chainLen, arch: arch}
 	var list []workunits.Steward
 	for _, name := range []string{"p", "s1", "s2", "s3"} {
 		list = append(list, workunits.Steward{Node: idOf(name)})
@@ -77,7 +81,7 @@ func (w *world) node(who string) *author {
 	if w.nodes[who] == nil {
 		n := &author{ledger.NewAuthor(keyOf(who), w.ledger), workunits.NewChain(seedOf(who), w.chainLen), map[workunits.Ref]uint32{}}
 		w.nodes[who] = n
-		w.say(who, workunits.Identity{Arch: "amd64", Anchor: n.chain.Value(0), Length: w.chainLen})
+		w.say(who, workunits.Identity{Arch: w.arch, Anchor: n.chain.Value(0), Length: w.chainLen})
 	}
 	return w.nodes[who]
 }

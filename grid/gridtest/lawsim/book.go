@@ -75,7 +75,7 @@ func (b *Book) begin() {
 	}
 	b.book = verdict.NewWith(bookJob, b.manifest, t)
 	p := b.manifest.Publisher
-	b.say(p, workunits.Identity{Anchor: b.draws.chain.Value(0), Length: maxDraws})
+	b.say(p, workunits.Identity{Arch: "amd64", Anchor: b.draws.chain.Value(0), Length: maxDraws})
 	b.say(p, workunits.Amendment{Stewards: []workunits.Steward{{Node: p}}})
 }
 

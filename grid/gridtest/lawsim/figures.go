@@ -30,7 +30,11 @@ type Row struct {
 
 // Figures judges the rows of a table by the worst of each kind. The dearest
 // strategies are no threat to results: they work honestly almost to the end and
-// then have all of it done again.
+// then have all of it done again. No law that takes back all of a proven liar's
+// copies does with less: others execute no more than they would without it (see
+// honest_copies_per_unit, 2.0 cold and 1.24 long), and what it wastes beside is its
+// own share of the executions, 0.31 cold and 0.24 long. To spare that is to let
+// results stand for which nobody but the liar speaks.
 func Figures(rows []Row) []Figure {
 	copies := func(l Line) float64 { return l.CopiesPerUnit }
 	wrong := func(l Line) float64 { return l.Wrong }

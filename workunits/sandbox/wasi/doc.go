@@ -23,8 +23,8 @@
 //
 // # Checkpoints
 //
-// What a program leaves in /checkpoint may be there when the same copy runs again:
-// after a crash, a restart or a later grant to the same node, until the copy is
+// What a program leaves in /checkpoint may be there, if its job asks for that, when
+// the same copy runs again: after a crash, a restart or a later grant to the same node, until the copy is
 // committed. It may as well be gone. A program that goes on from it starts with the
 // clock and the randomness of a beginning, so that it has to save the state of its
 // generators too; what it writes to /out and to standard output must be the same

@@ -450,7 +450,7 @@ func (p *Process) fdPrestatGet(a []uint64) Errno {
 	}
 	b, e := p.bytes(a[1], 8)
 	if e == ok {
-		binary.LittleEndian.PutUint64(b, 1<<32) // a folder, and the length of its name
+		binary.LittleEndian.PutUint64(b, uint64(len(p.preopen))<<32) // a folder, and the length of its name
 	}
 	return e
 }
@@ -462,13 +462,11 @@ func (p *Process) fdPrestatDirName(a []uint64) Errno {
 		return e
 	case !f.preopen:
 		return eBadf
-	case uint32(a[2]) < 1:
+	case uint32(a[2]) < uint32(len(p.preopen)):
 		return eNameTooLong
 	}
-	b, e := p.bytes(a[1], 1)
-	if e == ok {
-		b[0] = '/'
-	}
+	b, e := p.bytes(a[1], uint64(len(p.preopen)))
+	copy(b, p.preopen)
 	return e
 }
 

@@ -1,6 +1,7 @@
 package wasi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -46,9 +47,10 @@ type Config struct {
 	FileLimit    uint64 // bytes of each file in /out, and of standard output; one more ends the program; 0: OutputLimit
 	CallsLimit   uint64 // calls of the interface; one more ends the program; 0: any number
 	LogLimit     uint64 // bytes of standard error; the rest is dropped
-	ScratchLimit uint64 // bytes of /scratch, and of /checkpoint: ENOSPC
+	ScratchLimit uint64 // bytes of /scratch: ENOSPC
 
-	CheckpointRoom uint64 // bytes that the host has for /checkpoint, more is a full disk; 0: any
+	CheckpointLimit uint64 // bytes of /checkpoint: ENOSPC; 0: ScratchLimit
+	CheckpointRoom  uint64 // bytes that the host has for /checkpoint, more is a full disk; 0: any
 
 	Seed [32]byte // of the clock and of randomness
 }
@@ -88,7 +90,8 @@ type Process struct {
 	rand *rand.ChaCha8
 
 	top     *inode
-	fds     []*fd // nil is free
+	preopen string // name of top
+	fds     []*fd  // nil is free
 	created uint64
 	volumes []*volume
 	out     quota
@@ -113,14 +116,14 @@ func New(c Config) (*Process, error) {
 	}
 	chance, clock := derive(c.Seed, "randomness"), derive(c.Seed, "clock")
 	p := &Process{
-		mem: noMemory{}, args: args, env: env,
+		mem: noMemory{}, args: args, env: env, preopen: "/",
 		now:     monotonicStart,
 		born:    Epoch + startOffset(clock),
 		rand:    rand.NewChaCha8(chance),
 		calls:   c.CallsLimit,
 		out:     quota{bytes: c.OutputLimit, each: c.FileLimit, files: uint64(c.FilesLimit), dirs: MaxDirs, fatal: true},
 		scratch: quota{bytes: c.ScratchLimit, files: MaxScratch, dirs: MaxDirs},
-		state:   quota{bytes: c.ScratchLimit, room: c.CheckpointRoom, files: MaxScratch, dirs: MaxDirs},
+		state:   quota{bytes: cmp.Or(c.CheckpointLimit, c.ScratchLimit), room: c.CheckpointRoom, files: MaxScratch, dirs: MaxDirs},
 		errs:    quota{bytes: c.LogLimit, files: 1, drop: true},
 	}
 	if err = p.mount(c); err == nil {

@@ -100,43 +100,67 @@ func (r *reading) copied(c said[workunits.Commit], unit uint32) (k copied, ok bo
 
 // counting lists the copies that count, one for a volunteer, and tells whether
 // they are canonical ones: lives that were proven wrong and volunteers that
-// equivocated do not count; where plain results split along architecture, only
-// canonical copies do.
+// equivocated do not count; nor do copies of another platform than the unit's.
 func (r *reading) counting(all []copied) (list []copied, canonical bool) {
-	canonical = r.manifest.Canonical || split(r, all)
+	on, all := r.platform(all)
 	for _, k := range all {
-		if !r.burned[k.life] && !r.forked[k.who()] && k.grant.body.Canonical == canonical &&
+		if !r.burned[k.life] && !r.forked[k.who()] && (on == "" || k.platform() == on) &&
 			!slices.ContainsFunc(list, func(o copied) bool { return o.who() == k.who() }) {
 			list = append(list, k)
 		}
 	}
-	return list, canonical
+	return list, on == "canonical"
 }
 
-// split reports whether plain results disagree along architecture: two
-// architectures have none in common, or one has what a trusted volunteer on
-// another contradicts.
-func split(r *reading, list []copied) bool {
-	plain := slices.DeleteFunc(slices.Clone(list), func(k copied) bool { return k.grant.body.Canonical || !k.open })
-	for _, x := range plain {
-		for _, y := range plain {
-			if x.grant.body.Arch == y.grant.body.Arch {
-				continue
-			}
-			if r.trusts(x.who()) && x.class != y.class {
-				return true
-			}
-			common := slices.ContainsFunc(plain, func(o copied) bool {
-				return o.grant.body.Arch == x.grant.body.Arch && slices.ContainsFunc(plain, func(p copied) bool {
-					return p.grant.body.Arch == y.grant.body.Arch && p.class == o.class
-				})
-			})
-			if !common {
-				return true
-			}
+// platform is that whose copies of a unit count, empty for all of them, and the
+// copies that may count at all: canonical ones, and plain ones on the publisher's
+// architecture, of trusted volunteers, or where nothing is verified. Copies of
+// whoever was burned or equivocated have their say.
+func (r *reading) platform(all []copied) (on string, list []copied) {
+	none := r.manifest.Policy.Mode == workunits.VerifyNone
+	for _, k := range all {
+		if k.grant.body.Canonical || k.grant.body.Arch == r.home || r.trusts(k.who()) || none {
+			list = append(list, k)
 		}
 	}
-	return false
+	switch {
+	case r.manifest.Canonical:
+		return "canonical", list
+	case none && len(groups(all)) < 2:
+		return "", list
+	}
+	// By four reasons, each of which decides where those before it do not.
+	var best [4]int
+	for _, k := range list {
+		p := k.platform()
+		var same, drawn []copied
+		var why [4]int
+		for _, o := range list {
+			if o.platform() != p {
+				continue
+			}
+			same = append(same, o)
+			if r.drawn(r.drawers(o, all)) {
+				drawn = append(drawn, o)
+				if o.who() == r.manifest.Publisher {
+					why[0] = 1
+				}
+			}
+		}
+		if why[1] = len(r.chain(drawn)); len(drawn) == 0 {
+			why[2] = len(r.chain(same))
+		}
+		if p == r.home {
+			why[3] = 1
+		}
+		if c := slices.Compare(why[:], best[:]); on == "" || c > 0 || c == 0 && p > on {
+			on, best = p, why
+		}
+	}
+	if on == "" {
+		on = r.home
+	}
+	return on, list
 }
 
 // follows reports whether x was granted by a steward whose log held the receipt

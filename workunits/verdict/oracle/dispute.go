@@ -117,8 +117,8 @@ func groups(list []copied) (all []group) {
 }
 
 // losers are those lives whose open and drawn copies of the unit are proven
-// wrong. Copies are held against those of equal inputs and their own platform
-// only: elsewhere both may be right.
+// wrong. Copies are held against those of equal inputs only, and only those of one
+// platform count: elsewhere both may be right.
 func (r *reading) losers(u uint32) (who []life) {
 	all := r.valid(u)
 	var inputs []digest
@@ -133,18 +133,10 @@ func (r *reading) losers(u uint32) (who []life) {
 			continue // who differs is not known yet
 		}
 		list, _ := r.counting(same)
-		var platforms []string
+		winner, ok := r.winner(groups(list), list)
 		for _, k := range list {
-			if slices.Contains(platforms, k.platform()) {
-				continue
-			}
-			platforms = append(platforms, k.platform())
-			side := slices.DeleteFunc(slices.Clone(list), func(o copied) bool { return o.platform() != k.platform() })
-			winner, ok := r.winner(groups(side), list)
-			for _, o := range side {
-				if ok && o.open && o.class != winner && r.drawn(r.drawers(o, list)) {
-					who = append(who, o.life)
-				}
+			if ok && k.open && k.class != winner && r.drawn(r.drawers(k, list)) {
+				who = append(who, k.life)
 			}
 		}
 	}

@@ -173,7 +173,7 @@ func (r *reading) unit(u uint32, inputs digest) (v Unit, lives []life) {
 		if len(open) == len(list) {
 			v.State = verdict.Open
 		}
-		return r.failing(v), nil
+		return r.failing(u, v), nil
 	}
 	v.Support = len(r.chain(list))
 	// Sealed copies that came beside open ones which are enough hold nothing up.
@@ -185,7 +185,7 @@ func (r *reading) unit(u uint32, inputs digest) (v Unit, lives []life) {
 		if r.last(list) && !waits {
 			v.State = verdict.Open
 		}
-		return r.failing(v), nil
+		return r.failing(u, v), nil
 	}
 	if v.Unsealed = r.due(list); len(open) > 0 && len(v.Unsealed) == 0 {
 		return r.agreed(v, u, open)
@@ -284,15 +284,22 @@ func (r *reading) agreed(v Unit, u uint32, open []copied) (Unit, []life) {
 }
 
 // failing is the verdict on an undecided unit that came back void too often.
-func (r *reading) failing(v Unit) Unit {
-	if v.Voids >= int(r.manifest.Limits.Tries) {
+func (r *reading) failing(u uint32, v Unit) Unit {
+	rounds := 1
+	for _, again := range r.retries {
+		if again.Author == r.manifest.Publisher && slices.Contains(again.body.Units, u) {
+			rounds++
+		}
+	}
+	if v.Voids >= rounds*int(r.manifest.Limits.Tries) {
 		v.State = verdict.Failed
 	}
 	return v
 }
 
-// voids counts the grants of a unit whose copy came back void.
-func (r *reading) voids(u uint32, inputs digest) int {
+// voids counts the grants of a unit whose copy came back void: of a steward, unless
+// it is free, no more than one beyond all others'.
+func (r *reading) voids(u uint32, inputs digest) (all int) {
 	count := map[ref]bool{}
 	for _, c := range r.naming(u) {
 		void := slices.ContainsFunc(c.body.Void, func(x workunits.VoidUnit) bool { return x.Unit == u })
@@ -301,5 +308,15 @@ func (r *reading) voids(u uint32, inputs digest) int {
 			count[g.ref] = true
 		}
 	}
-	return len(count)
+	by := map[node]int{}
+	for g := range count {
+		by[g.Author]++
+	}
+	all = len(count)
+	for n, own := range by {
+		if others := len(count) - own; own > others+1 && !r.free(n) {
+			all = others + others + 1
+		}
+	}
+	return all
 }

@@ -31,6 +31,7 @@ type reading struct {
 	forked   map[node]bool
 	burned   map[life]bool
 
+	home        string          // the publisher's architecture
 	anchors     map[node]digest // of first chains
 	lengths     map[node]uint32
 	amendments  []said[workunits.Amendment]
@@ -44,6 +45,7 @@ type reading struct {
 	heads       []said[workunits.Head]
 	faults      []said[workunits.Fault]
 	comparisons []said[workunits.Comparison]
+	retries     []said[workunits.Retry]
 }
 
 // life is a volunteer between two of its burns.
@@ -62,6 +64,9 @@ func (r *reading) sort(entries []ledger.Entry) {
 	for _, e := range entries {
 		if id, ok := e.Body.(workunits.Identity); ok && e.Seq == 0 {
 			r.anchors[e.Author], r.lengths[e.Author] = id.Anchor, id.Length
+			if e.Author == r.manifest.Publisher {
+				r.home = id.Arch
+			}
 		}
 		if _, begun := r.anchors[e.Author]; begun {
 			r.place(e)
@@ -93,6 +98,8 @@ func (r *reading) place(e ledger.Entry) {
 		r.faults = append(r.faults, said[workunits.Fault]{e.Ref, e.Hash, b})
 	case workunits.Comparison:
 		r.comparisons = append(r.comparisons, said[workunits.Comparison]{e.Ref, e.Hash, b})
+	case workunits.Retry:
+		r.retries = append(r.retries, said[workunits.Retry]{e.Ref, e.Hash, b})
 	}
 }
 

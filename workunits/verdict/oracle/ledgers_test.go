@@ -181,7 +181,7 @@ func (s *scribe) step() {
 
 // rare says what is said seldom.
 func (s *scribe) rare() {
-	switch rapid.IntRange(0, 3).Draw(s.t, "rare statement") {
+	switch rapid.IntRange(0, 6).Draw(s.t, "rare statement") {
 	case 0:
 		s.amend(s.stewards)
 	case 1: // a commit that is never there
@@ -189,11 +189,45 @@ func (s *scribe) rare() {
 		who := s.pick(s.volunteers, "withholds")
 		s.next[by]++
 		s.say(by, workunits.Receipt{Commit: workunits.Ref{Author: who, Seq: s.length[who] + 1000}, Index: s.next[by]})
-	case 2:
+	case 2, 3:
+		s.exhaust(rapid.Uint32Max(s.Manifest.Total()-1).Draw(s.t, "exhausted unit"))
+	case 4:
+		s.retry(s.pick(slices.Concat(s.stewards, s.stewards[:1]), "who has it tried again"), rapid.Uint32Max(s.Manifest.Total()-1).Draw(s.t, "unit tried again"))
+	case 5:
 		s.say(s.pick(s.volunteers, "impostor"), workunits.Amendment{Stewards: []workunits.Steward{{Node: s.pick(s.volunteers, "false steward")}}})
 	default:
 		s.say(s.pick(s.volunteers, "who"), workunits.StorageReceipt{Job: true})
 	}
+}
+
+// exhaust has copies of a unit come back void until it fails, or nearly, and then
+// mostly has it tried again.
+func (s *scribe) exhaust(u uint32) {
+	g := s.task()
+	g.Units = []uint32{u}
+	if s.Manifest.Reduces(u) {
+		g.Inputs = s.below()
+	}
+	for i := range rapid.IntRange(1, 5).Draw(s.t, "void copies") {
+		g.To = s.pick(s.volunteers, "grantee")
+		e := s.grantBy(s.stewards[i%len(s.stewards)], g)
+		s.commits = append(s.commits, s.say(g.To, workunits.Commit{Grant: e.Ref, Bound: e.Hash, Void: []workunits.VoidUnit{{Unit: u, Reason: workunits.VoidWall}}}))
+	}
+	if s.rarely(2, "tried again") {
+		s.retry(s.stewards[0], u)
+	}
+}
+
+// retry gives a unit further tries, some others too, and one that the job does not have.
+func (s *scribe) retry(by workunits.NodeID, unit uint32) {
+	b := workunits.Retry{Units: []uint32{s.Manifest.Total()}}
+	for u := range s.Manifest.Total() {
+		if u == unit || s.rarely(2, "tried again") {
+			b.Units = append(b.Units, u)
+		}
+	}
+	slices.Sort(b.Units)
+	s.say(by, b)
 }
 
 func (s *scribe) grant() ledger.Entry {

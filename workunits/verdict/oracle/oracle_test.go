@@ -59,9 +59,14 @@ func TestReach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newScribe(t)
 		s.write(60)
+		s.exhaust(rapid.Uint32Max(s.Manifest.Total()-1).Draw(t, "last exhausted unit"))
 		v := oracle.Judge(s.Job, s.entries, s.forked)
-		for _, u := range v.Units {
+		once := oracle.Judge(s.Job, slices.DeleteFunc(slices.Clone(s.entries), func(e ledger.Entry) bool { return e.Body.Kind() == workunits.KindRetry }), s.forked)
+		for i, u := range v.Units {
 			seen[u.State.String()]++
+			if once.Units[i].State == verdict.Failed && u.State == verdict.Open {
+				seen["tried again"]++
+			}
 			for what, is := range map[string]bool{
 				"canonical": u.Canonical, "contested": u.Contested, "compared": len(u.Compare) > 0, "three agree": u.Support >= 3, "sealed": len(u.Unsealed) > 0,
 			} {
@@ -74,7 +79,7 @@ func TestReach(t *testing.T) {
 			seen["burned"]++
 		}
 	})
-	for _, what := range []string{"open", "pending", "accepted", "canonical", "contested", "compared", "three agree", "sealed", "burned"} {
+	for _, what := range []string{"open", "pending", "accepted", "failed", "tried again", "canonical", "contested", "compared", "three agree", "sealed", "burned"} {
 		if seen[what] == 0 {
 			t.Errorf("no unit is %s: %v", what, seen)
 		}

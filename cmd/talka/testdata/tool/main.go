@@ -26,6 +26,8 @@ func main() {
 		fmt.Print(strings.Repeat("x", 1001))
 	case "count":
 		err = count(args[0])
+	case "hold":
+		err = hold()
 	case "gather":
 		err = gather()
 	}
@@ -39,6 +41,17 @@ func cat(name string) error {
 	b, err := os.ReadFile(name)
 	fmt.Print(string(b))
 	return err
+}
+
+// hold leaves a file where a unit can, and never ends.
+func hold() error {
+	for _, name := range []string{"/scratch/x", "/out/x"} {
+		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+			return err
+		}
+	}
+	for { //nolint:revive // it waits to be killed
+	}
 }
 
 // count works in so many steps, each of which it saves with the number of times

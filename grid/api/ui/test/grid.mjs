@@ -49,6 +49,14 @@ export class Node {
     return JSON.parse(stdout.trim().split('\n').at(-1))
   }
 
+  /** Makes a pairing code by the command, and says when it was used. */
+  async offer(...args) {
+    const child = spawn(exe, ['--dir', this.dir, '--json', 'pair', ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
+    const { code } = JSON.parse((await lines.next()).value)
+    return { code, paired: lines.next().then(({ value }) => JSON.parse(value)) }
+  }
+
   async link() {
     return (await this.talka('open', '--print')).url
   }

@@ -44,8 +44,8 @@ export const post = async (path, body) => (await send('POST', path, { body })).j
 export const blob = async (path, signal) => (await send('GET', path, { signal })).blob()
 
 /** Calls line for each line of a stream until its end. */
-export async function lines(method, path, line) {
-  const r = await send(method, path)
+export async function lines(method, path, line, body, signal) {
+  const r = await send(method, path, { body, signal })
   const reader = r.body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
   for (;;) {

@@ -35,5 +35,8 @@ export function project(id) {
   return { name: clean(id.slice(0, at)), publisher: id.slice(at + 1) }
 }
 
+/** A list without those whose key was there before: another machine may say anything. */
+export const unique = (list, key) => [...new Map(list.map((o) => [o[key], o])).values()]
+
 /** Bytes of a base64 text. */
 export const bytes = (b64) => Uint8Array.from(atob(b64), (c) => c.charCodeAt(0))

@@ -37,6 +37,9 @@ export async function start(code) {
   live.way = 'connecting'
   const unset = ({ key, source }) => key === 'preset' && source === 'default'
   api.get('v1/settings').then((list) => (live.fresh = list.some(unset)), () => {})
+  // Jobs of this node's own, and those that it knew before, have names, too.
+  const unnamed = (e) => e.job && !live.names[e.job]
+  watch(async (signal) => { for (const j of await api.get('v1/jobs', signal)) live.names[j.job] = j.name }, { concerns: unnamed, every: 600000 })
   watch(async (signal) => (live.status = await api.get('v1/status', signal)))
   attend()
 }

@@ -1,0 +1,124 @@
+package api
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A text of the page's table: its key, then one text a language.
+var textRow = regexp.MustCompile(`(?m)^  (?:'([^']+)'|(\w+)): \['((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)'\],$`)
+
+// pageTexts are the texts of the page by key.
+func pageTexts(t *testing.T) map[string][]string {
+	t.Helper()
+	raw, err := os.ReadFile("ui/src/lib/text.svelte.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(raw), "const table = {\n")
+	table, _, ok := strings.Cut(table, "\n}\n")
+	texts := map[string][]string{}
+	rows := textRow.FindAllStringSubmatch(table, -1)
+	for _, m := range rows {
+		key := m[1] + m[2]
+		if texts[key] != nil {
+			t.Errorf("%s stands twice in the table", key)
+		}
+		texts[key] = m[3:]
+	}
+	lines := 0
+	for l := range strings.Lines(table) {
+		if strings.TrimSpace(l) != "" {
+			lines++
+		}
+	}
+	if !ok || lines != len(rows) {
+		t.Errorf("the table has %d lines that hold a text, and %d that are read as one", lines, len(rows))
+	}
+	return texts
+}
+
+// TestPageTexts: every text that the page asks for exists, in every language and with
+// the same places to fill in, and none is left that nobody asks for.
+func TestPageTexts(t *testing.T) {
+	t.Parallel()
+	texts := pageTexts(t)
+	places := func(s string) []string {
+		list := regexp.MustCompile(`\{\w+\}`).FindAllString(s, -1)
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	for key, in := range texts {
+		for _, s := range in {
+			if s == "" || !slices.Equal(places(s), places(in[0])) {
+				t.Errorf("%s: %q is not %q in another language", key, s, in[0])
+			}
+		}
+	}
+	var source strings.Builder
+	if err := filepath.WalkDir("ui/src", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "text.svelte.js" {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		source.Write(raw)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`\bt\(['"]([^'"]+)['"][,)]`).FindAllStringSubmatch(source.String(), -1)
+	if len(asked) < 100 {
+		t.Fatalf("only %d texts are asked for: they are not found", len(asked))
+	}
+	for _, m := range asked {
+		if texts[m[1]] == nil {
+			t.Errorf("the page asks for %q, which has no text", m[1])
+		}
+	}
+	begins := regexp.MustCompile("['\"`](\\w*_|share|mRole|mGives|mLets|mOffer)['$`]").FindAllStringSubmatch(source.String(), -1)
+	for key := range texts {
+		used := regexp.MustCompile("['\"`.\\s]" + regexp.QuoteMeta(key) + "['\"`:\\s,}]").MatchString(source.String())
+		for _, m := range begins {
+			used = used || strings.HasPrefix(key, m[1])
+		}
+		if !used {
+			t.Errorf("nobody asks for %q", key)
+		}
+	}
+}
+
+// TestEventTexts: every kind of event has its words on the page.
+func TestEventTexts(t *testing.T) {
+	t.Parallel()
+	texts, kinds := pageTexts(t), map[string]bool{}
+	for _, pattern := range []string{"../*.go", "../steward/*.go", "../../cmd/talka/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			raw, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?:\.event\(|\bEvent\{Kind: |\.Note\()"([^"]+)"`).FindAllSubmatch(raw, -1) {
+				if !strings.HasSuffix(name, "_test.go") {
+					kinds[string(m[1])] = true
+				}
+			}
+		}
+	}
+	if len(kinds) < 15 {
+		t.Errorf("only %d kinds are found: %v", len(kinds), kinds)
+	}
+	for kind := range kinds {
+		if texts["e_"+kind] == nil {
+			t.Errorf("events of the kind %q have no text", kind)
+		}
+	}
+}
