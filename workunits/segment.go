@@ -13,9 +13,9 @@ const LawVersion = 1
 // Limits on segments.
 const (
 	MaxSegment    = 1 << 20   // bytes of an encoded segment
-	MaxPlain      = 320 << 10 // bytes of one without a fault, so that two of them fit into a fault's proof
+	MaxPlain      = 320 << 10 // bytes of one without a fault or a head, so that two of them fit into a fault's proof
 	MaxStatements = 1024      // statements in a segment
-	MaxBody       = 768 << 10
+	MaxBody       = 896 << 10 // bytes of a statement, so that a head of MaxAuthors logs fits
 )
 
 // ErrSignature is returned for a signature that does not verify.
@@ -96,7 +96,7 @@ func ReadSegment(b []byte) (Segment, error) {
 	if err != nil {
 		return s, err
 	}
-	if len(b) > MaxPlain && !slices.ContainsFunc(s.Statements, func(st Statement) bool { return st.Kind == KindFault }) {
+	if len(b) > MaxPlain && !slices.ContainsFunc(s.Statements, func(st Statement) bool { return st.Kind == KindFault || st.Kind == KindHead }) {
 		return s, fmt.Errorf("segment of %d bytes, limit %d: %w", len(b), MaxPlain, ErrTooLarge)
 	}
 	if err := s.check(); err != nil {

@@ -2,7 +2,9 @@ package workunits
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -118,6 +120,8 @@ func TestSegmentShape(t *testing.T) {
 		"no statements":        {func(s *Segment) { s.Statements = nil }, false},
 		"no fault, full":       {func(s *Segment) { s.Statements = many(1, MaxPlain-400) }, true},
 		"no fault, too large":  {func(s *Segment) { s.Statements = many(1, MaxPlain) }, false},
+		"head, full":           {func(s *Segment) { s.Statements = []Statement{State(fullHead(MaxAuthors))} }, true},
+		"head, too many logs":  {func(s *Segment) { s.Statements = []Statement{State(fullHead(MaxAuthors + 1))} }, false},
 		"fault, largest body":  {func(s *Segment) { s.Statements = append(many(1, MaxBody), fault) }, true},
 		"body too large":       {func(s *Segment) { s.Statements = append(many(1, MaxBody+1), fault) }, false},
 		"segment too large":    {func(s *Segment) { s.Statements = many(2, MaxBody) }, false},
@@ -146,6 +150,17 @@ func TestSegmentShape(t *testing.T) {
 			t.Errorf("%s: parsing and encoding changed it", name)
 		}
 	}
+}
+
+// fullHead is as large as a head over so many logs can be.
+func fullHead(logs int) (h Head) {
+	for i := range logs {
+		l := LogHead{Len: 1 << 40, Hash: Digest{1}}
+		binary.BigEndian.PutUint32(l.Author[:], uint32(i+1))
+		h.Logs, h.Credit = append(h.Logs, l), append(h.Credit, math.MaxUint64)
+	}
+	h.Set = Sum(Encode(h.Logs))
+	return h
 }
 
 // TestUnknownKinds relays what this version does not understand: the bytes, and

@@ -50,7 +50,7 @@ const (
 	MaxSealed     = 96 << 10 // bytes of one sealed box
 	MaxCustodians = 4
 	MaxEvidence   = 8
-	MaxAuthors    = 1 << 12     // entries of a head's vector
+	MaxAuthors    = 10 << 10    // entries of a head's vector
 	MaxWordLen    = 128         // an architecture, a reason
 	MaxLease      = 3 * MaxTime // milliseconds
 )

@@ -17,7 +17,7 @@ func crowd(tb testing.TB, seed uint64, volunteers, units int) *World {
 }
 
 // TestFlat: what a volunteer sends and gets for a copy does not depend on how
-// many there are; make sim-crowds goes on to 4,000.
+// many there are; make sim-crowds goes on to 10,000.
 func TestFlat(t *testing.T) {
 	t.Parallel()
 	few, many := crowd(t, 1, 40, 160).BytesPerCopy(), crowd(t, 1, 160, 640).BytesPerCopy()

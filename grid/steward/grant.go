@@ -21,7 +21,7 @@ const (
 
 // request answers a volunteer with a grant or with the reason why not.
 func (m *Machine) request(from node, w wire.WorkRequest) {
-	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.hints(from), Shuns: m.shuns()}
+	reply := wire.WorkReply{Job: m.Job, Credit: uint32(m.book.Stake(from)), Ended: m.over(), Hints: m.hints(from)}
 	var units []uint32
 	var custodians []node
 	var canonical bool
@@ -112,9 +112,9 @@ func (m *Machine) call() {
 }
 
 // reply answers a volunteer, which may be this node's own. Volunteers have no
-// ledger: it is here that they hear that a copy of theirs was wrong.
+// ledger: it is here that they hear that a copy of theirs was wrong, and whom not to ask.
 func (m *Machine) reply(to node, r wire.WorkReply) {
-	r.Wrong = m.book.Wrong(to)
+	r.Shuns, r.Wrong = m.shuns(), m.book.Wrong(to)
 	if to == m.self {
 		m.fx.Own = append(m.fx.Own, r)
 		return

@@ -2,7 +2,7 @@
 //
 //	sim -seed 7           one run, drawn from the seed
 //	sim -seed 7 -table    the table by which the law is judged
-//	sim -seed 7 -crowds  bytes a volunteer and copy, of 100 to 4,000 volunteers
+//	sim -seed 7 -crowds  bytes a volunteer and copy, of 100 to 10,000 volunteers
 //	sim -seed 7 -search   every strategy against cap-2, the worst last
 //	sim -backend book     nodes' own verdicts, in a small run, beside the fast model
 //
@@ -30,7 +30,7 @@ func main() {
 	table := flag.Bool("table", false, "print the table")
 	search := flag.Bool("search", false, "search for the worst strategies")
 	law := flag.String("law", "nodes", "whose arithmetic: nodes or text")
-	crowds := flag.Bool("crowds", false, "measure bytes a copy with 100, 1,000 and 4,000 volunteers")
+	crowds := flag.Bool("crowds", false, "measure bytes a copy with 100, 1,000 and 10,000 volunteers")
 	backend := flag.String("backend", "", "book: let nodes' own verdicts decide, in a small run, and hold the fast model against them")
 	flag.Parse()
 	if flag.NArg() > 0 || *law != "nodes" && *law != "text" || *table && *search || *backend != "" && *backend != lawsim.BackendBook {
@@ -75,7 +75,7 @@ func tabulate(run func(lawsim.Config) lawsim.Line, seed uint64) {
 // workunits.MaxAuthors authors.
 func flat(seed uint64) (code int) {
 	var least, most float64
-	for _, volunteers := range []int{100, 1000, 4000} {
+	for _, volunteers := range []int{100, 1000, 10000} {
 		w, err := gridtest.Crowd(seed, volunteers, 5*volunteers)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%d volunteers: %v\n", volunteers, err)
