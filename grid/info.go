@@ -40,10 +40,11 @@ const (
 	JobDone      JobState = "done"
 	JobFailed    JobState = "failed" // finished, and some units failed
 	JobCancelled JobState = "cancelled"
+	JobEnded     JobState = "ended" // its stewards say so; how, this node has not read
 )
 
 // UnitCounts counts a job's units without its second stage; Open, Running, Accepted and Failed add up to
-// Total. A running unit has a copy granted or under verification.
+// Total, but for jobs that are JobEnded. A running unit has a copy granted or under verification.
 type UnitCounts struct {
 	Total    int `json:"total"`
 	Open     int `json:"open"`

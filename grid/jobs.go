@@ -331,6 +331,7 @@ func (n *Node) learnCredit(j *job, m wire.WorkReply) {
 		j.credit = int(m.Credit)
 		n.end(j, true)
 		n.volunteerFor(j)
+		n.changed()
 	}
 }
 

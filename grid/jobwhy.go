@@ -74,6 +74,8 @@ func (w JobWhy) sentence(p workunits.ProjectID) (reason, next string) {
 			afterFailure
 	case w.State == JobDone:
 		return "Every unit has an accepted result.", ""
+	case w.State == JobEnded:
+		return "Its stewards want no more copies.", "talka job show reads how it ended."
 	case w.Stewards == 0:
 		return "Other nodes look after this job; this one knows what they announce.", "Ask on a node that talka job show lists among the stewards."
 	case w.Units.Open == 0 && w.Units.Running == 0:

@@ -18,6 +18,7 @@ func TestJobWhySentences(t *testing.T) {
 		stuck        bool
 	}{
 		"cancelled":  {JobWhy{State: JobCancelled}, "cancelled", "", false},
+		"ended":      {JobWhy{State: JobEnded}, "want no more", "job show", false},
 		"done":       {JobWhy{State: JobDone, Stewards: 1}, "Every unit has an accepted", "", false},
 		"failed":     {JobWhy{State: JobFailed, Units: UnitCounts{Total: 5, Failed: 2}}, "2 units of 5 failed", "job try", false},
 		"stage":      {JobWhy{State: JobFailed}, "second stage failed", "job try", false},

@@ -271,11 +271,8 @@ func (n *Node) hearsay(j *job, info JobInfo) JobInfo {
 	info.Units.Open = int(n.seen[j.id].Open)
 	info.Units.Running = info.Units.Total - info.Units.Open
 	if j.ended {
-		info.State = JobDone
-		if info.Reduce != "" {
-			info.Reduce = StageAccepted
-		}
-		info.Units.Open, info.Units.Running, info.Units.Accepted = 0, 0, info.Units.Total
+		info.State, info.Reduce = JobEnded, ""
+		info.Units.Open, info.Units.Running = 0, 0
 	}
 	return info
 }
@@ -324,6 +321,9 @@ func (n *Node) WaitJob(ctx context.Context, id workunits.JobID) (info JobInfo, e
 		info = n.info(n.jobs[id])
 		return info.State != JobRunning
 	})
+	if err == nil && info.State == JobEnded {
+		return n.Job(ctx, id)
+	}
 	return info, err
 }
 

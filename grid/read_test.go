@@ -64,6 +64,36 @@ func TestReadByOutsider(t *testing.T) {
 	}
 }
 
+// TestEndedElsewhere: that a job which others look after has ended does not say how,
+// until who wants to know has read it.
+func TestEndedElsewhere(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	c := newCluster(t)
+	pub, project := c.publisher(Config{})
+	c.start(Config{Steward: true, Trust: []workunits.ProjectID{project}})
+	v := c.start(Config{Slots: 1, Trust: []workunits.ProjectID{project}}) // one copy of a unit is not enough
+	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 4), progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.await(ctx, func() bool { return v.jobs[id] != nil && v.jobs[id].joined }); err != nil {
+		t.Fatal(err)
+	}
+	if err := pub.Cancel(ctx, id, "a typo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.await(ctx, func() bool { return v.jobs[id].ended }); err != nil {
+		t.Fatal(err)
+	}
+	if list := v.Jobs(); len(list) != 1 || list[0].State != JobEnded || list[0].Units != (UnitCounts{Total: 4}) {
+		t.Errorf("jobs %+v", list)
+	}
+	if info, err := v.WaitJob(ctx, id); err != nil || info.State != JobCancelled || info.Units.Accepted > 0 {
+		t.Errorf("job %+v, %v", info, err)
+	}
+}
+
 // While a job runs its volunteers do not see who else has its units; they are told
 // so at once.
 func TestRunningJobIsNotShown(t *testing.T) {

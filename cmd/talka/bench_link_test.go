@@ -93,14 +93,16 @@ func (k *link) carry(to, from net.Conn, back bool) {
 	}
 }
 
+// lag is how late a sleeper may wake up without the line having been free meanwhile.
+const lag = 10 * time.Millisecond
+
 // due is when bytes that are sent now come, and waits while the line is full.
 func (k *link) due(n int, back bool) time.Time {
 	if !back || k.rate == 0 {
 		return time.Now().Add(k.delay)
 	}
 	k.mu.Lock()
-	now := time.Now()
-	if k.free.Before(now) {
+	if now := time.Now(); k.free.Before(now.Add(-lag)) {
 		k.free = now
 	}
 	k.free = k.free.Add(time.Duration(float64(n) / k.rate * float64(time.Second)))

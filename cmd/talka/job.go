@@ -104,6 +104,8 @@ func ended(j grid.JobInfo) error {
 		return &exitErr{exitFailedUnits, fmt.Errorf("%s of %d failed", plural(j.Units.Failed, "unit"), j.Units.Total)}
 	case grid.JobCancelled:
 		return fmt.Errorf("job %s was cancelled", j.Job)
+	case grid.JobEnded:
+		return fmt.Errorf("job %s has ended, and no node that looks after it answers how; ask again later", j.Job)
 	case grid.JobRunning, grid.JobDone:
 	}
 	return nil

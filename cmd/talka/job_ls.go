@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/talka-grid/talka/grid"
 )
 
 func (a *app) jobListCmd() *cobra.Command {
@@ -24,7 +27,7 @@ func (a *app) jobListCmd() *cobra.Command {
 				for _, j := range jobs {
 					rows = append(rows, []string{
 						j.Job.String(), j.Name, string(j.State),
-						fmt.Sprintf("%d/%d", j.Units.Accepted, j.Units.Total), j.Project.String(),
+						acceptedOf(j.State, j.Units), j.Project.String(),
 					})
 				}
 				table(w, []string{"JOB", "NAME", "STATE", "ACCEPTED", "PROJECT"}, rows)
@@ -33,4 +36,12 @@ func (a *app) jobListCmd() *cobra.Command {
 	}
 	atFlag(cmd)
 	return cmd
+}
+
+// acceptedOf tells how many units of a job are accepted, if that is known.
+func acceptedOf(s grid.JobState, u grid.UnitCounts) string {
+	if s == grid.JobEnded {
+		return "-/" + strconv.Itoa(u.Total)
+	}
+	return fmt.Sprintf("%d/%d", u.Accepted, u.Total)
 }

@@ -96,7 +96,7 @@ func writeProject(w io.Writer, d grid.ProjectDetail) {
 	var rows [][]string
 	for _, j := range d.Jobs {
 		rows = append(rows, []string{
-			j.Job.String(), line(j.Name), j.Created.Format(time.DateOnly), string(j.State), fmt.Sprintf("%d/%d", j.Units.Accepted, j.Units.Total),
+			j.Job.String(), line(j.Name), j.Created.Format(time.DateOnly), string(j.State), acceptedOf(j.State, j.Units),
 			size(int64(min(j.Memory, 1<<62))), (time.Duration(j.Seconds) * time.Second).String(), j.Program,
 		})
 	}

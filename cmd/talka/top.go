@@ -174,7 +174,7 @@ func (m topModel) screen() string {
 		if i == 0 {
 			say("JOBS")
 		}
-		say("  %-24.24s %-9s %s %d of %d", line(j.Name), j.State, gauge(float64(j.Units.Accepted), float64(j.Units.Total)), j.Units.Accepted, j.Units.Total)
+		say("  %-24.24s %-9s %s %s", line(j.Name), j.State, gauge(float64(j.Units.Accepted), float64(j.Units.Total)), acceptedOf(j.State, j.Units))
 	}
 	const keys = "p pause   r resume   q quit"
 	room := max(m.height-2, 0) // of the keys and the line above them

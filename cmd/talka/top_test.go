@@ -41,7 +41,7 @@ func TestTopFitsEveryScreen(t *testing.T) {
 		}
 	}
 	m, _ = m.Update(tea.WindowSizeMsg{Width: 100, Height: 100})
-	for _, want := range []string{"on test, 3 peers", "Executes 1 unit of 1 job.", "████████░░ 1.50 of 2", "unit 5", "███░░░░░░░ 1 of 4", "q quit"} {
+	for _, want := range []string{"on test, 3 peers", "Executes 1 unit of 1 job.", "████████░░ 1.50 of 2", "unit 5", "███░░░░░░░ 1/4", "q quit"} {
 		if s := m.(topModel).screen(); !strings.Contains(s, want) {
 			t.Errorf("the screen lacks %q:\n%s", want, s)
 		}

@@ -95,6 +95,7 @@ const table = {
   job_done: ['Done', 'Fertig'],
   job_failed: ['Failed', 'Gescheitert'],
   job_cancelled: ['Cancelled', 'Abgebrochen'],
+  job_ended: ['Ended', 'Beendet'],
   u_open: ['open', 'offen'],
   u_granted: ['granted', 'vergeben'],
   u_pending: ['being checked', 'in Prüfung'],
