@@ -90,3 +90,35 @@ func TestRingers(t *testing.T) {
 		t.Errorf("%v: job came to %+v", err, info)
 	}
 }
+
+// TestWrongIsToldOnce: an owner hears once that a copy was proven wrong in a job,
+// though stewards say so again after a restart.
+func TestWrongIsToldOnce(t *testing.T) {
+	t.Parallel()
+	c, ctx := newCluster(t), testContext(t)
+	pub, project := c.publisher(Config{})
+	v := c.start(Config{Trust: []workunits.ProjectID{project}})
+	id, err := pub.Submit(ctx, testManifest(workunits.Link{Cid: pub.host.data.put([]byte("program"))}, 4), progress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.await(ctx, func() bool { return v.jobs[id] != nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 0} {
+		if err := v.do(ctx, func() { v.tellWrong(id); v.tellWrong(id) }); err != nil {
+			t.Fatal(err)
+		}
+		events, _, _ := v.events.after(0)
+		told := 0
+		for _, e := range events {
+			if e.Kind == "fault" && e.Job == id && e.Node == v.self {
+				told++
+			}
+		}
+		if told != want {
+			t.Errorf("told %d times, want %d", told, want)
+		}
+		v = c.restart(v)
+	}
+}

@@ -55,6 +55,7 @@ type job struct {
 	used      time.Time // when somebody last asked for it, or it changed
 
 	imported bool // its ledger came from a file
+	wronged  bool // its owner was told that a copy was proven wrong
 
 	reading *reading // of a job that is over and not looked after here
 	readAt  time.Time
@@ -96,7 +97,8 @@ func (n *Node) load() error {
 		if err != nil {
 			return fmt.Errorf("stored job: %w", err)
 		}
-		j.ended, j.endedAt, j.credit, j.imported, j.used = s.ended > 0, s.ended, s.credit, s.imported, time.Now()
+		j.ended, j.endedAt, j.credit, j.used = s.ended > 0, s.ended, s.credit, time.Now()
+		j.imported, j.wronged = s.imported, s.wronged
 		n.jobs[j.id] = j
 		if s.packed != nil {
 			p, err := workunits.Decode[packed](s.packed, maxPacked)
@@ -164,6 +166,19 @@ func (n *Node) refresh(j *job) {
 		n.point(j)
 	}
 	n.volunteerFor(j)
+}
+
+// tellWrong tells the owner, once, that a copy of this node's was proven wrong.
+func (n *Node) tellWrong(id workunits.JobID) {
+	j := n.jobs[id]
+	if j == nil || j.wronged {
+		return
+	}
+	j.wronged = true
+	if err := n.db.wrongJob(id); err != nil {
+		n.log.Warn("record that a copy was wrong", "job", id, "err", err)
+	}
+	n.events.add(Event{Kind: "fault", Job: id, Node: n.self, Text: string(workunits.FaultWrong)})
 }
 
 // end records that a job wants nothing more, or that it does again.

@@ -557,7 +557,7 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 		}
 	}
 	for _, id := range fx.Wrong {
-		n.events.add(Event{Kind: "fault", Job: id, Node: n.self, Text: string(workunits.FaultWrong)})
+		n.tellWrong(id)
 	}
 	for _, t := range fx.Stop {
 		if e := n.runs[t]; e != nil {

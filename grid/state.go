@@ -40,6 +40,7 @@ DROP TABLE jobless;`},
 	{change: `ALTER TABLE projects ADD COLUMN share INTEGER NOT NULL DEFAULT 1`},
 	{change: `CREATE TABLE pointers (project TEXT PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID`},
 	{change: `ALTER TABLE jobs ADD COLUMN imported INTEGER NOT NULL DEFAULT 0`}, // its ledger came from a file
+	{change: `ALTER TABLE jobs ADD COLUMN wronged INTEGER NOT NULL DEFAULT 0`},  // its owner was told that a copy was proven wrong
 }
 
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
@@ -224,6 +225,12 @@ func (s *stateDB) importJob(id workunits.JobID) error {
 	return err
 }
 
+// wrongJob notes that the owner was told of a copy that was proven wrong.
+func (s *stateDB) wrongJob(id workunits.JobID) error {
+	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET wronged = 1 WHERE job = ?", id[:])
+	return err
+}
+
 func (s *stateDB) endJob(id workunits.JobID, at uint64, credit int) error {
 	_, err := s.db.ExecContext(context.Background(), "UPDATE jobs SET ended = ?, credit = ? WHERE job = ?", int64(at), credit, id[:])
 	return err
@@ -263,12 +270,13 @@ type storedJob struct {
 	credit   int
 	packed   []byte // what pack wrote, nil if it did not
 	imported bool
+	wronged  bool
 	rows     bool // there are segments
 }
 
 // jobs lists all jobs known.
 func (s *stateDB) jobs() (list []storedJob, err error) {
-	rows, err := s.db.QueryContext(context.Background(), `SELECT manifest, ended, credit, packed, imported,
+	rows, err := s.db.QueryContext(context.Background(), `SELECT manifest, ended, credit, packed, imported, wronged,
 		EXISTS (SELECT 1 FROM segments WHERE segments.job = jobs.job) FROM jobs`)
 	if err != nil {
 		return nil, err
@@ -276,7 +284,7 @@ func (s *stateDB) jobs() (list []storedJob, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var j storedJob
-		if err := rows.Scan(&j.manifest, &j.ended, &j.credit, &j.packed, &j.imported, &j.rows); err != nil {
+		if err := rows.Scan(&j.manifest, &j.ended, &j.credit, &j.packed, &j.imported, &j.wronged, &j.rows); err != nil {
 			return nil, err
 		}
 		list = append(list, j)
