@@ -140,7 +140,7 @@ func (n *Node) await(ctx context.Context, cond func() bool) error {
 }
 
 // Cancel ends a job of this node's. A reason of more than workunits.MaxWordLen bytes
-// is an error that wraps workunits.ErrTooLarge.
+// is an error that wraps workunits.ErrTooLarge; a job that is done is one of ErrDenied.
 func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) error {
 	if len(reason) > workunits.MaxWordLen {
 		return fmt.Errorf("reason of %d bytes, limit %d: %w", len(reason), workunits.MaxWordLen, workunits.ErrTooLarge)
@@ -149,6 +149,9 @@ func (n *Node) Cancel(ctx context.Context, id workunits.JobID, reason string) er
 		return err
 	}
 	return n.insist(ctx, id, func(j *job) (said bool, err error) {
+		if n.info(j).State == JobDone {
+			return false, fmt.Errorf("job %s is done, there is nothing to cancel: %w", id, ErrDenied)
+		}
 		n.stepSteward(j, steward.Cancel{Reason: reason})
 		return j.steward.Book().Cancelled() != nil, nil
 	})
