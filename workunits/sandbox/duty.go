@@ -6,18 +6,52 @@ import (
 	"time"
 )
 
-// dutyPeriod is how long one turn of work and rest takes.
+// dutyPeriod is how long one turn of work and rest takes, if nobody is late.
 const dutyPeriod = 200 * time.Millisecond
 
-// duty says whether children that may work so many percent of the time work at a
-// time after the beginning, and when that changes. It is exact over each period,
-// however late anybody looks.
-func duty(percent int, at time.Duration) (work bool, change time.Duration) {
-	begin := at - at%dutyPeriod
-	if rest := begin + dutyPeriod*time.Duration(percent)/100; at < rest {
-		return true, rest
+// mostOwed is the longest rest after which children work again in any case.
+const mostOwed = 50 * dutyPeriod
+
+// duty is the account of children that may work so many percent of the time, 1 to
+// 99. Work owes rest, so that those who work for longer, as nobody stopped them in
+// time, rest for longer, too.
+type duty struct {
+	at   time.Duration // up to which it is reckoned
+	work bool          // since then
+	owed time.Duration // rest; below zero, to one turn, after too much of it
+}
+
+// restOf is the rest of a turn.
+func restOf(percent int) time.Duration { return dutyPeriod * time.Duration(100-percent) / 100 }
+
+// pass reckons up to now.
+func (d *duty) pass(percent int, now time.Duration) {
+	passed := now - d.at
+	if d.at = now; d.work {
+		d.owed = min(d.owed+passed*time.Duration(100-percent)/time.Duration(percent), mostOwed)
+	} else {
+		d.owed = max(d.owed-passed, -restOf(percent))
 	}
-	return false, begin + dutyPeriod
+}
+
+// works reports whether the children are to work now.
+func (d *duty) works(percent int) bool {
+	switch {
+	case d.owed <= 0:
+		return true
+	case d.owed >= restOf(percent):
+		return false
+	}
+	return d.work
+}
+
+// left is for how long that stays so; never zero.
+func (d *duty) left(percent int) time.Duration {
+	left := d.owed
+	if d.work {
+		left = (restOf(percent) - d.owed) * time.Duration(percent) / time.Duration(100-percent)
+	}
+	return left + time.Nanosecond
 }
 
 // SetPercent changes how much of its time each child may work: 1 to 100, 0: all.
@@ -39,6 +73,7 @@ func (p *Pool) look() {
 // keepDuty stops all children and lets them go on in turns, while there are any
 // and they may not work all the time, until the pool is closed.
 func (p *Pool) keepDuty() {
+	var d duty
 	begin := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -50,8 +85,11 @@ func (p *Pool) keepDuty() {
 		}
 		percent := int(p.percent.Load())
 		always := percent == 0 || percent == 100
-		work, change := duty(percent, time.Since(begin))
-		alive, err := p.rest(!always && !work)
+		if !always {
+			d.pass(percent, time.Since(begin))
+		}
+		work := always || d.works(percent)
+		alive, err := p.rest(!work)
 		if errors.Is(err, errors.ErrUnsupported) {
 			p.log.Warn("children work all the time: they cannot be paused on this system")
 			return
@@ -62,9 +100,13 @@ func (p *Pool) keepDuty() {
 			case <-p.ctx.Done():
 				return
 			}
-			change = time.Since(begin)
+			d = duty{at: time.Since(begin)}
+			timer.Reset(0)
+			continue
 		}
-		timer.Reset(max(change-time.Since(begin), 0))
+		d.pass(percent, time.Since(begin)) // until they were told
+		d.work = work
+		timer.Reset(d.left(percent))
 	}
 }
 
