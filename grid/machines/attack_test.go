@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -341,6 +342,7 @@ func TestHostileWords(t *testing.T) {
 		"role":  intro(introduced{ID: newTestID(1), Name: "a", Role: "owner", Gives: RoleRead}),
 		"id":    intro(introduced{Name: "a", Role: RoleRead, Gives: RoleRead}),
 		"word":  {Removed: []removed{{newTestID(1), "../../etc"}}},
+		"whom":  {Removed: []removed{{Word: newWord()}}}, // everybody who was introduced by nobody
 		"many":  {Removed: make([]removed, maxWords+1)},
 		"addrs": intro(introduced{ID: newTestID(1), Name: "a", Role: RoleRead, Gives: RoleRead, Addrs: make([]string, 99)}),
 	} {
@@ -351,6 +353,40 @@ func TestHostileWords(t *testing.T) {
 	if len(desk.List()) != 1 {
 		t.Errorf("%v", desk.List())
 	}
+}
+
+// TestFullList has a machine that may control this one say as much as it can for the
+// list: the next start reads it.
+func TestFullList(t *testing.T) {
+	t.Parallel()
+	s := fresh(t, t.TempDir())
+	s.kept.Machines = []Machine{{ID: newTestID(2), Name: "evil", Role: RoleControl}}
+	say := func(w words) {
+		q := framed(t, asked{Version: askVersion, Request: Request{Body: []byte{}}, Words: w})
+		told, _ := said(t, func(st Stream) { s.ServeOwner(newTestID(2), st) }, q, false)
+		if a, err := readFrame[answered](bytes.NewReader(told), maxAnswer); err != nil || a.Refused != "" {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	for i := range MaxMachines / 16 {
+		var w words
+		for j := range byte(16) {
+			addrs := slices.Repeat([]string{strings.Repeat("<", maxAddrLen)}, maxAddrs)
+			w.Introduced = append(w.Introduced, introduced{newTestID(byte(16*i) + 3 + j), strings.Repeat("<", MaxName), RoleControl, RoleControl, addrs})
+		}
+		say(w)
+	}
+	for range maxRemovals / maxWords {
+		var w words
+		for range maxWords {
+			w.Removed = append(w.Removed, removed{newTestID(255), newWord()})
+		}
+		say(w)
+	}
+	if len(s.kept.Machines) != MaxMachines || len(s.kept.Removals) != maxRemovals {
+		t.Fatalf("%d machines, %d removals", len(s.kept.Machines), len(s.kept.Removals))
+	}
+	onDisk(t, s)
 }
 
 // TestBounds sends and answers more than is taken.

@@ -19,8 +19,8 @@ import (
 const (
 	fileName    = "machines.json" // in the data directory, mode 0600
 	fileVersion = 1
-	maxFile     = 1 << 20
-	maxRemovals = 256 // the oldest are forgotten
+	maxFile     = 4 << 20 // a list that is full in every way has half of that
+	maxRemovals = 256     // the oldest are forgotten
 )
 
 // kept is what the file holds.

@@ -143,7 +143,7 @@ func (s *Set) hear(from Machine, w words) error {
 		}
 	}
 	for _, r := range w.Removed {
-		if b, err := hex.DecodeString(r.Word); err != nil || len(b) != wordBytes {
+		if b, err := hex.DecodeString(r.Word); err != nil || len(b) != wordBytes || r.ID.IsZero() {
 			return fmt.Errorf("%w: malformed word", ErrLimit)
 		}
 	}
