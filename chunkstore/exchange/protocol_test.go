@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,10 +252,11 @@ func FuzzReadAnswer(f *testing.F) {
 	})
 }
 
-// FuzzServe writes anything to a stream that a node serves. It ends when the peer
-// does, and what no lease lets peers have does not leave the node.
+// FuzzServe writes anything to a stream that a node serves, and then leaves or falls
+// silent. The node gives it up in time, answers whatever it asks for before it makes no
+// sense, and what no lease lets peers have does not leave the node.
 func FuzzServe(f *testing.F) {
-	x, s := newWorld(f).node(f, 1)
+	s := store(f, 0)
 	secret, err := s.Add(f.Context(), file(f, 7, 10_000), nil)
 	if err != nil {
 		f.Fatal(err)
@@ -262,32 +265,69 @@ func FuzzServe(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, b := range garbage(f) {
-		f.Add(b)
+	seeds := garbage(f)
+	for _, list := range [][]cid.Cid{{secret.Cid, absent(f)}, {add(f, s, write(f, "here")).Cid, secret.Cid}} {
+		var ask bytes.Buffer
+		if err := writeRequest(bufio.NewWriter(&ask), list); err != nil {
+			f.Fatal(err)
+		}
+		seeds[list[0].String()] = ask.Bytes()
+		seeds[list[0].String()+" and more"] = slices.Concat(ask.Bytes(), ask.Bytes(), seeds["text"])
 	}
-	var ask bytes.Buffer
-	if err := writeRequest(bufio.NewWriter(&ask), []cid.Cid{secret.Cid, absent(f)}); err != nil {
-		f.Fatal(err)
+	for _, name := range slices.Sorted(maps.Keys(seeds)) {
+		f.Add(seeds[name], false)
+		f.Add(seeds[name], true)
 	}
-	f.Add(ask.Bytes())
-	f.Fuzz(func(t *testing.T, data []byte) {
-		near, far := net.Pipe()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			x.Serve(id(9), pipe{far, nil})
-		}()
-		go func() {
-			_, _ = near.Write(data) // the node may be done with it already
-			_ = near.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		}()
-		answer, _ := io.ReadAll(near)
-		_ = near.Close()
-		<-done
-		if bytes.Contains(answer, held.RawData()) {
-			t.Error("a chunk that is not served was sent")
+	f.Fuzz(func(t *testing.T, data []byte, leaves bool) {
+		synctest.Test(t, func(t *testing.T) {
+			got := answers(t, s, data, leaves)
+			if bytes.Contains(got, held.RawData()) {
+				t.Error("a chunk that is not served was sent")
+			}
+			var want []byte
+			for r := bufio.NewReader(bytes.NewReader(data)); ; {
+				list, err := readRequest(r)
+				if err != nil {
+					break
+				}
+				for _, c := range list {
+					chunk, err := s.Serve(c, nil)
+					if err != nil {
+						want = append(want, 0)
+						continue
+					}
+					want = append(binary.AppendUvarint(want, uint64(len(chunk))+1), chunk...)
+				}
+			}
+			if !bytes.HasPrefix(want, got) || !leaves && len(got) < len(want) {
+				t.Errorf("answer %x, want %x", got, want)
+			}
+		})
+	})
+}
+
+// answers is what a node answers to data, after which the peer leaves or falls silent.
+func answers(t *testing.T, s *chunkstore.Store, data []byte, leaves bool) []byte {
+	t.Helper()
+	near, far := net.Pipe()
+	var group sync.WaitGroup
+	group.Go(func() {
+		began := time.Now()
+		New(Config{Store: s}).Serve(id(9), pipe{far, nil})
+		if took := time.Since(began); took > idleTime {
+			t.Errorf("served for %v", took)
 		}
 	})
+	group.Go(func() {
+		_, _ = near.Write(data) // the node may be done with it already
+		if leaves {
+			_ = near.Close()
+		}
+	})
+	got, _ := io.ReadAll(near) // until the node has enough
+	_ = near.Close()
+	group.Wait()
+	return got
 }
 
 // started counts streams that somebody has written to.
