@@ -119,14 +119,17 @@ page-test: build ## The page in a real browser, with real nodes (node, npm, chro
 race: ## Tests of all packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
-# What is merely interesting is not made smaller, which would take all the time.
+# What is merely interesting is not made smaller, which would take all the time. The
+# fuzzer of Go before 1.27 may take the end of its time for a failure: one that names
+# nothing but a deadline, and no input, is none.
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (10s)
-	@found=0; \
+	@found=0; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
 	for dir in $(call tests_with,^func Fuzz); do \
 		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$dir/*_test.go | sort -u); do \
 			found=$$((found + 1)); echo "== $$dir $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir 2>&1 | tee "$$said" || \
+				{ grep -qx '    context deadline exceeded' "$$said" && ! grep -q 'Failing input' "$$said"; } || exit 1; \
 		done; \
 	done; \
 	if [ $$found = 0 ]; then echo 'make fuzz: there is no fuzz target' >&2; exit 1; fi; \
