@@ -132,8 +132,8 @@ func TestOversizeEndsTheStream(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	t, ok := err.(interface{ Timeout() bool })
-	return ok && t.Timeout()
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // A peer that opens frame streams without end holds a few of them.

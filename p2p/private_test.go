@@ -153,7 +153,10 @@ func TestStrangerLearnsNothing(t *testing.T) {
 				defer c.Close()
 				st, err := c.OpenStream(within(t))
 				if err != nil {
-					t.Fatalf("%s: %v", what, err)
+					if isTimeout(err) {
+						t.Errorf("%s: %v", what, err)
+					}
+					return // cut off already
 				}
 				say(st)
 				_ = st.SetReadDeadline(time.Now().Add(patience))
