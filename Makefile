@@ -174,7 +174,7 @@ sim-table: ## The table by which the law is judged, a JSON line a row
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -table -backend '$(BACKEND)'
 
 .PHONY: sim-crowds
-sim-crowds: ## What a volunteer sends and gets for a copy, of 100 to 10,000 volunteers (minutes)
+sim-crowds: ## What a volunteer sends and gets for a copy, of 100 to 10,000 volunteers (20 minutes, 8 GB)
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -crowds
 
 .PHONY: sim-search
