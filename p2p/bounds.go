@@ -27,7 +27,7 @@ func numbers(l Limits) []Bound {
 		{"new connections of one address in a minute", l.NewPerIP, 0, "refused"},
 		{"connections of one peer", maxPeerConns, 0, "refused"},
 		{"connections that are half open", l.Connections, 0, "refused"},
-		{"bytes that one peer reserves", int(l.Memory / 4), 0, "stream reset"},
+		{"bytes that one peer reserves", int(l.Memory / 2), 0, "stream reset"},
 
 		{"streams of one peer", maxPeerStreams, 0, "refused"},
 		{"frame streams of one peer", maxFrameStreams, 0, "refused; the newest counts"},

@@ -264,12 +264,12 @@ func memoryOfAPeer(t *testing.T) {
 		return used
 	}
 	if err := h.base.Network().ResourceManager().ViewPeer(e.ID(), func(s network.PeerScope) error {
-		if err := s.ReserveMemory(16<<20-int(scope())-(1<<20), network.ReservationPriorityAlways); err != nil {
+		if err := s.ReserveMemory(32<<20-int(scope())-(1<<20), network.ReservationPriorityAlways); err != nil {
 			return err
 		}
 		return s.ReserveMemory(MaxFrame, network.ReservationPriorityHigh)
 	}); err == nil {
-		t.Errorf("a peer reserves %d bytes, more than a quarter of all", scope())
+		t.Errorf("a peer reserves %d bytes, more than half of all", scope())
 	}
 }
 

@@ -61,8 +61,10 @@ func (h *Host) resourceManager() (network.ResourceManager, error) {
 		},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: maxPeerConns, ConnsInbound: maxPeerConns, ConnsOutbound: maxPeerConns,
-			Streams: 512, StreamsInbound: maxPeerStreams, StreamsOutbound: 256, Memory: rcmgr.LimitVal64(l.Memory / 4),
+			Streams: 512, StreamsInbound: maxPeerStreams, StreamsOutbound: 256, Memory: rcmgr.LimitVal64(l.Memory / 2),
 		},
+		// Windows of streams grow into half of it: a distant peer is no faster.
+		Conn:         rcmgr.ResourceLimits{Memory: rcmgr.LimitVal64(l.Memory / 2)},
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 	}
 	limits.ProtocolPeerDefault = rcmgr.ResourceLimits{StreamsInbound: maxNamedStreams}

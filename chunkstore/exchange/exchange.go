@@ -55,7 +55,7 @@ const (
 	otherNext  = time.Minute            // of the fallback, between chunks
 	stealAfter = 2 * time.Second        // a chunk may be asked of another source as well
 	lackFor    = 250 * time.Millisecond // a source is not asked again for what it lacks
-	slowRate   = 2                      // chunks a second, below which a source has one to bring at a time
+	slowRate   = 2                      // chunks a second, below which a source may have one to bring at a time
 	slowAfter  = 15 * time.Second       // it may, however busy the first source is
 	twicePart  = 50                     // one chunk in so many may be asked of two busy sources
 	maxPaces   = 1024                   // sources whose speed is remembered

@@ -192,6 +192,7 @@ func (l *line) read(ctx context.Context) error {
 			return err
 		}
 		l.p.came(n, of, time.Now())
+		l.q.paced(l.n, l.p.chunks())
 		if err := l.more(ctx); err != nil {
 			return err
 		}
@@ -260,7 +261,7 @@ func (f *fetch) arrived(ctx context.Context, n workunits.NodeID, q *queue, c cid
 	}
 	f.found(n)
 	f.x.fetched.Add(int64(len(data)))
-	if q.got(n, c, f.x.pace(n).chunks()) {
+	if q.got(n, c) {
 		f.count(Source{n.String(), false}, len(data))
 	} else {
 		f.x.twice.Add(int64(len(data)))

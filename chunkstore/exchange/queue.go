@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -54,16 +55,40 @@ func (q *queue) of(n workunits.NodeID) *supply {
 }
 
 // outpaced reports whether the others will have brought all before a source could
-// bring one chunk more. The lock is held.
+// bring one chunk more. That takes the soonest of them a chunk's time, too: else
+// each would leave the last chunk to the rest. The lock is held.
 func (q *queue) outpaced(n workunits.NodeID, now time.Time) bool {
-	mine, others, open := q.of(n), 0.0, len(q.todo)
+	mine, others, open, soonest := q.of(n), 0.0, len(q.todo), math.Inf(1)
 	for other, s := range q.sources {
-		if other != n && now.Sub(s.heard) < stealAfter {
+		if other != n && s.rate > 0 && now.Sub(s.heard) < stealAfter {
 			others += s.rate
 			open += s.open
+			soonest = min(soonest, float64(s.open+1)/s.rate)
 		}
 	}
-	return mine.rate > 0 && others > 0 && float64(mine.open+1)/mine.rate > float64(open)/others+slack.Seconds()
+	return mine.rate > 0 && others > 0 && float64(mine.open+1)/mine.rate > max(float64(open)/others, soonest)+slack.Seconds()
+}
+
+// slow reports whether a source is to have one chunk at a time: until its rate is
+// known, and while it is far behind another's. All seem slow at first, when the
+// windows of their streams are small. The lock is held.
+func (q *queue) slow(from *supply) bool {
+	if from.rate == 0 || from.rate >= slowRate {
+		return from.rate == 0
+	}
+	for _, s := range q.sources {
+		if s.rate > 2*from.rate {
+			return true
+		}
+	}
+	return false
+}
+
+// paced notes a source's rate, in chunks a second.
+func (q *queue) paced(n workunits.NodeID, rate float64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.of(n).rate = rate
 }
 
 func newQueue(list []cid.Cid, streams, sources int, cancel context.CancelCauseFunc) *queue {
@@ -121,11 +146,11 @@ func (q *queue) next(n workunits.NodeID, most int, now time.Time) (batch []cid.C
 	if q.left == 0 || q.err != nil {
 		return nil, 0
 	}
-	if from := q.of(n); q.several && from.open > 0 && from.rate < slowRate {
+	if from := q.of(n); q.several && from.open > 0 && q.slow(from) {
 		return nil, slack // one chunk at a time: others may have the next by then
 	}
 	if len(q.todo) > 0 && q.outpaced(n, now) {
-		return nil, stealAfter // unless they fail
+		return nil, slack // they may turn out to be slower
 	}
 	// Small batches at the end let the sources end together.
 	size := min(max(len(q.todo)/q.workers, 1), most)
@@ -218,12 +243,11 @@ func (q *queue) busy(w *want, now time.Time) bool {
 }
 
 // got reports whether a chunk that a source gave was the first of its kind.
-// Its rate is in chunks a second.
-func (q *queue) got(n workunits.NodeID, c cid.Cid, rate float64) bool {
+func (q *queue) got(n workunits.NodeID, c cid.Cid) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	from := q.of(n)
-	from.heard, from.rate = time.Now(), rate
+	from.heard = time.Now()
 	from.open--
 	w := q.wants[c]
 	if w.came {
