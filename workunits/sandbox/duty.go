@@ -94,19 +94,22 @@ func (p *Pool) keepDuty() {
 			p.log.Warn("children work all the time: they cannot be paused on this system")
 			return
 		}
-		if alive == 0 || always {
-			select {
-			case <-p.launched:
-			case <-p.ctx.Done():
-				return
-			}
-			d = duty{at: time.Since(begin)}
-			timer.Reset(0)
+		if !always {
+			d.pass(percent, time.Since(begin)) // until they were told
+		}
+		if d.work = work && alive > 0; alive > 0 && !always {
+			timer.Reset(d.left(percent))
 			continue
 		}
-		d.pass(percent, time.Since(begin)) // until they were told
-		d.work = work
-		timer.Reset(d.left(percent))
+		select {
+		case <-p.launched:
+		case <-p.ctx.Done():
+			return
+		}
+		if always {
+			d = duty{at: time.Since(begin)}
+		}
+		timer.Reset(0)
 	}
 }
 

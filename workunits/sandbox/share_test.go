@@ -26,7 +26,7 @@ func TestProcessors(t *testing.T) {
 			t.Parallel()
 			p := newPool(t, Config{CacheDir: cache, Slots: c.slots, Percent: c.percent})
 			endlessly := task(t, endless.file(t))
-			endlessly.Limits.Wall = 300 * time.Millisecond
+			endlessly.Limits.Wall = time.Second
 			var mu sync.Mutex
 			children := map[*worker]bool{}
 			var wait sync.WaitGroup
