@@ -63,7 +63,8 @@ func (h *Host) resourceManager() (network.ResourceManager, error) {
 			Conns: maxPeerConns, ConnsInbound: maxPeerConns, ConnsOutbound: maxPeerConns,
 			Streams: 512, StreamsInbound: maxPeerStreams, StreamsOutbound: 256, Memory: rcmgr.LimitVal64(l.Memory / 2),
 		},
-		// Windows of streams grow into half of it: a distant peer is no faster.
+		// The windows of a connection's streams may take half of it. What they hold is
+		// what comes from a distant peer in a round trip.
 		Conn:         rcmgr.ResourceLimits{Memory: rcmgr.LimitVal64(l.Memory / 2)},
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 	}

@@ -73,15 +73,11 @@ func (q *queue) outpaced(n workunits.NodeID, now time.Time) bool {
 // known, and while it is far behind another's. All seem slow at first, when the
 // windows of their streams are small. The lock is held.
 func (q *queue) slow(from *supply) bool {
-	if from.rate == 0 || from.rate >= slowRate {
-		return from.rate == 0
-	}
+	behind := from.rate == 0
 	for _, s := range q.sources {
-		if s.rate > 2*from.rate {
-			return true
-		}
+		behind = behind || s.rate > 2*from.rate
 	}
-	return false
+	return behind && from.rate < slowRate
 }
 
 // paced notes a source's rate, in chunks a second.

@@ -45,7 +45,7 @@ func (d *duty) works(percent int) bool {
 	return d.work
 }
 
-// left is for how long that stays so; never zero.
+// left is for how long that stays so, rounded up: something changes then.
 func (d *duty) left(percent int) time.Duration {
 	left := d.owed
 	if d.work {
