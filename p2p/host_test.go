@@ -20,7 +20,7 @@ import (
 	"github.com/talka-grid/talka/workunits"
 )
 
-const patience = 30 * time.Second // far beyond what anything here takes
+const patience = time.Minute // far beyond what anything here takes
 
 // keyOf returns the key of a test node.
 func keyOf(seed string) ed25519.PrivateKey {

@@ -4,9 +4,9 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +85,7 @@ func idleTime(t *testing.T) time.Duration {
 // count: a user who comes back and a rule that changes have it free within a second,
 // and a percentage of its time is what units take.
 func TestUnitsGiveWay(t *testing.T) {
-	g := newTestGrid(t, 2*time.Minute)
+	g := newTestGrid(t, 4*time.Minute)
 	p := g.pausedPublisher("")
 	n := g.node("n", "--join", g.invite(p), "--trust", g.project(p, "load"), "--steward=false")
 	g.start(n, "TALKA_IN_USE_PROCESSORS=0", "TALKA_RULES_IDLE_AFTER=1m")
@@ -135,7 +135,7 @@ func TestUnitsGiveWay(t *testing.T) {
 			ways[0] = func() { set("rules.hours", "fri 00:00-00:01") }
 		}
 		var took []time.Duration
-		for len(took) < 3 && (len(took) == 0 || slices.Min(took) > time.Second) { // a machine that does something else is asked again
+		for len(took) < 8 && (len(took) == 0 || slices.Min(took) > time.Second) { // a machine that does something else is asked again
 			took = append(took, freed(ways[0]))
 			ways[1]()
 		}
@@ -146,14 +146,23 @@ func TestUnitsGiveWay(t *testing.T) {
 	}
 	for _, percent := range []float64{25, 60, 85} {
 		set("cpu_percent", fmt.Sprint(percent))
-		measured := percentTaken(t, pid, percent)
-		w, err := c.Why(ctx)
-		if err != nil {
-			t.Fatal(err)
+		var said string
+		for range 8 { // a machine that does something else is asked again
+			taken, free := percentTaken(t, pid)
+			w, err := c.Why(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			node := 100 * w.Measured.Processors
+			said = fmt.Sprintf("units may take %v %%, take %.1f %%, with %.0f %% free; the node says %.1f %%", percent, taken, free, node)
+			t.Log(said)
+			if most, least := taken <= percent+5, taken >= percent-5 || free < 20; most && least && math.Abs(node-taken) <= 5 {
+				said = ""
+				break
+			}
 		}
-		t.Logf("units may take %v %%, take %.1f %%; the node says %.1f %%", percent, measured, 100*w.Measured.Processors)
-		if d := 100*w.Measured.Processors - measured; d < -5 || d > 5 {
-			t.Errorf("the node says that units take %.1f %%, the system %.1f %%", 100*w.Measured.Processors, measured)
+		if said != "" {
+			t.Error(said)
 		}
 	}
 	if st, err := c.Status(ctx); err != nil || st.State != grid.StateRunning {
@@ -161,31 +170,14 @@ func TestUnitsGiveWay(t *testing.T) {
 	}
 }
 
-// percentTaken measures for some seconds what units take, and that it is what they
-// may: never more, and not less where the machine has nothing else to do.
-func percentTaken(t *testing.T, pid int, want float64) (measured float64) {
+// percentTaken measures for some seconds what units take, and what nobody took of the
+// machine, in percent of one processor.
+func percentTaken(t *testing.T, pid int) (taken, free float64) {
 	t.Helper()
 	const window = 6 * time.Second
-	for range 3 {
-		hurry(t, pid)
-		idle, used, began := idleTime(t), childTime(t, pid), time.Now()
-		<-time.After(window) // a share is one of a time that passes
-		passed := time.Since(began)
-		measured = 100 * float64(childTime(t, pid)-used) / float64(passed)
-		free := 100 * float64(idleTime(t)-idle) / float64(passed) // percent of one processor
-		switch {
-		case measured > want+5:
-			t.Errorf("units may take %v %% of a processor and take %.1f %%", want, measured)
-		case measured >= want-5:
-			return measured
-		case free < 20:
-			t.Logf("the machine is busy (%.0f %% of %d processors are free): units take %.1f %%", free, runtime.NumCPU(), measured)
-		default:
-			t.Logf("units may take %v %% and take %.1f %%, with %.0f %% free", want, measured, free)
-			continue
-		}
-		return measured
-	}
-	t.Errorf("units may take %v %% of a processor and take %.1f %%", want, measured)
-	return measured
+	hurry(t, pid)
+	idle, used, began := idleTime(t), childTime(t, pid), time.Now()
+	<-time.After(window) // a share is one of a time that passes
+	passed := float64(time.Since(began))
+	return 100 * float64(childTime(t, pid)-used) / passed, 100 * float64(idleTime(t)-idle) / passed
 }

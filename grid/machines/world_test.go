@@ -188,7 +188,7 @@ func (w *world) until(what string, f func() bool) {
 	w.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(time.Minute)
 	for !f() {
 		select {
 		case <-tick.C:

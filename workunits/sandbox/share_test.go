@@ -3,69 +3,53 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/talka-grid/talka/workunits"
 )
 
-// TestProcessors has more endless programs than processors set, and holds the time that
-// the system counted of all their children against what passed: one processor is what a
-// single slot takes, and what two children take that began on more and share it now.
+// TestProcessors has endless programs in all slots of a pool, and holds the time that
+// the system counts of all their children against what was set: one processor.
 func TestProcessors(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		slots, percent int
-		most           float64 // the turns of children end when their parent wakes
-	}{{1, 100, 1.05}, {2, 50, 1.25}} {
+	for _, c := range []struct{ slots, percent int }{{1, 100}, {2, 50}} {
 		t.Run(fmt.Sprintf("%d at %d", c.slots, c.percent), func(t *testing.T) {
 			t.Parallel()
 			p := newPool(t, Config{CacheDir: cache, Slots: c.slots, Percent: c.percent})
-			endlessly := task(t, endless.file(t))
-			endlessly.Limits.Wall = time.Second
-			var mu sync.Mutex
-			children := map[*worker]bool{}
-			var wait sync.WaitGroup
-			began := time.Now()
-			for range 4 {
-				task := endlessly
-				task.Dir = t.TempDir()
-				wait.Go(func() {
-					_, err := p.Run(t.Context(), task, func(pid int) {
-						p.mu.Lock()
-						defer p.mu.Unlock()
-						mu.Lock()
-						defer mu.Unlock()
-						for w := range p.workers {
-							children[w] = true
-						}
-						if working := len(p.workers); working > c.slots {
-							t.Errorf("%d children in %d slots", working, c.slots)
-						}
-					})
-					var void *Void
-					if !errors.As(err, &void) || void.Reason != workunits.VoidWall {
-						t.Errorf("an endless program ended: %v", err)
-					}
-				})
+			pids := make([]int, c.slots)
+			for i := range pids {
+				pids[i] = endlessly(t, p)
 			}
-			wait.Wait()
-			passed := time.Since(began)
-			var used time.Duration
-			for w := range children {
-				<-w.dead
-				used += w.cmd.ProcessState.UserTime() + w.cmd.ProcessState.SystemTime()
-			}
-			took := used.Seconds() / passed.Seconds()
-			t.Logf("set 1 processor, took %.2f: %v in %v", took, used, passed)
-			if took > c.most || len(children) != 4 || used == 0 {
-				t.Errorf("%d children took %.2f processors, set 1", len(children), took)
-			}
+			measure(t, pids...).settles(t, "100", atMost(110))
 		})
+	}
+}
+
+// TestSlots has more programs than slots: no more children work at a time.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	const slots = 2
+	p := newPool(t, Config{CacheDir: cache, Slots: slots})
+	ended := make(chan error, 2*slots)
+	for range cap(ended) {
+		task := task(t, endless.file(t))
+		task.Limits.Wall = 200 * time.Millisecond
+		go func() {
+			_, err := p.Run(t.Context(), task, func(int) {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if working := len(p.workers); working > slots {
+					t.Errorf("%d children in %d slots", working, slots)
+				}
+			})
+			ended <- err
+		}()
+	}
+	for range cap(ended) {
+		wantVoid(t, <-ended, workunits.VoidWall)
 	}
 }
 
