@@ -19,9 +19,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/talka-grid/talka/chunkstore"
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/p2p"
@@ -148,75 +146,59 @@ type benchNode struct {
 	data data
 }
 
-func newBenchNode(b *testing.B, listen string) benchNode {
-	b.Helper()
+// openBenchNode opens a node in a directory. Its network ends with close.
+func openBenchNode(ctx context.Context, dir, listen string) (n benchNode, closeNode func() error, err error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
-		b.Fatal(err)
+		return n, nil, err
 	}
 	cfg := configs.Default()
 	cfg.Network, cfg.Listen, cfg.Disk, cfg.Upload, cfg.Download = "bench", []string{listen}, 4<<30, 0, 0
-	dir, log := b.TempDir(), slog.New(slog.DiscardHandler)
+	log := slog.New(slog.DiscardHandler)
 	host, err := openHost(dir, key, cfg, "", nil, log)
 	if err != nil {
-		b.Fatal(err)
+		return n, nil, err
 	}
-	d, closeData, err := openData(b.Context(), dir, cfg, host, log)
+	d, closeData, err := openData(ctx, dir, cfg, host, log)
+	if err != nil {
+		return n, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- host.Run(ctx) }()
+	return benchNode{host, d.(data)}, func() error {
+		cancel()
+		return errors.Join(closeData(), <-ended)
+	}, nil
+}
+
+func newBenchNode(b *testing.B, listen string) benchNode {
+	b.Helper()
+	n, closeNode, err := openBenchNode(b.Context(), b.TempDir(), listen)
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- host.Run(ctx) }()
 	b.Cleanup(func() {
-		cancel()
-		if err := errors.Join(closeData(), <-ended); err != nil {
+		if err := closeNode(); err != nil {
 			b.Error(err)
 		}
 	})
-	return benchNode{host, d.(data)}
+	return n
 }
 
-// connect has a node know another by what may be a link's address.
-func (n benchNode) connect(b *testing.B, to benchNode, addr string) {
+// connect has a node know a source.
+func (n benchNode) connect(b *testing.B, s benchSource) {
 	b.Helper()
-	if err := n.host.Connect(b.Context(), p2p.Peer{ID: to.host.ID(), Addrs: []string{addr}}); err != nil {
+	if err := n.host.Connect(b.Context(), s.Peer); err != nil {
 		b.Fatal(err)
 	}
 }
 
-// linked is a node's address behind a link.
-func (n benchNode) linked(b *testing.B, delay time.Duration, rate float64) string {
-	b.Helper()
-	a, err := ma.NewMultiaddr(n.host.Addrs()[0])
-	if err != nil {
-		b.Fatal(err)
-	}
-	port, err := a.ValueForProtocol(ma.P_TCP)
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, port, err = net.SplitHostPort(newLink(b, net.JoinHostPort("127.0.0.1", port), delay, rate))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return "/ip4/127.0.0.1/tcp/" + port
-}
-
-// add adds a file and lets peers have it.
-func (n benchNode) add(b *testing.B, path string) cid.Cid {
-	b.Helper()
-	root, _, _, err := n.data.Add(b.Context(), path, nil)
-	if err := errors.Join(err, n.data.Keep(chunkstore.Lease{Root: root, Reason: "own data"}), n.data.Sync()); err != nil {
-		b.Fatal(err)
-	}
-	return root
-}
-
-// BenchmarkFetch256MiB fetches a file between the stores of two nodes of this process,
-// over each transport by the exchange, and by bitswap, next to each other and 100 ms
-// apart; each beside a bare stream between the same nodes. The processor seconds and
-// the peak of resident memory are those of both nodes together.
+// BenchmarkFetch256MiB fetches a file from the store of a node in another process over
+// each transport by the exchange, and by bitswap, next to each other and 100 ms apart;
+// each beside a bare stream between the same nodes. The processor seconds are those of
+// both nodes, and of the line between them if there is one. Of resident memory the peak
+// is told of who fetches, and of the source where no line counts among it.
 func BenchmarkFetch256MiB(b *testing.B) {
 	const tcp, quic, far = "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", 50 * time.Millisecond
 	path := benchFile(b)
@@ -230,27 +212,27 @@ func BenchmarkFetch256MiB(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				from, to := newBenchNode(b, c.listen), newBenchNode(b, c.listen)
-				root := from.add(b, path)
-				addr := from.host.Addrs()[0]
-				if c.delay > 0 {
-					addr = from.linked(b, c.delay, 0)
-				}
-				to.connect(b, from, addr)
-				hints := []workunits.NodeID{from.host.ID()}
+				from, stop := startSource(b, sourceOrder{Listen: c.listen, Path: path, Delay: c.delay})
+				to := newBenchNode(b, c.listen)
+				to.connect(b, from)
+				hints := []workunits.NodeID{from.Peer.ID}
 				if c.bitswap {
 					hints = nil
 				}
 				resetPeak(b)
-				busy := processTime("self")
-				fetched := rate(b, "fetch-MB/s", func() error { return to.data.Fetch(b.Context(), root, hints, nil) })
-				b.ReportMetric((processTime("self") - busy).Seconds(), "cpu-s")
+				busy := processTime("self") + processTime(from.pid)
+				fetched := rate(b, "fetch-MB/s", func() error { return to.data.Fetch(b.Context(), from.Root, hints, nil) })
+				b.ReportMetric((processTime("self") + processTime(from.pid) - busy).Seconds(), "cpu-s")
 				b.ReportMetric(peak(b, "self"), "peak-MiB")
-				if got, want := to.data.Stat().Bytes, from.data.Stat().Bytes; got != want {
-					b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, want, grid.ErrNotFound))
+				if c.delay == 0 {
+					b.ReportMetric(peak(b, from.pid), "source-peak-MiB")
 				}
-				bare := rate(b, "stream-MB/s", func() error { return bareStream(b.Context(), from, to) })
+				if got := to.data.Stat().Bytes; got < benchSize {
+					b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, benchSize, grid.ErrNotFound))
+				}
+				bare := rate(b, "stream-MB/s", func() error { return bareStream(b.Context(), to, from.Peer.ID) })
 				b.ReportMetric(fetched/bare, "of-stream")
+				stop()
 			}
 			if c.name == "tcp" {
 				beside(b, path)
@@ -260,17 +242,8 @@ func BenchmarkFetch256MiB(b *testing.B) {
 }
 
 // bareStream sends as many bytes over one stream, which nobody checks or keeps.
-func bareStream(ctx context.Context, from, to benchNode) error {
-	from.host.Handle("bench", func(_ workunits.NodeID, s p2p.Stream) {
-		buf := make([]byte, 1<<20)
-		for range benchSize / len(buf) {
-			if _, err := s.Write(buf); err != nil {
-				return
-			}
-		}
-		_ = s.Close() // the other end tells
-	})
-	s, err := to.host.Open(ctx, from.host.ID(), "bench")
+func bareStream(ctx context.Context, to benchNode, from workunits.NodeID) error {
+	s, err := to.host.Open(ctx, from, "bench")
 	if err != nil {
 		return err
 	}
@@ -291,14 +264,14 @@ func BenchmarkFourSources(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		to := newBenchNode(b, "/ip4/127.0.0.1/tcp/0")
+		const listen = "/ip4/127.0.0.1/tcp/0"
+		to := newBenchNode(b, listen)
 		var root cid.Cid
 		var hints []workunits.NodeID
 		for range 4 {
-			from := newBenchNode(b, "/ip4/127.0.0.1/tcp/0")
-			root = from.add(b, path)
-			to.connect(b, from, from.linked(b, 50*time.Millisecond, 5e6))
-			hints = append(hints, from.host.ID())
+			from, _ := startSource(b, sourceOrder{Listen: listen, Path: path, Delay: 50 * time.Millisecond, Rate: 5e6})
+			to.connect(b, from)
+			root, hints = from.Root, append(hints, from.Peer.ID)
 		}
 		begun := time.Now()
 		if err := to.data.Fetch(b.Context(), root, hints, nil); err != nil {

@@ -1,42 +1,41 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
 
 // link carries connections to an address with a delay each way and a rate back, as a
 // line to a distant peer does. Nothing is lost on it.
 type link struct {
-	to    string
-	delay time.Duration
-	rate  float64 // bytes a second towards who dialled; 0: without limit
-	wait  sync.WaitGroup
+	listener net.Listener
+	delay    time.Duration
+	rate     float64 // bytes a second towards who dialled; 0: without limit
+	wait     sync.WaitGroup
 
 	mu    sync.Mutex
 	free  time.Time // when the line back is free
 	conns []net.Conn
 }
 
-// newLink returns the address at which to find what is at another one.
-func newLink(b *testing.B, to string, delay time.Duration, rate float64) string {
-	b.Helper()
-	l, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
+// openLink opens a link to an address. Who dials its listener's finds what is there.
+func openLink(ctx context.Context, to string, delay time.Duration, rate float64) (*link, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		b.Fatal(err)
+		return nil, err
 	}
-	k := &link{to: to, delay: delay, rate: rate}
+	k := &link{listener: l, delay: delay, rate: rate}
 	k.wait.Go(func() {
 		for {
 			near, err := l.Accept()
 			if err != nil {
 				return
 			}
-			far, err := new(net.Dialer).DialContext(b.Context(), "tcp", to)
+			far, err := new(net.Dialer).DialContext(ctx, "tcp", to)
 			if err != nil {
 				_ = near.Close()
 				continue
@@ -48,16 +47,17 @@ func newLink(b *testing.B, to string, delay time.Duration, rate float64) string 
 			k.wait.Go(func() { k.carry(near, far, true) })
 		}
 	})
-	b.Cleanup(func() {
-		_ = l.Close()
-		k.mu.Lock()
-		for _, c := range k.conns {
-			_ = c.Close()
-		}
-		k.mu.Unlock()
-		k.wait.Wait()
-	})
-	return l.Addr().String()
+	return k, nil
+}
+
+func (k *link) close() {
+	_ = k.listener.Close()
+	k.mu.Lock()
+	for _, c := range k.conns {
+		_ = c.Close()
+	}
+	k.mu.Unlock()
+	k.wait.Wait()
 }
 
 // parcel is what came together, and when it is due at the other end.

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"talka": main, spoiled: spoiledMain})
+	testscript.Main(m, map[string]func(){"talka": main, spoiled: spoiledMain, sourceCommand: sourceMain})
 }
 
 // The scripts run the real command in processes of its own, as users do.
