@@ -63,6 +63,7 @@ const (
 	maxHints   = 64                     // sources of a fetch
 	perSource  = 3                      // streams to each of several sources
 	ofOne      = 6                      // streams to the only one
+	ofFar      = 12                     // if it is far: a window for each grows from small
 	maxServed  = 48                     // chunks in memory for all peers that are served; more only for very many
 	maxOpen    = 16                     // requests of a stream that are not answered
 	maxAhead   = 8 * MaxBatch           // chunks of a stream that are asked for
@@ -142,7 +143,7 @@ type Exchange struct {
 
 // New returns an exchange over a store.
 func New(cfg Config) *Exchange {
-	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}, paces: map[workunits.NodeID]*pace{}, desks: map[workunits.NodeID]*desk{}, talks: NewIdle[workunits.NodeID, *talk](ofOne)}
+	return &Exchange{cfg: cfg, banned: map[workunits.NodeID]bool{}, paces: map[workunits.NodeID]*pace{}, desks: map[workunits.NodeID]*desk{}, talks: NewIdle[workunits.NodeID, *talk](ofFar)}
 }
 
 // desk is where a peer is served: however many streams it has, so many chunks are in
@@ -183,7 +184,7 @@ func (x *Exchange) leave(n workunits.NodeID) {
 func (x *Exchange) sit(d *desk) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for d.busy >= min(max(maxServed/len(x.desks), perSource), ofOne) {
+	for d.busy >= min(max(maxServed/len(x.desks), perSource), ofFar) {
 		d.less.Wait() // each chunk has a deadline
 	}
 	d.busy++

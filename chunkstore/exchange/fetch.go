@@ -417,9 +417,12 @@ func (f *fetch) from(list []cid.Cid) (left []cid.Cid, err error) {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	streams, sources := ofOne, f.usable(f.sources)
-	if len(sources) > 1 {
+	switch {
+	case len(sources) > 1:
 		streams = perSource
 		list = shuffled(list, f.x.cfg.Self)
+	case len(sources) == 1 && f.x.pace(sources[0]).far():
+		streams = ofFar
 	}
 	streams = min(streams, len(list))
 	q := newQueue(list, streams, min(len(sources), maxSources), cancel)

@@ -89,6 +89,13 @@ func (p *pace) room(streams int) int {
 	return min(int(each)+1, maxAhead)
 }
 
+// far reports whether the network takes longer than the source.
+func (p *pace) far() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trip > slack
+}
+
 // chunks is the rate in chunks a second; 0 before it is known.
 func (p *pace) chunks() float64 {
 	p.mu.Lock()
