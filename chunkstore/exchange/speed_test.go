@@ -126,8 +126,8 @@ func TestFastFar(t *testing.T) {
 		}
 		rate := 256 * mib / 1e6 / time.Since(begun).Seconds()
 		t.Logf("%.1f MB/s", rate)
-		if rate < 140 {
-			t.Error("too slow")
+		if streams := x.cfg.Streams.(*world).opens(hints[0]); rate < 140 || streams != ofFar {
+			t.Errorf("too slow, over %d streams", streams)
 		}
 	})
 }
