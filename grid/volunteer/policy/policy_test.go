@@ -1,7 +1,10 @@
 package policy_test
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,6 +289,41 @@ func TestParseHours(t *testing.T) {
 	for _, s := range []string{"", "mon", "mon ", "day 10:00-11:00", "mon- 10:00-11:00", "mon 10:00", "mon 1:00-2:00", "mon 24:00-24:00", "mon 10:60-11:00", "mon 10:00-24:01", "mon -1:00-10:00"} {
 		if got, err := policy.ParseHours(s); err == nil {
 			t.Errorf("%q is taken for %+v", s, got)
+		}
+	}
+}
+
+// TestSchedules: texts of schedules mean what the vectors say, to which the page's
+// editor is held, too.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("testdata/hours.json")
+	var vectors []struct {
+		Text string
+		Open [][2]int // minutes from the beginning of Monday; none: the text is refused
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &vectors)
+	}
+	if err != nil || len(vectors) < 20 {
+		t.Fatalf("%d vectors (%v)", len(vectors), err)
+	}
+	for _, v := range vectors {
+		r, ok := policy.Rules{Free: policy.Limits{Processors: 1}}, true
+		for item := range strings.SplitSeq(v.Text, ",") {
+			if item = strings.TrimSpace(item); item != "" { // as settings are read
+				h, err := policy.ParseHours(item)
+				r.Hours, ok = append(r.Hours, h), ok && err == nil
+			}
+		}
+		if ok != (v.Open != nil) {
+			t.Errorf("%q is read: %v", v.Text, ok)
+		}
+		for minute := 0; ok && minute < 7*24*60; minute++ {
+			d := policy.Decide(r, policy.Facts{Now: monday.Add(time.Duration(minute-12*60) * time.Minute)})
+			if open := slices.ContainsFunc(v.Open, func(o [2]int) bool { return o[0] <= minute && minute < o[1] }); d.Paused == open {
+				t.Fatalf("%q: paused %v in minute %d", v.Text, d.Paused, minute)
+			}
 		}
 	}
 }

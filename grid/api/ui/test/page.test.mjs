@@ -169,6 +169,101 @@ test('a rule is changed, and put back', async () => {
   assert.deepEqual(page.complaints, [])
 })
 
+test('the week is set by pointer, by finger and by keyboard, and keeps its minutes', async () => {
+  const page = await signedIn(volunteer, { hasTouch: true })
+  const hour = (name) => page.getByRole('gridcell', { name: new RegExp(`^${name}, `) })
+  const is = (name, what) => page.getByRole('gridcell', { name: `${name}, ${what}`, exact: true }).waitFor()
+  const text = page.getByLabel('rules.hours', { exact: true })
+  const kept = async () => JSON.parse((await volunteer.talka('config', 'get', 'rules.hours')).value)
+  const middle = async (cell) => {
+    const b = await cell.boundingBox()
+    return { x: b.x + b.width / 2, y: b.y + b.height / 2 }
+  }
+  await go(page, 'Rules')
+  await page.getByRole('button', { name: 'Change rules.hours: at any time' }).click()
+  await is('Monday 00:00 to 01:00', 'may run')
+  await page.getByText('in 168 of 168 hours').waitFor()
+  await page.getByRole('button', { name: 'No hour' }).click()
+  await page.getByRole('status').getByText('No hour is chosen').waitFor()
+  assert.ok(await page.getByRole('button', { name: 'Save', exact: true }).isDisabled(), 'no hour at all can be saved, as all of them')
+
+  const [from, to] = [await middle(hour('Monday 09:00 to 10:00')), await middle(hour('Friday 16:00 to 17:00'))]
+  await page.mouse.move(from.x, from.y)
+  await page.mouse.down()
+  await page.mouse.move((await middle(hour('Sunday 20:00 to 21:00'))).x, to.y + 99, { steps: 4 }) // too far, and back
+  await page.mouse.move(to.x, to.y, { steps: 4 })
+  await page.mouse.up()
+  assert.equal(await text.inputValue(), 'mon-fri 09:00-17:00')
+  await hour('Monday 12:00 to 13:00').click()
+  await is('Monday 12:00 to 13:00', 'pause')
+  await page.getByRole('button', { name: 'Sunday: all' }).click()
+  await page.getByRole('button', { name: 'Sunday: none' }).waitFor()
+  assert.deepEqual(await axe(page), [])
+  await page.getByRole('button', { name: 'Save', exact: true }).click()
+  await page.getByText('It counts now').waitFor()
+  assert.deepEqual(await kept(), ['mon 09:00-12:00', 'mon 13:00-17:00', 'tue-fri 09:00-17:00', 'sun 00:00-24:00'])
+
+  // By the keyboard alone, beside minutes that an hour does not show.
+  await volunteer.talka('config', 'set', 'rules.hours', 'mon 00:00-00:01,sat 22:30-02:15')
+  await page.reload()
+  await page.getByRole('button', { name: 'Change rules.hours: mon 00:00-00:01, sat 22:30-02:15' }).press('Enter')
+  const at = () => page.evaluate(() => document.activeElement.ariaLabel)
+  assert.equal(await at(), 'Monday 00:00 to 01:00, partly: 00:00-00:01')
+  await is('Saturday 22:00 to 23:00', 'partly: 22:30-23:00')
+  await is('Sunday 02:00 to 03:00', 'partly: 02:00-02:15')
+  for (const key of ['End', 'ArrowDown', 'ArrowRight']) await page.keyboard.press(key)
+  assert.equal(await at(), 'Wednesday 00:00 to 01:00, pause')
+  await page.keyboard.press('Space')
+  assert.equal(await at(), 'Wednesday 00:00 to 01:00, may run')
+  for (const key of ['Shift+ArrowRight', 'Shift+ArrowRight', 'Shift+ArrowDown', 'ArrowUp', 'ArrowLeft', 'ArrowLeft', 'Space']) await page.keyboard.press(key)
+  assert.equal(await at(), 'Wednesday 00:00 to 01:00, pause')
+  assert.equal(await text.inputValue(), 'mon 00:00-00:01,wed 01:00-03:00,thu 02:00-03:00,sat 22:30-02:15')
+  await page.keyboard.press('Shift+Tab') // the one stop among the hours is left
+  assert.match(await at(), /^Wednesday: all$/)
+  await text.fill('soon')
+  await page.getByText('The text is no schedule').waitFor()
+  await text.press('Enter')
+  await page.getByRole('alert').filter({ hasText: 'want days and hours' }).waitFor()
+  await text.fill('mon 00:00-00:01,wed 01:00-03:00,thu 02:00-03:00,sat 22:30-02:15')
+  await text.press('Enter')
+  await page.getByText('It counts now').waitFor()
+  assert.match(await at(), /^Change rules.hours: mon/)
+  assert.deepEqual(await kept(), ['mon 00:00-00:01', 'wed 01:00-03:00', 'thu 02:00-03:00', 'sat 22:30-02:15'])
+
+  // On a telephone: fingers along the hours choose them, and scroll otherwise.
+  await page.keyboard.press('Enter')
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme })
+    await page.setViewportSize({ width: 1280, height: 860 })
+    await shot(page, `rules-week-${colorScheme}`)
+    await page.setViewportSize({ width: 360, height: 740 })
+    assert.deepEqual(await axe(page), [])
+    assert.ok((await hour('Friday 20:00 to 21:00').boundingBox()).width >= 24)
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)) <= 0)
+    await shot(page, `rules-week-phone-${colorScheme}`)
+  }
+  await hour('Monday 00:00 to 01:00').tap()
+  await is('Monday 00:00 to 01:00', 'may run')
+  const cdp = await page.context().newCDPSession(page)
+  const finger = async (...path) => {
+    for (const [i, p] of path.entries()) await cdp.send('Input.dispatchTouchEvent', { type: i ? 'touchMove' : 'touchStart', touchPoints: [p] })
+    await cdp.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] })
+  }
+  await hour('Tuesday 11:00 to 12:00').scrollIntoViewIfNeeded()
+  const [two, five] = [await middle(hour('Tuesday 02:00 to 03:00')), await middle(hour('Tuesday 05:00 to 06:00'))]
+  await finger(two, { x: two.x + 20, y: two.y }, { x: five.x - 10, y: five.y }, five)
+  await is('Tuesday 05:00 to 06:00', 'may run')
+  const chosen = 'mon 00:00-01:00,tue 02:00-06:00,wed 01:00-03:00,thu 02:00-03:00,sat 22:30-02:15'
+  assert.equal(await text.inputValue(), chosen)
+  await finger(two, { x: two.x, y: two.y - 20 }, { x: two.x, y: two.y - 60 }, { x: two.x, y: two.y - 90 })
+  await page.waitForFunction(() => scrollY > 0)
+  assert.equal(await text.inputValue(), chosen)
+  await page.keyboard.press('Escape')
+  await page.getByRole('button', { name: 'Reset: rules.hours' }).click()
+  await page.getByRole('button', { name: 'Change rules.hours: at any time' }).waitFor()
+  assert.deepEqual(page.complaints, [])
+})
+
 test('what is wrong is found, and the log is read', async () => {
   const page = await signedIn(second)
   await go(page, 'Diagnostics')

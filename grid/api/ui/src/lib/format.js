@@ -29,6 +29,9 @@ export function size(n) {
 
 export const clock = (time) => new Date(time).toLocaleTimeString(lang.now, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
 
+/** The name of a day of the week, from Monday on. */
+export const weekday = (day, length) => new Date(Date.UTC(2024, 0, 1 + day)).toLocaleDateString(lang.now, { weekday: length, timeZone: 'UTC' })
+
 /** A project's name and publisher. */
 export function project(id) {
   const at = id.lastIndexOf('@')
