@@ -440,6 +440,9 @@ func (r *simReport) churn(t *testing.T, n int, during time.Duration) {
 			w.forget() // else hosts that are gone would stay in memory
 			_, f, m := w.lookups(all, 2)
 			found, lost = found+len(f), lost+m
+			if minute%60 == 59 {
+				t.Logf("after %d minutes: %s of processor time, %d goroutines, %d MB", minute+1, cpu(t).Round(time.Second), runtime.NumGoroutine(), heapNow()>>20)
+			}
 		}
 		r.Replaced = minutes
 		r.GoroutinesGrowth = runtime.NumGoroutine() - goroutines - 2*(minutes-warm)

@@ -418,18 +418,19 @@ func (l *Ledger) walkLog(next uint64, h workunits.LogHead, f func(Entry)) {
 		return
 	}
 	for _, raw := range g.since(next) {
+		if next >= h.Len {
+			return
+		}
 		s, err := workunits.ReadChecked(raw.raw)
 		if err != nil {
 			panic(err) // it decoded when it was added
 		}
-		entries, err := decode(s, s.Hashes(), int(next-s.Seq))
+		hashes := g.hashes[s.Seq:min(s.Seq+uint64(len(s.Statements)), h.Len)]
+		entries, err := decode(s, hashes, int(next-s.Seq))
 		if err != nil {
 			panic(err)
 		}
 		for _, e := range entries {
-			if e.Seq >= h.Len {
-				return
-			}
 			f(e)
 			next = e.Seq + 1
 		}
