@@ -38,7 +38,7 @@ type SealedOpening struct {
 }
 
 // Nonce is the unit's blinding value, so that one unit can be opened alone.
-func (s SealedOpening) Nonce(unit uint32) (n [16]byte) {
+func (s SealedOpening) Nonce(unit uint32) (n Nonce) {
 	b := blake3.Sum256(binary.BigEndian.AppendUint32(s.Seed[:], unit))
 	copy(n[:], b[:])
 	return n
@@ -52,9 +52,15 @@ type Copy struct {
 	Unit      uint32
 }
 
+// Nonce hides the digest in a commit's hash until it is opened.
+type Nonce [16]byte
+
+// UnmarshalBinary takes a nonce's bytes, see Digest.
+func (n *Nonce) UnmarshalBinary(b []byte) error { return setAll(n[:], b) }
+
 // CommitHash binds the volunteer to a digest without showing it: it is over the
 // array of a domain, network, job, unit, digest, nonce and volunteer.
-func (c Copy) CommitHash(digest Digest, nonce [16]byte) Digest {
+func (c Copy) CommitHash(digest Digest, nonce Nonce) Digest {
 	return newTuple(7).text("talka/1 commit").text(c.Network).bytes(c.Job[:]).uint(uint64(c.Unit)).
 		bytes(digest[:]).bytes(nonce[:]).bytes(c.Volunteer[:]).sum()
 }

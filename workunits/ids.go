@@ -41,6 +41,18 @@ func (d *Digest) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// UnmarshalBinary takes a digest's bytes, which the decoder would set one by one.
+func (d *Digest) UnmarshalBinary(b []byte) error { return setAll(d[:], b) }
+
+// setAll sets a value of fixed size.
+func setAll(to, b []byte) error {
+	if len(b) != len(to) {
+		return fmt.Errorf("%d bytes where %d belong", len(b), len(to))
+	}
+	copy(to, b)
+	return nil
+}
+
 // NodeID is a node's Ed25519 public key. Its text form is the libp2p peer id
 // of the same key, so that one name serves every screen and every tool.
 type NodeID [ed25519.PublicKeySize]byte
@@ -78,6 +90,9 @@ func (n *NodeID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
+// UnmarshalBinary takes a key's bytes, see Digest.
+func (n *NodeID) UnmarshalBinary(b []byte) error { return setAll(n[:], b) }
+
 // Compare orders ids by their bytes.
 func (n NodeID) Compare(o NodeID) int { return bytes.Compare(n[:], o[:]) }
 
@@ -101,6 +116,9 @@ type JobID Digest
 
 // IsZero reports whether the id names no job.
 func (j JobID) IsZero() bool { return j == JobID{} }
+
+// UnmarshalBinary takes a job's bytes, see Digest.
+func (j *JobID) UnmarshalBinary(b []byte) error { return setAll(j[:], b) }
 
 // Cid is the CID of the signed manifest's block.
 func (j JobID) Cid() cid.Cid { return RecordCid(Digest(j)) }

@@ -2,10 +2,12 @@ package workunits
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -230,4 +232,21 @@ func TestValidName(t *testing.T) {
 		"empty": "", "dot": ".", "dots": "..", "dash": "-a", "underscore": "_a", "slash": "a/b", "space": "a b", "at": "a@b", "zero": "a\x00",
 		"umlaut": "süd", "not UTF-8": "a\xff", "long": strings.Repeat("x", MaxNameLen+1), "backslash": `a\b`, "newline": "a\n", "colon": "a:b",
 	})
+}
+
+// TestFixedSize: what is of another size than its type is refused, also where records
+// are read that were checked before.
+func TestFixedSize(t *testing.T) {
+	t.Parallel()
+	for _, v := range []encoding.BinaryUnmarshaler{new(Digest), new(NodeID), new(JobID), new(Nonce)} {
+		size := reflect.TypeOf(v).Elem().Len()
+		for _, n := range []int{0, size - 1, size + 1} {
+			if err := v.UnmarshalBinary(make([]byte, n)); err == nil {
+				t.Errorf("%T takes %d bytes", v, n)
+			}
+		}
+		if err := v.UnmarshalBinary(bytes.Repeat([]byte{7}, size)); err != nil || reflect.ValueOf(v).Elem().Index(size-1).Uint() != 7 {
+			t.Errorf("%T does not take its own size: %v", v, err)
+		}
+	}
 }

@@ -214,7 +214,7 @@ type Draw struct {
 type OpenUnit struct {
 	_      struct{} `cbor:",toarray"`
 	Unit   uint32
-	Nonce  [16]byte
+	Nonce  Nonce
 	Result Result
 }
 
