@@ -148,8 +148,9 @@ func New(cfg Config) *Exchange {
 
 // desk is where a peer is served: however many streams it has, so many chunks are in
 // memory for it at a time, and as many for each other peer that asks for as much; more
-// for one that is alone. So peers have equal parts of the disk and of the processor. As many streams as a node
-// has to one of several sources are always served, so that none waits for long.
+// for one that is alone. So peers have equal parts of the disk and of the processor. As
+// many streams as a node has to one of several sources are always served, so that none
+// waits for long.
 type desk struct {
 	streams int
 	busy    int        // of these, with a chunk in memory
