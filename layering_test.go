@@ -70,8 +70,9 @@ var table = []row{
 	{dir: "grid/wire", kind: pure, may: []string{"workunits"}},
 	{dir: "grid/steward", kind: pure, may: []string{"workunits/...", "grid/wire"}},
 	{dir: "grid/volunteer", kind: pure, may: []string{"workunits/...", "grid/wire"}},
+	{dir: "grid/phrase", kind: pure},
 	// The owner's rules speak of a machine and its user, not of jobs and stewards.
-	{dir: "grid/volunteer/policy", kind: pure},
+	{dir: "grid/volunteer/policy", kind: pure, may: []string{"grid/phrase"}},
 	{dir: "grid/gridtest", kind: test, may: []string{"pure"}},
 	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure", "workunits/verdict/oracle"}},
 	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest", "grid/gridtest/lawsim", "workunits/verdict/oracle"}},
@@ -79,7 +80,7 @@ var table = []row{
 	{dir: "grid/keep", kind: driver, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica"}},
 	{dir: "grid", kind: driver, may: []string{
 		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica", "grid/keep",
-		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy",
+		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy", "grid/phrase",
 	}},
 	{dir: "grid/sensors", kind: inOut, may: []string{"grid/sensors/login", "grid/volunteer/policy"}},
 	{dir: "grid/sensors/login", kind: inOut, may: []string{"grid/volunteer/policy"}},
@@ -89,7 +90,7 @@ var table = []row{
 	{dir: "grid/tray", kind: inOut},
 	// What other machines of the owner ask for is the local interface's to answer.
 	{dir: "grid/machines", kind: inOut, may: []string{"workunits"}},
-	{dir: "grid/api", kind: inOut, may: []string{"grid", "grid/machines", "grid/volunteer/policy", "configs", "workunits"}},
+	{dir: "grid/api", kind: inOut, may: []string{"grid", "grid/machines", "grid/phrase", "grid/volunteer/policy", "configs", "workunits"}},
 	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange", "p2p/membership"}},
 	{dir: "p2p/membership", kind: pure, may: []string{"workunits"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},

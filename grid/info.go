@@ -3,6 +3,7 @@ package grid
 import (
 	"time"
 
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -24,6 +25,7 @@ type Status struct {
 	Peers         int              `json:"peers"`
 	State         State            `json:"state"`
 	Reason        string           `json:"reason"`          // one sentence: why this state, and what would change it
+	Said          []phrase.Phrase  `json:"said"`            // what Reason is the English of
 	PausedByOwner bool             `json:"paused_by_owner"` // now, or as soon as running units are finished
 	RunningUnits  int              `json:"running_units"`
 	AcceptedUnits int              `json:"accepted_units"` // of this node's copies
@@ -240,4 +242,5 @@ type Event struct {
 	Node workunits.NodeID `json:"peer_id,omitzero"`
 	Unit uint32           `json:"unit"`
 	Text string           `json:"text"`
+	Said []phrase.Phrase  `json:"said,omitempty"` // what Text is the English of, if others may word it
 }

@@ -2,9 +2,9 @@ package grid
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -16,6 +16,7 @@ type JobWhy struct {
 	State    JobState        `json:"state"`
 	Reason   string          `json:"reason"`         // in one sentence
 	Next     string          `json:"next,omitempty"` // what would change it
+	Said     []phrase.Phrase `json:"said"`           // what Reason is the English of, and Next
 	Units    UnitCounts      `json:"units"`
 	Peers    int             `json:"peers"`    // connected
 	Stewards int             `json:"stewards"` // that act; 0 where this node does not look after the job
@@ -54,59 +55,68 @@ func (n *Node) JobWhy(ctx context.Context, id workunits.JobID) (JobWhy, error) {
 	for _, r := range f.Refused {
 		w.Refused = append(w.Refused, JobRefusal(r))
 	}
-	w.Reason, w.Next = w.sentence(info.Project)
+	w.Said = w.sentences(info.Project)
+	w.Reason, w.Next = w.Said[0].Text, phrase.Text(w.Said[1:])
 	return w, err
 }
 
-// afterFailure is what the publisher of a job that failed may do.
-const afterFailure = "talka job show --unit tells why, talka job try finds out what to change, talka job retry gives them further tries."
-
-// sentence puts the funnel into words.
-func (w JobWhy) sentence(p workunits.ProjectID) (reason, next string) {
-	open := many(w.Units.Open, "unit")
+// sentences put the funnel into words: one, and another if something would change it.
+func (w JobWhy) sentences(p workunits.ProjectID) []phrase.Phrase {
+	retry := phrase.New("job_retry", "talka job show --unit tells why, talka job try finds out what to change, talka job retry gives them further tries.")
 	switch {
 	case w.State == JobCancelled:
-		return "The job was cancelled.", ""
+		return say(phrase.New("job_cancelled", "The job was cancelled."))
 	case w.State == JobFailed && w.Units.Failed == 0:
-		return "The second stage failed.", afterFailure
+		return say(phrase.New("job_stage_failed", "The second stage failed."), retry)
 	case w.State == JobFailed:
-		return fmt.Sprintf("%s of %d failed: too many of their copies were void.", many(w.Units.Failed, "unit"), w.Units.Total),
-			afterFailure
+		return say(phrase.New("job_failed", "{n|unit|units} of {total} failed: too many of their copies were void.", "n", w.Units.Failed, "total", w.Units.Total), retry)
 	case w.State == JobDone:
-		return "Every unit has an accepted result.", ""
+		return say(phrase.New("job_done", "Every unit has an accepted result."))
 	case w.State == JobEnded:
-		return "Its stewards want no more copies.", "talka job show reads how it ended."
+		return say(phrase.New("job_ended", "Its stewards want no more copies."), phrase.New("job_read", "talka job show reads how it ended."))
 	case w.Stewards == 0:
-		return "Other nodes look after this job; this one knows what they announce.", "Ask on a node that talka job show lists among the stewards."
+		return say(phrase.New("job_elsewhere", "Other nodes look after this job; this one knows what they announce."),
+			phrase.New("job_ask", "Ask on a node that talka job show lists among the stewards."))
 	case w.Units.Open == 0 && w.Units.Running == 0:
-		return "Every unit has an accepted result; the job is about to end.", ""
+		return say(phrase.New("job_ending", "Every unit has an accepted result; the job is about to end."))
 	case w.Units.Open == 0:
-		return fmt.Sprintf("Volunteers have %s, or their copies are being verified.", many(w.Units.Running, "unit")), ""
-	case w.Holding > 0:
-		return fmt.Sprintf("%s at work on %s; %s more without a copy.", volunteers(w.Holding), many(w.Units.Running, "unit"), open),
-			"More volunteers that trust " + p.String() + " make it faster."
-	case w.Asked == 0 && w.Peers == 0:
-		return open + " without a copy, and no peer is connected.", "Bring one in with talka invite."
-	case w.Asked == 0:
-		return open + " without a copy, and no volunteer asked for any within two minutes.",
-			"Volunteers say: talka project trust " + p.String()
-	case w.Eligible > 0:
-		return fmt.Sprintf("%s without a copy; %s may have them, and will ask again.", open, volunteers(w.Eligible)), ""
+		return say(phrase.New("job_given", "Volunteers have {n|unit|units}, or their copies are being verified.", "n", w.Units.Running))
 	}
-	return fmt.Sprintf("%s without a copy; %s asked, and none may have any: %s.", open, volunteers(w.Asked), w.Refused[0].Reason), w.remedy(p)
+	return w.wanting(p)
+}
+
+func say(list ...phrase.Phrase) []phrase.Phrase { return list }
+
+// wanting puts into words where copies are wanted.
+func (w JobWhy) wanting(p workunits.ProjectID) []phrase.Phrase {
+	open := w.Units.Open
+	switch {
+	case w.Holding > 0:
+		return say(phrase.New("job_held", "{volunteers|volunteer|volunteers} at work on {n|unit|units}; {open|unit|units} more without a copy.",
+			"volunteers", w.Holding, "n", w.Units.Running, "open", open), phrase.New("job_more", "More volunteers that trust {project} make it faster.", "project", p))
+	case w.Asked == 0 && w.Peers == 0:
+		return say(phrase.New("job_alone", "{open|unit|units} without a copy, and no peer is connected.", "open", open),
+			phrase.New("job_invite", "Bring one in with talka invite."))
+	case w.Asked == 0:
+		return say(phrase.New("job_unasked", "{open|unit|units} without a copy, and no volunteer asked for any within two minutes.", "open", open),
+			phrase.New("job_trust", "Volunteers say: talka project trust {project}", "project", p))
+	case w.Eligible > 0:
+		return say(phrase.New("job_eligible", "{open|unit|units} without a copy; {volunteers|volunteer|volunteers} may have them, and will ask again.",
+			"open", open, "volunteers", w.Eligible))
+	}
+	return say(phrase.New("job_refused", "{open|unit|units} without a copy; {volunteers|volunteer|volunteers} asked, and none may have any: {reason}.",
+		"open", open, "volunteers", w.Asked, "reason", w.Refused[0].Reason), w.remedy(p))
 }
 
 // remedy is what helps against the most frequent refusal.
-func (w JobWhy) remedy(p workunits.ProjectID) string {
+func (w JobWhy) remedy(p workunits.ProjectID) phrase.Phrase {
 	switch r := w.Refused[0].Reason; {
 	case r == steward.NoUnit:
-		return "Units want copies of volunteers that had no part in them yet: more volunteers that trust " + p.String() + " are needed."
+		return phrase.New("job_others", "Units want copies of volunteers that had no part in them yet: more volunteers that trust {project} are needed.", "project", p)
 	case strings.Contains(r, "memory"):
-		return "Volunteers with more memory are needed, or a job with a lower limits.memory (talka job try suggests one)."
+		return phrase.New("job_memory", "Volunteers with more memory are needed, or a job with a lower limits.memory (talka job try suggests one).")
 	case strings.Contains(r, "identity"):
-		return "They work for their identity, about half a minute of one processor; wait."
+		return phrase.New("job_identity", "They work for their identity, about half a minute of one processor; wait.")
 	}
-	return "Wait, or find more volunteers for " + p.String() + "."
+	return phrase.New("job_wait", "Wait, or find more volunteers for {project}.", "project", p)
 }
-
-func volunteers(n int) string { return many(n, "volunteer") }

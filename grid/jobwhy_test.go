@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/grid/steward"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -34,7 +35,8 @@ func TestJobWhySentences(t *testing.T) {
 		"other":      {JobWhy{State: JobRunning, Stewards: 1, Units: open, Asked: 3, Refused: refused("odd")}, "odd", "Wait", true},
 	}
 	for name, tt := range tests {
-		reason, next := tt.w.sentence(workunits.ProjectID{Name: "p"})
+		said := tt.w.sentences(workunits.ProjectID{Name: "p"})
+		reason, next := said[0].Text, phrase.Text(said[1:])
 		if !strings.Contains(reason, tt.reason) || !strings.Contains(next, tt.next) || tt.next == "" && next != "" || tt.w.Stuck() != tt.stuck {
 			t.Errorf("%s: %q, %q, stuck %v", name, reason, next, tt.w.Stuck())
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/talka-grid/talka/grid/phrase"
+	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -24,7 +26,8 @@ func (n *Node) Status() Status {
 			s.AcceptedUnits += n.creditIn(j)
 		}
 		s.RunningUnits = n.running()
-		s.State, s.Reason = n.why()
+		s.State, s.Said = n.why()
+		s.Reason = phrase.Text(s.Said)
 		s.PausedByOwner = n.rules.pause != policy.NoPause
 	})
 	return s
@@ -47,52 +50,55 @@ func (n *Node) running() (units int) {
 	return units
 }
 
-// compiling is a sentence about what units wait for at first, or nothing.
-func (n *Node) compiling() string {
+// compiling is a sentence about what units wait for at first, if they do.
+func (n *Node) compiling() []phrase.Phrase {
 	list := n.cfg.Exec.Compiling()
 	if len(list) == 0 {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf(" Compiles a program of %.1f MB for this machine, once; %v so far.", float64(list[0].Bytes)/1e6, list[0].Wall.Round(time.Second))
+	return say(phrase.New("compiles", "Compiles a program of {mb} MB for this machine, once; {time} so far.",
+		"mb", fmt.Sprintf("%.1f", float64(list[0].Bytes)/1e6), "time", list[0].Wall.Round(time.Second)))
 }
 
-// many is a number of things in words.
-func many(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-func (n *Node) why() (State, string) {
+// why is what the node does, and sentences that say why.
+func (n *Node) why() (State, []phrase.Phrase) {
 	views, running := n.volunteer.View(), n.running()
 	switch {
 	case n.rules.Paused && !n.rules.Finish:
-		return StatePaused, n.rules.Sentence()
+		return StatePaused, n.rules.Said()
 	case n.rules.Finish:
-		return StateRunning, n.rules.Sentence()
+		return StateRunning, n.rules.Said()
 	case running > 0 && n.rules.InUse:
-		return StateRunning, fmt.Sprintf("Executes %s of %s, with the limits of a machine in use.%s", many(running, "unit"), many(len(views), "job"), n.compiling())
+		return StateRunning, append(say(phrase.New("executes_in_use", "Executes {units|unit|units} of {jobs|job|jobs}, with the limits of a machine in use.",
+			"units", running, "jobs", len(views))), n.compiling()...)
 	case running > 0:
-		return StateRunning, fmt.Sprintf("Executes %s of %s.%s", many(running, "unit"), many(len(views), "job"), n.compiling())
+		return StateRunning, append(say(phrase.New("executes", "Executes {units|unit|units} of {jobs|job|jobs}.",
+			"units", running, "jobs", len(views))), n.compiling()...)
+	}
+	return StateIdle, say(n.idles(views))
+}
+
+// idles says why nothing runs though it may.
+func (n *Node) idles(views []volunteer.JobView) phrase.Phrase {
+	switch {
 	case len(n.trusted) == 0:
-		return StateIdle, "No work: no project is trusted. Trust one with `talka project trust`."
+		return phrase.New("untrusting", "No work: no project is trusted. Trust one with `talka project trust`.")
 	case n.cfg.Work > 0 && n.proof == nil:
-		return StateIdle, "Works for an identity that others can trust: half a minute of one processor, once."
+		return phrase.New("identity", "Works for an identity that others can trust: half a minute of one processor, once.")
 	case len(views) == 0 && len(n.trusted) == 1:
-		return StateIdle, "No work: the trusted project has no open job that is known here."
+		return phrase.New("jobless_one", "No work: the trusted project has no open job that is known here.")
 	case len(views) == 0:
-		return StateIdle, fmt.Sprintf("No work: none of the %d trusted projects has an open job that is known here.", len(n.trusted))
+		return phrase.New("jobless", "No work: none of the {n} trusted projects has an open job that is known here.", "n", len(n.trusted))
 	}
 	for _, v := range views {
 		if v.Stewards == 0 {
-			return StateIdle, "No work: no steward of the known jobs can be reached."
+			return phrase.New("stewardless", "No work: no steward of the known jobs can be reached.")
 		}
 		if v.Reason != "" {
-			return StateIdle, "No work: a steward says: " + v.Reason + "."
+			return phrase.New("refused", "No work: a steward says: {reason}.", "reason", v.Reason)
 		}
 	}
-	return StateIdle, "Asks for work."
+	return phrase.New("asks", "Asks for work.")
 }
 
 // Peers lists the connected peers.

@@ -3,11 +3,11 @@ package grid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/talka-grid/talka/chunkstore/exchange"
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/grid/volunteer"
 	"github.com/talka-grid/talka/grid/volunteer/policy"
 )
@@ -48,14 +48,16 @@ type rules struct {
 
 // Decided is a decision that differed from the one before.
 type Decided struct {
-	Time time.Time `json:"time"`
-	Text string    `json:"text"`
+	Time time.Time       `json:"time"`
+	Text string          `json:"text"`
+	Said []phrase.Phrase `json:"said"` // what Text is the English of
 }
 
 // Why says what a node does, why, and what would change it.
 type Why struct {
 	State      State           `json:"state"`
 	Reason     string          `json:"reason"`     // as in Status
+	Said       []phrase.Phrase `json:"said"`       // as in Status
 	Rules      []policy.Reason `json:"rules"`      // that pause units, the weightiest first
 	Processors int             `json:"processors"` // that units may use now
 	Percent    int             `json:"percent"`    // of its time that each may work
@@ -77,7 +79,8 @@ func (n *Node) Why() (w Why) {
 			Processors: n.rules.Processors, Percent: n.rules.Percent, Memory: n.rules.Memory, Up: n.rules.Net.Up, Down: n.rules.Net.Down,
 			Decisions: slices.Clone(n.rules.log), Measured: n.meter.measured(), Executions: n.executions(time.Now()),
 		}
-		w.State, w.Reason = n.why()
+		w.State, w.Said = n.why()
+		w.Reason = phrase.Text(w.Said)
 	})
 	return w
 }
@@ -227,16 +230,17 @@ func (n *Node) sayDecided(before policy.Decision) {
 	if len(n.rules.log) > 0 && d.Limits == before.Limits && d.Finish == before.Finish && slices.EqualFunc(d.Reasons, before.Reasons, same) {
 		return
 	}
-	text := d.Sentence()
+	said := d.Said()
 	if !d.Paused {
-		text = fmt.Sprintf("Units may use %d processors, %d %% of their time.", d.Processors, d.Percent)
-		if d.InUse {
-			text += " The machine is in use (" + d.Source + ")."
-		}
+		said = append(said, phrase.New("allowed", "Units may use {n} processors, {percent} % of their time.", "n", d.Processors, "percent", d.Percent))
+	}
+	if !d.Paused && d.InUse {
+		said = append(said, phrase.New("used", "The machine is in use ({source}).", "source", d.Source))
 	}
 	if len(n.rules.log) == maxDecisions {
 		n.rules.log = slices.Delete(n.rules.log, 0, 1)
 	}
-	n.rules.log = append(n.rules.log, Decided{time.Now(), text})
-	n.events.add(Event{Kind: "rules", Text: text})
+	text := phrase.Text(said)
+	n.rules.log = append(n.rules.log, Decided{time.Now(), text, said})
+	n.events.add(Event{Kind: "rules", Text: text, Said: said})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/talka-grid/talka/grid"
 	"github.com/talka-grid/talka/grid/machines"
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -25,16 +26,17 @@ const (
 
 // Overview is what a node does, in short.
 type Overview struct {
-	State         grid.State    `json:"state"`
-	Reason        string        `json:"reason" doc:"One sentence: why this state, and what would change it"`
-	RunningUnits  int           `json:"running_units"`
-	AcceptedUnits int           `json:"accepted_units"`
-	Peers         int           `json:"peers"`
-	Processors    int           `json:"processors" doc:"That units may use now"`
-	Percent       int           `json:"percent" doc:"Of its time that each may work"`
-	Measured      grid.Measured `json:"measured"`
-	Version       string        `json:"version"`
-	Addrs         []string      `json:"addrs"`
+	State         grid.State      `json:"state"`
+	Reason        string          `json:"reason" doc:"One sentence: why this state, and what would change it"`
+	Said          []phrase.Phrase `json:"said" doc:"What reason is the English of, to be worded in other languages"`
+	RunningUnits  int             `json:"running_units"`
+	AcceptedUnits int             `json:"accepted_units"`
+	Peers         int             `json:"peers"`
+	Processors    int             `json:"processors" doc:"That units may use now"`
+	Percent       int             `json:"percent" doc:"Of its time that each may work"`
+	Measured      grid.Measured   `json:"measured"`
+	Version       string          `json:"version"`
+	Addrs         []string        `json:"addrs"`
 }
 
 // MachineInfo is a paired machine, and what it does as far as it told.
@@ -129,14 +131,14 @@ func (s *Server) machineRoutes(h huma.API) {
 }
 
 func overviewNotNull(o Overview) Overview {
-	o.Addrs = notNull(o.Addrs)
+	o.Addrs, o.Said = notNull(o.Addrs), notNull(o.Said)
 	return o
 }
 
 func (s *Server) overview() Overview {
 	st, w := s.node.Status(), s.node.Why()
 	return Overview{
-		State: st.State, Reason: st.Reason, RunningUnits: st.RunningUnits, AcceptedUnits: st.AcceptedUnits, Peers: st.Peers,
+		State: st.State, Reason: st.Reason, Said: st.Said, RunningUnits: st.RunningUnits, AcceptedUnits: st.AcceptedUnits, Peers: st.Peers,
 		Processors: w.Processors, Percent: w.Percent, Measured: w.Measured, Version: s.cfg.Version, Addrs: st.Addrs,
 	}
 }

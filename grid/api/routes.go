@@ -187,12 +187,12 @@ func (s *Server) nodeRoutes(h huma.API) {
 }
 
 func statusNotNull(st grid.Status) grid.Status {
-	st.Addrs = notNull(st.Addrs)
+	st.Addrs, st.Said = notNull(st.Addrs), notNull(st.Said)
 	return st
 }
 
 func whyNotNull(w grid.Why) grid.Why {
-	w.Rules, w.Decisions, w.Executions = notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
+	w.Said, w.Rules, w.Decisions, w.Executions = notNull(w.Said), notNull(w.Rules), notNull(w.Decisions), notNull(w.Executions)
 	return w
 }
 

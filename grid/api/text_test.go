@@ -13,6 +13,9 @@ import (
 // A text of the page's table: its key, then one text a language.
 var textRow = regexp.MustCompile(`(?m)^  (?:'([^']+)'|(\w+)): \['((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)'\],$`)
 
+// The name of a place of a text that is filled in.
+var placeName = regexp.MustCompile(`\{\w+`)
+
 // pageTexts are the texts of the page by key.
 func pageTexts(t *testing.T) map[string][]string {
 	t.Helper()
@@ -49,7 +52,7 @@ func TestPageTexts(t *testing.T) {
 	t.Parallel()
 	texts := pageTexts(t)
 	places := func(s string) []string {
-		list := regexp.MustCompile(`\{\w+\}`).FindAllString(s, -1)
+		list := placeName.FindAllString(s, -1)
 		slices.Sort(list)
 		return slices.Compact(list)
 	}
@@ -119,6 +122,44 @@ func TestEventTexts(t *testing.T) {
 	for kind := range kinds {
 		if texts["e_"+kind] == nil {
 			t.Errorf("events of the kind %q have no text", kind)
+		}
+	}
+}
+
+// TestPhraseTexts: the page words every phrase that a node says, and in the node's
+// English. TestPageTexts holds the other languages to that.
+func TestPhraseTexts(t *testing.T) {
+	t.Parallel()
+	texts, found := pageTexts(t), map[string]bool{"say_and": true} // it stands between them
+	made := regexp.MustCompile(`\bphrase\.(?:New|Of)\(\s*"([^"]+)",\s*"([^"]+)"[,)]`)
+	for _, pattern := range []string{"*.go", "../*.go", "../*/*.go", "../*/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			raw, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			list := made.FindAllStringSubmatch(string(raw), -1)
+			if calls := regexp.MustCompile(`\bphrase\.(New|Of)\(`).FindAll(raw, -1); len(calls) != len(list) {
+				t.Errorf("%s: of %d phrases %d are literals", name, len(calls), len(list))
+			}
+			for _, m := range list {
+				found["say_"+m[1]] = true
+				if text := texts["say_"+m[1]]; text == nil || text[0] != m[2] {
+					t.Errorf("%s: phrase %s is %q, on the page %q", name, m[1], m[2], text)
+				}
+			}
+		}
+	}
+	for key := range texts {
+		if strings.HasPrefix(key, "say_") && !found[key] {
+			t.Errorf("no node says %q", key)
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/talka-grid/talka/grid/phrase"
 )
 
 // Limits are what units may take together.
@@ -107,12 +109,13 @@ const (
 	ByTraffic   Rule = "traffic"
 )
 
-// Reason is a rule that has a say. Text completes "Paused: ", and Change says
+// Reason is a rule that has a say. Its phrase completes "Paused: ", and Change says
 // in a sentence what would change it.
 type Reason struct {
-	Rule   Rule   `json:"rule"`
-	Text   string `json:"text"`
-	Change string `json:"change"`
+	Rule Rule `json:"rule"`
+	phrase.Phrase
+	Change string        `json:"change"`
+	Then   phrase.Phrase `json:"then"` // what Change is the English of
 }
 
 // Decision is what units may have. One that pauses freezes running copies,
@@ -167,32 +170,33 @@ func lesserRate(a, b int64) int64 {
 }
 
 func reasons(r Rules, f Facts, d Decision, user Session) (list []Reason) {
-	say := func(if_ bool, rule Rule, text, change string) {
+	say := func(if_ bool, rule Rule, text, then phrase.Phrase) {
 		if if_ {
-			list = append(list, Reason{rule, text, change})
+			list = append(list, Reason{rule, text, then.Text, then})
 		}
 	}
-	say(f.Asleep, BySleep, "the machine goes to sleep", "Resumes when it wakes up.")
-	if f.Pause != NoPause {
-		list = append(list, byOwner(f))
-	}
+	say(f.Asleep, BySleep, phrase.New("sleep", "the machine goes to sleep"), phrase.New("awake", "Resumes when it wakes up."))
+	text, then := byOwner(f)
+	say(f.Pause != NoPause, ByOwner, text, then)
 	open, next := within(r.Hours, f.Now)
-	say(!open, BySchedule, "outside the hours of the schedule", "Resumes "+when(f.Now, next)+".")
-	say(r.Mains && f.Power == OnBattery, ByBattery, "on battery", "Resumes on mains.")
-	say(r.Unmetered && f.Metered, ByMetered, "the network is metered", "Resumes on a network that is not.")
-	if name := exclusive(r.Exclusive, f.Programs); name != "" {
-		say(true, ByExclusive, name+" is running", "Resumes when it ends.")
-	}
-	say(d.Hot, ByHeat, fmt.Sprintf("the machine is at %d °C", f.Heat), fmt.Sprintf("Resumes at %d °C.", r.MaxHeat-coolDown))
-	say(d.InUse && d.Processors <= 0 && r.Free.Processors > 0, ByUse, "the machine is in use ("+cmp.Or(user.Source, "input")+")",
-		fmt.Sprintf("Resumes after %s without input, in %s.", span(r.IdleAfter), span(r.IdleAfter-user.Idle)))
-	say(r.MaxLoad > 0 && f.Load >= r.MaxLoad, ByLoad, fmt.Sprintf("other programs use %d %% of the processors", f.Load),
-		fmt.Sprintf("Resumes below %d %%.", r.MaxLoad))
+	say(!open, BySchedule, phrase.New("schedule", "outside the hours of the schedule"), resumes(f.Now, next))
+	say(r.Mains && f.Power == OnBattery, ByBattery, phrase.New("battery", "on battery"), phrase.New("mains", "Resumes on mains."))
+	say(r.Unmetered && f.Metered, ByMetered, phrase.New("metered", "the network is metered"), phrase.New("unmetered", "Resumes on a network that is not."))
+	name := exclusive(r.Exclusive, f.Programs)
+	say(name != "", ByExclusive, phrase.New("exclusive", "{name} is running", "name", name), phrase.New("ends", "Resumes when it ends."))
+	say(d.Hot, ByHeat, phrase.New("heat", "the machine is at {heat} °C", "heat", f.Heat), phrase.New("cool", "Resumes at {heat} °C.", "heat", r.MaxHeat-coolDown))
+	source := cmp.Or(user.Source, "input")
+	idle := phrase.New("idle", "Resumes after {idle} without input, in {rest}.", "idle", span(r.IdleAfter), "rest", span(r.IdleAfter-user.Idle))
+	say(d.InUse && d.Processors <= 0 && r.Free.Processors > 0, ByUse, phrase.New("in_use", "the machine is in use ({source})", "source", source), idle)
+	say(r.MaxLoad > 0 && f.Load >= r.MaxLoad, ByLoad, phrase.New("load", "other programs use {load} % of the processors", "load", f.Load),
+		phrase.New("unload", "Resumes below {load} %.", "load", r.MaxLoad))
 	alone := d.Net.Down < 0 && len(list) == 0 // else it goes without saying
-	say(alone && r.FreeNet.Down < 0, ByTraffic, "nothing may be downloaded, and units need inputs", "Resumes when `download` is not none.")
-	say(alone && r.FreeNet.Down >= 0, ByTraffic, "nothing may be downloaded while the machine is in use ("+cmp.Or(user.Source, "input")+"), and units need inputs",
-		fmt.Sprintf("Resumes after %s without input, in %s.", span(r.IdleAfter), span(r.IdleAfter-user.Idle)))
-	say(r.Free.Processors <= 0, ByLimits, "no processors are allowed for units", "Resumes when `processors` is above zero.")
+	say(alone && r.FreeNet.Down < 0, ByTraffic, phrase.New("no_download", "nothing may be downloaded, and units need inputs"),
+		phrase.New("download", "Resumes when `download` is not none."))
+	say(alone && r.FreeNet.Down >= 0, ByTraffic,
+		phrase.New("no_download_in_use", "nothing may be downloaded while the machine is in use ({source}), and units need inputs", "source", source), idle)
+	say(r.Free.Processors <= 0, ByLimits, phrase.New("no_processors", "no processors are allowed for units"),
+		phrase.New("processors", "Resumes when `processors` is above zero."))
 	return list
 }
 
@@ -201,18 +205,17 @@ func (f Facts) winding() bool {
 	return f.Pause == Finish && f.Running > 0 || f.Pause == Save && f.Unsaved > 0
 }
 
-func byOwner(f Facts) Reason {
-	if f.winding() {
-		what := "are finished"
-		if f.Pause == Save {
-			what = "have saved their state"
-		}
-		return Reason{ByOwner, "by you, as soon as running units " + what, "Resumes when you say so: `talka resume`."}
+func byOwner(f Facts) (text, then phrase.Phrase) {
+	then = phrase.New("asked", "Resumes when you say so: `talka resume`.")
+	switch {
+	case f.winding() && f.Pause == Save:
+		return phrase.New("owner_save", "by you, as soon as running units have saved their state"), then
+	case f.winding():
+		return phrase.New("owner_finish", "by you, as soon as running units are finished"), then
+	case !f.PauseEnd.IsZero():
+		then = resumes(f.Now, f.PauseEnd)
 	}
-	if f.PauseEnd.IsZero() {
-		return Reason{ByOwner, "by you", "Resumes when you say so: `talka resume`."}
-	}
-	return Reason{ByOwner, "by you", "Resumes " + when(f.Now, f.PauseEnd) + "."}
+	return phrase.New("owner", "by you"), then
 }
 
 // exclusive is the first running program that the owner named. Case and the
@@ -227,17 +230,18 @@ func exclusive(names, running []string) string {
 	return ""
 }
 
-// when says a time ahead as people do.
-func when(now, at time.Time) string {
+// resumes says a time ahead as people do.
+func resumes(now, at time.Time) phrase.Phrase {
+	clock := at.Format("15:04")
 	switch {
 	case at.IsZero():
-		return "when the schedule has hours"
+		return phrase.New("hourless", "Resumes when the schedule has hours.")
 	case at.Sub(now) < 12*time.Hour && at.Day() == now.Day():
-		return "at " + at.Format("15:04")
+		return phrase.New("at", "Resumes at {time}.", "time", clock)
 	case at.Sub(now) < 6*24*time.Hour:
-		return "on " + at.Format("Monday at 15:04")
+		return phrase.New("weekday", "Resumes on {weekday} at {time}.", "weekday", at.Weekday(), "time", clock)
 	}
-	return "on " + at.Format("2 January at 15:04")
+	return phrase.New("date", "Resumes on {day} {month} at {time}.", "day", at.Day(), "month", at.Month(), "time", clock)
 }
 
 // span says a duration in whole seconds or minutes, rounded up.
@@ -248,25 +252,30 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d min", (d+time.Minute-1)/time.Minute)
 }
 
-// Sentence says why units are paused and what would change it: one sentence
-// each. It is empty for a decision that does not pause.
-func (d Decision) Sentence() string {
+// Said says why units are paused and what would change it: one sentence each. There
+// are none for a decision that does not pause.
+func (d Decision) Said() []phrase.Phrase {
 	if !d.Paused {
-		return ""
+		return nil
 	}
-	if d.Finish && d.Reasons[0].Rule == ByTraffic {
-		return "Pauses as soon as running units are finished: " + d.Reasons[0].Text + ". " + d.Reasons[0].Change
-	}
-	if d.Finish {
-		return "Pauses " + strings.TrimPrefix(d.Reasons[0].Text, "by you, ") + ". " + d.Reasons[0].Change
-	}
-	if first := d.Reasons[0]; len(d.Reasons) == 1 {
-		return "Paused: " + first.Text + ". " + first.Change
-	}
-	texts := make([]string, len(d.Reasons))
+	texts := make([]phrase.Phrase, len(d.Reasons))
 	for i, r := range d.Reasons {
-		texts[i] = r.Text
+		texts[i] = r.Phrase
 	}
-	last := len(texts) - 1
-	return "Paused: " + strings.Join(texts[:last], ", ") + " and " + texts[last] + ". Resumes when all of these have changed."
+	first, then := d.Reasons[0], d.Reasons[0].Then
+	if len(texts) > 1 {
+		then = phrase.New("all", "Resumes when all of these have changed.")
+	}
+	switch {
+	case d.Finish && first.Rule == ByTraffic:
+		return []phrase.Phrase{phrase.Of("pausing", "Pauses as soon as running units are finished: {list}.", texts), then}
+	case d.Finish && first.Code == "owner_save":
+		return []phrase.Phrase{phrase.New("saving", "Pauses as soon as running units have saved their state."), then}
+	case d.Finish:
+		return []phrase.Phrase{phrase.New("finishing", "Pauses as soon as running units are finished."), then}
+	}
+	return []phrase.Phrase{phrase.Of("paused", "Paused: {list}.", texts), then}
 }
+
+// Sentence is what is Said, in English.
+func (d Decision) Sentence() string { return phrase.Text(d.Said()) }

@@ -1,4 +1,6 @@
-// Every text of the page, in every language: one row a text. {x} is filled in.
+// Every text of the page, in every language: one row a text. {x} is filled in, and
+// {n|thing|things} is a number of things. What begins with say_ is what the node says,
+// by the codes of its phrases; the English is the node's own.
 const languages = ['en', 'de']
 
 const table = {
@@ -400,6 +402,76 @@ const table = {
   e_cancelled: ['cancelled', 'abgebrochen'],
   e_reopened: ['reopened', 'wieder offen'],
   e_job: ['job learnt of', 'Auftrag bekannt'],
+
+  say_and: [' and ', ' und '],
+  say_paused: ['Paused: {list}.', 'Pausiert: {list}.'],
+  say_pausing: ['Pauses as soon as running units are finished: {list}.', 'Pausiert, sobald laufende Einheiten fertig sind: {list}.'],
+  say_finishing: ['Pauses as soon as running units are finished.', 'Pausiert, sobald laufende Einheiten fertig sind.'],
+  say_saving: ['Pauses as soon as running units have saved their state.', 'Pausiert, sobald laufende Einheiten ihren Stand gesichert haben.'],
+  say_all: ['Resumes when all of these have changed.', 'Geht weiter, wenn sich all das geändert hat.'],
+  say_sleep: ['the machine goes to sleep', 'der Rechner geht schlafen'],
+  say_awake: ['Resumes when it wakes up.', 'Geht weiter, wenn er aufwacht.'],
+  say_owner: ['by you', 'durch Sie'],
+  say_owner_finish: ['by you, as soon as running units are finished', 'durch Sie, sobald laufende Einheiten fertig sind'],
+  say_owner_save: ['by you, as soon as running units have saved their state', 'durch Sie, sobald laufende Einheiten ihren Stand gesichert haben'],
+  say_asked: ['Resumes when you say so: `talka resume`.', 'Geht weiter, wenn Sie es sagen: `talka resume`.'],
+  say_hourless: ['Resumes when the schedule has hours.', 'Geht weiter, wenn der Wochenplan Stunden hat.'],
+  say_at: ['Resumes at {time}.', 'Geht um {time} weiter.'],
+  say_weekday: ['Resumes on {weekday} at {time}.', 'Geht am {weekday} um {time} weiter.'],
+  say_date: ['Resumes on {day} {month} at {time}.', 'Geht am {day}. {month} um {time} weiter.'],
+  say_schedule: ['outside the hours of the schedule', 'außerhalb der Zeiten des Wochenplans'],
+  say_battery: ['on battery', 'im Akkubetrieb'],
+  say_mains: ['Resumes on mains.', 'Geht am Stromnetz weiter.'],
+  say_metered: ['the network is metered', 'das Netz rechnet nach Verbrauch ab'],
+  say_unmetered: ['Resumes on a network that is not.', 'Geht in einem Netz weiter, das es nicht tut.'],
+  say_exclusive: ['{name} is running', '{name} läuft'],
+  say_ends: ['Resumes when it ends.', 'Geht weiter, wenn es endet.'],
+  say_heat: ['the machine is at {heat} °C', 'der Rechner hat {heat} °C'],
+  say_cool: ['Resumes at {heat} °C.', 'Geht bei {heat} °C weiter.'],
+  say_in_use: ['the machine is in use ({source})', 'der Rechner wird benutzt ({source})'],
+  say_idle: ['Resumes after {idle} without input, in {rest}.', 'Geht nach {idle} ohne Eingabe weiter, in {rest}.'],
+  say_load: ['other programs use {load} % of the processors', 'andere Programme nutzen {load} % der Prozessoren'],
+  say_unload: ['Resumes below {load} %.', 'Geht unter {load} % weiter.'],
+  say_no_download: ['nothing may be downloaded, and units need inputs', 'nichts darf heruntergeladen werden, und Einheiten brauchen Eingaben'],
+  say_download: ['Resumes when `download` is not none.', 'Geht weiter, wenn `download` nicht none ist.'],
+  say_no_download_in_use: ['nothing may be downloaded while the machine is in use ({source}), and units need inputs', 'nichts darf heruntergeladen werden, während der Rechner benutzt wird ({source}), und Einheiten brauchen Eingaben'],
+  say_no_processors: ['no processors are allowed for units', 'für Einheiten sind keine Prozessoren erlaubt'],
+  say_processors: ['Resumes when `processors` is above zero.', 'Geht weiter, wenn `processors` über null ist.'],
+  say_allowed: ['Units may use {n} processors, {percent} % of their time.', 'Einheiten dürfen {n|Prozessor|Prozessoren} zu {percent} % nutzen.'],
+  say_used: ['The machine is in use ({source}).', 'Der Rechner wird benutzt ({source}).'],
+  say_executes: ['Executes {units|unit|units} of {jobs|job|jobs}.', 'Rechnet an {units|Einheit|Einheiten} aus {jobs|Auftrag|Aufträgen}.'],
+  say_executes_in_use: ['Executes {units|unit|units} of {jobs|job|jobs}, with the limits of a machine in use.', 'Rechnet an {units|Einheit|Einheiten} aus {jobs|Auftrag|Aufträgen}, in den Grenzen eines benutzten Rechners.'],
+  say_compiles: ['Compiles a program of {mb} MB for this machine, once; {time} so far.', 'Übersetzt einmalig ein Programm von {mb} MB für diesen Rechner; bisher {time}.'],
+  say_untrusting: ['No work: no project is trusted. Trust one with `talka project trust`.', 'Keine Arbeit: Keinem Projekt wird vertraut. Einem vertrauen mit `talka project trust`.'],
+  say_identity: ['Works for an identity that others can trust: half a minute of one processor, once.', 'Arbeitet für eine Kennung, der andere trauen können: einmal eine halbe Minute eines Prozessors.'],
+  say_jobless_one: ['No work: the trusted project has no open job that is known here.', 'Keine Arbeit: Vom Projekt, dem vertraut wird, ist hier kein offener Auftrag bekannt.'],
+  say_jobless: ['No work: none of the {n} trusted projects has an open job that is known here.', 'Keine Arbeit: Von keinem der {n} Projekte, denen vertraut wird, ist hier ein offener Auftrag bekannt.'],
+  say_stewardless: ['No work: no steward of the known jobs can be reached.', 'Keine Arbeit: Kein Verwalter der bekannten Aufträge ist erreichbar.'],
+  say_refused: ['No work: a steward says: {reason}.', 'Keine Arbeit: Ein Verwalter sagt: {reason}.'],
+  say_asks: ['Asks for work.', 'Fragt nach Arbeit.'],
+  say_job_retry: ['talka job show --unit tells why, talka job try finds out what to change, talka job retry gives them further tries.', 'talka job show --unit sagt, warum; talka job try findet heraus, was zu ändern ist; talka job retry gibt ihnen weitere Versuche.'],
+  say_job_cancelled: ['The job was cancelled.', 'Der Auftrag wurde abgebrochen.'],
+  say_job_stage_failed: ['The second stage failed.', 'Die zweite Stufe ist gescheitert.'],
+  say_job_failed: ['{n|unit|units} of {total} failed: too many of their copies were void.', '{n|Einheit|Einheiten} von {total} gescheitert: Zu viele Kopien waren ungültig.'],
+  say_job_done: ['Every unit has an accepted result.', 'Jede Einheit hat ein angenommenes Ergebnis.'],
+  say_job_ended: ['Its stewards want no more copies.', 'Seine Verwalter wollen keine Kopien mehr.'],
+  say_job_read: ['talka job show reads how it ended.', 'Wie er endete, liest talka job show.'],
+  say_job_elsewhere: ['Other nodes look after this job; this one knows what they announce.', 'Andere Knoten kümmern sich um diesen Auftrag; dieser weiß, was sie ankündigen.'],
+  say_job_ask: ['Ask on a node that talka job show lists among the stewards.', 'Auf einem Knoten fragen, den talka job show unter den Verwaltern nennt.'],
+  say_job_ending: ['Every unit has an accepted result; the job is about to end.', 'Jede Einheit hat ein angenommenes Ergebnis; der Auftrag endet gleich.'],
+  say_job_given: ['Volunteers have {n|unit|units}, or their copies are being verified.', 'Freiwillige haben {n|Einheit|Einheiten}, oder deren Kopien werden geprüft.'],
+  say_job_held: ['{volunteers|volunteer|volunteers} at work on {n|unit|units}; {open|unit|units} more without a copy.', '{volunteers|Freiwilliger|Freiwillige} an {n|Einheit|Einheiten}; noch {open|Einheit|Einheiten} ohne Kopie.'],
+  say_job_more: ['More volunteers that trust {project} make it faster.', 'Mehr Freiwillige, die {project} vertrauen, machen ihn schneller.'],
+  say_job_alone: ['{open|unit|units} without a copy, and no peer is connected.', '{open|Einheit|Einheiten} ohne Kopie, und kein Nachbar ist verbunden.'],
+  say_job_invite: ['Bring one in with talka invite.', 'Einen hereinholen mit talka invite.'],
+  say_job_unasked: ['{open|unit|units} without a copy, and no volunteer asked for any within two minutes.', '{open|Einheit|Einheiten} ohne Kopie, und seit zwei Minuten hat kein Freiwilliger nach welchen gefragt.'],
+  say_job_trust: ['Volunteers say: talka project trust {project}', 'Freiwillige geben ein: talka project trust {project}'],
+  say_job_eligible: ['{open|unit|units} without a copy; {volunteers|volunteer|volunteers} may have them, and will ask again.', '{open|Einheit|Einheiten} ohne Kopie; {volunteers|Freiwilliger|Freiwillige} mit Anrecht darauf, nächste Anfrage folgt.'],
+  say_job_refused: ['{open|unit|units} without a copy; {volunteers|volunteer|volunteers} asked, and none may have any: {reason}.', '{open|Einheit|Einheiten} ohne Kopie; von {volunteers|Freiwilligen|Freiwilligen}, die fragten, darf keiner welche haben: {reason}.'],
+  say_job_others: ['Units want copies of volunteers that had no part in them yet: more volunteers that trust {project} are needed.', 'Einheiten brauchen Kopien von Freiwilligen, die an ihnen noch nicht beteiligt waren: Es braucht mehr Freiwillige, die {project} vertrauen.'],
+  say_job_memory: ['Volunteers with more memory are needed, or a job with a lower limits.memory (talka job try suggests one).', 'Es braucht Freiwillige mit mehr Speicher oder einen Auftrag mit kleinerem limits.memory (talka job try schlägt einen Wert vor).'],
+  say_job_identity: ['They work for their identity, about half a minute of one processor; wait.', 'Sie arbeiten für ihre Kennung, etwa eine halbe Minute eines Prozessors; abwarten.'],
+  say_job_wait: ['Wait, or find more volunteers for {project}.', 'Abwarten oder mehr Freiwillige für {project} finden.'],
 }
 
 const stored = localStorage.getItem('talka-language')
@@ -416,8 +488,13 @@ export function speak(l) {
 /** The text of a key; a key without one is shown as it is. */
 export function t(key, values = {}) {
   const text = table[key]?.[languages.indexOf(lang.now)] ?? key
-  return text.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all)
+  return text.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (all, name, one, many) =>
+    values[name] === undefined ? all : one === undefined ? values[name] : `${values[name]} ${String(values[name]) === '1' ? one : many}`,
+  )
 }
 
 /** The text of prefix + word where there is one, else the word: words of the node may be newer than the page. */
-export const word = (prefix, w) => (table[prefix + w] ? t(prefix + w) : w)
+export const word = (prefix, w) => (known(prefix + w) ? t(prefix + w) : w)
+
+/** Whether there is a text of a key. */
+export const known = (key) => key in table
