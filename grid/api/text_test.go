@@ -151,7 +151,7 @@ func TestPhraseTexts(t *testing.T) {
 			}
 			for _, m := range list {
 				found["say_"+m[1]] = true
-				if text := texts["say_"+m[1]]; text == nil || text[0] != m[2] {
+				if text := texts["say_"+m[1]]; len(text) == 0 || text[0] != m[2] {
 					t.Errorf("%s: phrase %s is %q, on the page %q", name, m[1], m[2], text)
 				}
 			}
