@@ -34,6 +34,12 @@ func (d *duty) pass(percent int, now time.Duration) {
 	}
 }
 
+// over reckons processor time that each child took while it was to rest, as the system
+// stopped it late: that was work.
+func (d *duty) over(percent int, took time.Duration) {
+	d.owed = min(d.owed+took*100/time.Duration(percent), mostOwed)
+}
+
 // works reports whether the children are to work now.
 func (d *duty) works(percent int) bool {
 	switch {
@@ -87,6 +93,9 @@ func (p *Pool) keepDuty() {
 		always := percent == 0 || percent == 100
 		if !always {
 			d.pass(percent, time.Since(begin))
+			if took := p.took(); !d.work {
+				d.over(percent, took)
+			}
 		}
 		work := always || d.works(percent)
 		alive, err := p.rest(!work)
@@ -96,6 +105,7 @@ func (p *Pool) keepDuty() {
 		}
 		if !always {
 			d.pass(percent, time.Since(begin)) // until they were told
+			p.took()
 		}
 		if d.work = work && alive > 0; alive > 0 && !always {
 			timer.Reset(d.left(percent))
@@ -108,6 +118,7 @@ func (p *Pool) keepDuty() {
 		}
 		if always {
 			d = duty{at: time.Since(begin)}
+			p.took() // they were not to rest
 		}
 		timer.Reset(0)
 	}
@@ -123,6 +134,20 @@ func (p *Pool) rest(resting bool) (alive int, err error) {
 		return len(p.workers), nil
 	}
 	return len(p.workers), p.pauseAll(resting)
+}
+
+// took is the processor time that children took since it was last asked for, on average.
+func (p *Pool) took() (took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w := range p.workers {
+		u, known := usage(w.cmd.Process.Pid)
+		if known && w.seen > 0 {
+			took += max(u.cpu-w.seen, 0)
+		}
+		w.seen = u.cpu
+	}
+	return took / time.Duration(max(len(p.workers), 1))
 }
 
 // pauseAll stops all children or lets them go on. The caller holds the lock.

@@ -40,7 +40,8 @@ type worker struct {
 	tail   *tail
 	group  *group
 
-	idle *time.Timer // closes it; set while idle
+	idle *time.Timer   // closes it; set while idle
+	seen time.Duration // processor time at the pool's last look, see took
 
 	starved bool // the system ended it for its memory; of the dead
 
