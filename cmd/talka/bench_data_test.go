@@ -148,7 +148,6 @@ type benchNode struct {
 
 // openBenchNode opens a node in a directory. Its network ends with close.
 func openBenchNode(ctx context.Context, dir, listen string) (n benchNode, closeNode func() error, err error) {
-	spareMemory() // as in a process of its own
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return n, nil, err

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -74,7 +73,6 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	spareMemory()
 	lock, err := lockDir(dir)
 	if err != nil {
 		return err
@@ -119,14 +117,6 @@ func (a *app) up(ctx context.Context, flags map[string]any) (err error) {
 		Machines: n.machines, Recent: recent, Log: log,
 		Doctor: func(ctx context.Context) api.Diagnosis { return a.diagnose(ctx, dir, flags).Diagnosis },
 	})
-}
-
-// spareMemory has a node hold less memory for a little more processor time, unless
-// GOGC says otherwise: it runs beside what its machine is for.
-func spareMemory() {
-	if _, set := os.LookupEnv("GOGC"); !set {
-		debug.SetGCPercent(50)
-	}
 }
 
 // serve runs the node and its local interface until ctx ends or one of them
