@@ -234,8 +234,7 @@ func TestValidName(t *testing.T) {
 	})
 }
 
-// TestFixedSize: what is of another size than its type is refused, also where records
-// are read that were checked before.
+// TestFixedSize: what is of another size than its type is refused.
 func TestFixedSize(t *testing.T) {
 	t.Parallel()
 	for _, v := range []encoding.BinaryUnmarshaler{new(Digest), new(NodeID), new(JobID), new(Nonce)} {

@@ -228,8 +228,8 @@ func BenchmarkFetch256MiB(b *testing.B) {
 				if c.delay == 0 {
 					b.ReportMetric(peak(b, from.pid), "source-peak-MiB")
 				}
-				if got := to.data.Stat().Bytes; got < benchSize {
-					b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, benchSize, grid.ErrNotFound))
+				if got, want := to.data.Stat().Bytes, from.Bytes; got != want {
+					b.Fatal(fmt.Errorf("%d bytes came of %d: %w", got, want, grid.ErrNotFound))
 				}
 				before = busy()
 				bare := rate(b, "stream-MB/s", func() error { return bareStream(b.Context(), to, from.Peer.ID) })

@@ -36,9 +36,10 @@ type sourceOrder struct {
 
 // benchSource is a source that runs.
 type benchSource struct {
-	Peer p2p.Peer
-	Root cid.Cid
-	pid  string
+	Peer  p2p.Peer
+	Root  cid.Cid
+	Bytes int64 // in its store
+	pid   string
 }
 
 func sourceMain() {
@@ -85,7 +86,8 @@ func (o sourceOrder) run(ctx context.Context) (err error) {
 		defer k.close()
 		addr = fmt.Sprint("/ip4/127.0.0.1/tcp/", k.listener.Addr().(*net.TCPAddr).Port)
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(benchSource{Peer: p2p.Peer{ID: n.host.ID(), Addrs: []string{addr}}, Root: root}); err != nil {
+	said := benchSource{Peer: p2p.Peer{ID: n.host.ID(), Addrs: []string{addr}}, Root: root, Bytes: n.data.Stat().Bytes}
+	if err := json.NewEncoder(os.Stdout).Encode(said); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)

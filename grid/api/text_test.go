@@ -95,25 +95,37 @@ func TestPageTexts(t *testing.T) {
 	}
 }
 
-// TestEventTexts: every kind of event has its words on the page.
-func TestEventTexts(t *testing.T) {
-	t.Parallel()
-	texts, kinds := pageTexts(t), map[string]bool{}
-	for _, pattern := range []string{"../*.go", "../steward/*.go", "../../cmd/talka/*.go"} {
+// goSources are the files of Go programs that patterns name, but for tests, by name.
+func goSources(t *testing.T, patterns ...string) map[string]string {
+	t.Helper()
+	sources := map[string]string{}
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
 			raw, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`(?:\.event\(|\bEvent\{Kind: |\.Note\()"([^"]+)"`).FindAllSubmatch(raw, -1) {
-				if !strings.HasSuffix(name, "_test.go") {
-					kinds[string(m[1])] = true
-				}
-			}
+			sources[name] = string(raw)
+		}
+	}
+	return sources
+}
+
+// TestEventTexts: every kind of event has its words on the page.
+func TestEventTexts(t *testing.T) {
+	t.Parallel()
+	texts, kinds := pageTexts(t), map[string]bool{}
+	said := regexp.MustCompile(`(?:\.event\(|\bEvent\{Kind: |\.Note\()"([^"]+)"`)
+	for _, source := range goSources(t, "../*.go", "../steward/*.go", "../../cmd/talka/*.go") {
+		for _, m := range said.FindAllStringSubmatch(source, -1) {
+			kinds[m[1]] = true
 		}
 	}
 	if len(kinds) < 15 {
@@ -131,29 +143,17 @@ func TestEventTexts(t *testing.T) {
 func TestPhraseTexts(t *testing.T) {
 	t.Parallel()
 	texts, found := pageTexts(t), map[string]bool{"say_and": true} // it stands between them
+	call := regexp.MustCompile(`\bphrase\.(New|Of)\(`)
 	made := regexp.MustCompile(`\bphrase\.(?:New|Of)\(\s*"([^"]+)",\s*"([^"]+)"[,)]`)
-	for _, pattern := range []string{"*.go", "../*.go", "../*/*.go", "../*/*/*.go"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
+	for name, source := range goSources(t, "*.go", "../*.go", "../*/*.go", "../*/*/*.go") {
+		list := made.FindAllStringSubmatch(source, -1)
+		if calls := call.FindAllString(source, -1); len(calls) != len(list) {
+			t.Errorf("%s: of %d phrases %d are literals", name, len(calls), len(list))
 		}
-		for _, name := range files {
-			raw, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.HasSuffix(name, "_test.go") {
-				continue
-			}
-			list := made.FindAllStringSubmatch(string(raw), -1)
-			if calls := regexp.MustCompile(`\bphrase\.(New|Of)\(`).FindAll(raw, -1); len(calls) != len(list) {
-				t.Errorf("%s: of %d phrases %d are literals", name, len(calls), len(list))
-			}
-			for _, m := range list {
-				found["say_"+m[1]] = true
-				if text := texts["say_"+m[1]]; len(text) == 0 || text[0] != m[2] {
-					t.Errorf("%s: phrase %s is %q, on the page %q", name, m[1], m[2], text)
-				}
+		for _, m := range list {
+			found["say_"+m[1]] = true
+			if text := texts["say_"+m[1]]; len(text) == 0 || text[0] != m[2] {
+				t.Errorf("%s: phrase %s is %q, on the page %q", name, m[1], m[2], text)
 			}
 		}
 	}

@@ -93,8 +93,8 @@ func (p *Pool) keepDuty() {
 		always := percent == 0 || percent == 100
 		if !always {
 			d.pass(percent, time.Since(begin))
-			if took := p.took(); !d.work {
-				d.over(percent, took)
+			if !d.work {
+				d.over(percent, p.took())
 			}
 		}
 		work := always || d.works(percent)
