@@ -147,9 +147,10 @@ func New(cfg Config) *Exchange {
 }
 
 // desk is where a peer is served: however many streams it has, so many chunks are in
-// memory for it at a time, and as many for each other peer that asks for as much. So
-// peers have equal parts of the disk and of the processor. As many streams as a node
-// has to one of several sources are always served, so that none waits for long.
+// memory for it at a time, and as many for each other peer that asks for as much; more
+// for one that is alone. So peers have equal parts of the disk and of the processor. As
+// many streams as a node has to one of several sources are always served, so that none
+// waits for long.
 type desk struct {
 	streams int
 	busy    int        // of these, with a chunk in memory
@@ -184,7 +185,7 @@ func (x *Exchange) leave(n workunits.NodeID) {
 func (x *Exchange) sit(d *desk) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for d.busy >= min(max(maxServed/len(x.desks), perSource), ofOne) {
+	for d.busy >= min(max(maxServed/len(x.desks), perSource), max(ofFar/len(x.desks), ofOne)) {
 		d.less.Wait() // each chunk has a deadline
 	}
 	d.busy++

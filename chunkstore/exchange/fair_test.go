@@ -55,10 +55,11 @@ func holder(t *testing.T, w *world, path string, rate int64) (root cid.Cid, leav
 }
 
 // TestFair has a peer that asks on forty streams for all it can, and one that fetches,
-// share a holder that limits nothing: each gets half of what it can give.
+// share a holder that limits nothing: each gets half of what it can give, but for the
+// chunks that are in memory for the first when the other comes.
 func TestFair(t *testing.T) {
 	t.Parallel()
-	const size, rate, streams = 24 * mib, 20e6, 40
+	const size, rate, streams = 48 * mib, 20e6, 40
 	path := file(t, 11, size)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -346,7 +346,7 @@ func (s *started) Write(p []byte) (int, error) {
 // chunks are in memory for it, and others are served.
 func TestDesk(t *testing.T) {
 	t.Parallel()
-	path := file(t, 3, 12*mib)
+	path := file(t, 3, 16*mib)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		x, s := w.node(t, 1)
@@ -371,7 +371,7 @@ func TestDesk(t *testing.T) {
 			ends = append(ends, near)
 		}
 		synctest.Wait()
-		if n := count.Load(); n != ofOne {
+		if n := count.Load(); n != ofFar {
 			t.Errorf("%d chunks are held for a peer that does not read", n)
 		}
 		other, mine := w.node(t, 2)

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -44,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return name == "python" && err == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": code, "start": start, "end": end, "field": field,
+			"code": code, "start": start, "end": end, "field": field, "until": until,
 		},
 	})
 }
@@ -105,6 +107,23 @@ func exitCodeOf(ts *testscript.TestScript, err error) int {
 	}
 	ts.Check(err)
 	return 0
+}
+
+// until runs a command, which must end well, until its output matches a pattern, or
+// with ! does not any longer: ! until PATTERN COMMAND [ARG]...
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] until PATTERN COMMAND [ARG]...")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for begun := time.Now(); time.Since(begun) < time.Minute; {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if pattern.MatchString(ts.ReadFile("stdout")) != neg {
+			return
+		}
+	}
+	ts.Fatalf("the output did not change in a minute")
 }
 
 // running is a node that start has started.
