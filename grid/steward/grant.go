@@ -205,7 +205,7 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 	}
 	m.further(from, n, take)
 	if !m.leaves(from) {
-		m.fresh(n, &units, take)
+		m.fresh(from, n, &units, take)
 	}
 	slices.Sort(units)
 	return units, custodians, canonical
@@ -356,7 +356,7 @@ func (m *Machine) further(from node, n int, take func(uint32) bool) {
 
 // fresh offers units without copies from the shards that this steward is the
 // primary of, beginning where each shard's last grant ended.
-func (m *Machine) fresh(n int, units *[]uint32, take func(uint32) bool) {
+func (m *Machine) fresh(from node, n int, units *[]uint32, take func(uint32) bool) {
 	for s := uint32(0); s < m.Manifest.Shards() && len(*units) < n; s++ {
 		if !m.primary(s) {
 			continue
@@ -367,24 +367,34 @@ func (m *Machine) fresh(n int, units *[]uint32, take func(uint32) bool) {
 		}
 		m.cursor[s] = u
 	}
-	switch {
-	case len(*units) > 0 || !m.isActive():
+	if len(*units) > 0 || !m.isActive() {
 		m.dry = 0
-	case m.dry == 0:
+		return
+	}
+	if m.dry == 0 {
 		m.dry = m.now
-	case m.now >= m.dry+idleFirst && !m.stranded(): // two that grant the same would be two less to execute it
-		m.borrow(take)
+	}
+	if !m.stranded() { // two that grant the same would be two less to execute it
+		m.borrow(from, n, units, take)
 	}
 }
 
-// borrow offers one unit without copies from another's shard, from its end, where
-// the other comes last.
-func (m *Machine) borrow(take func(uint32) bool) {
+// borrow offers units without copies from another's shard, from its end, where the
+// other comes last: one to whoever asks while this steward has long had none. Where
+// nothing is verified the other itself need not wait, as it grants nothing to itself;
+// else it had better be left to grant, draw and keep.
+func (m *Machine) borrow(from node, n int, units *[]uint32, take func(uint32) bool) {
+	late, trusted := m.now >= m.dry+idleFirst, m.Manifest.Policy.Mode == workunits.VerifyNone
 	for s := range m.Manifest.Shards() {
-		first, end := m.bounds(s)
-		if m.primary(s) {
+		ranked := m.rank(s)
+		if len(ranked) == 0 || ranked[0] == m.self {
 			continue
 		}
+		own := trusted && ranked[0] == from
+		if !own && !late {
+			continue
+		}
+		first, end := m.bounds(s)
 		last, ok := m.lastOf[s]
 		if !ok {
 			last = end
@@ -393,8 +403,10 @@ func (m *Machine) borrow(take func(uint32) bool) {
 			last--
 		}
 		m.lastOf[s] = last
-		if last > first && take(last-1) {
-			return
+		for u := last; u > first && take(u-1); u-- {
+			if !own || len(*units) == n {
+				return
+			}
 		}
 	}
 }
