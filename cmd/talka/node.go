@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"time"
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid"
@@ -19,6 +21,9 @@ import (
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
+
+// settled is when what only a start needs goes back to the system.
+const settled = 20 * time.Second
 
 // volunteerNice is added to the niceness of what executes units.
 const volunteerNice = 19
@@ -176,6 +181,8 @@ func (n *node) run(ctx context.Context) error {
 		defer close(watched)
 		n.bus.Watch(ctx, login.Watcher{Sleep: n.Sleep, Wake: n.Wake, Off: func() { stop(); <-stopped }}, n.log)
 	}()
+	rest := time.AfterFunc(settled, debug.FreeOSMemory)
+	defer rest.Stop()
 	err := n.Node.Run(ctx)
 	close(stopped)
 	stop()

@@ -20,6 +20,16 @@ const (
 // Engines lists what this build can run programs with, the default first.
 func Engines() []string { return slices.Clone(engineNames) }
 
+// AddWazero lets this process execute with wazero, too, where it would with wasmtime
+// alone. Tests that compare the two call it first; in a program that does not, the linker
+// leaves wazero out.
+func AddWazero() {
+	if _, here := engines[Wazero]; !here {
+		engines[Wazero] = wazeroEngine
+		engineNames = append(engineNames, Wazero)
+	}
+}
+
 // program is a module ready to run in this process.
 type program interface {
 	// run calls _start of a fresh instance whose host is p.

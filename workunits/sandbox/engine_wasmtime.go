@@ -16,11 +16,8 @@ import (
 )
 
 var (
-	engineNames = []string{Wasmtime, Wazero}
-	engines     = map[string]engine{
-		Wasmtime: {"wasmtime-44.0.0", loadWasmtime, compileWasmtime},
-		Wazero:   wazeroEngine,
-	}
+	engineNames = []string{Wasmtime}
+	engines     = map[string]engine{Wasmtime: {"wasmtime-44.0.0", loadWasmtime, compileWasmtime}}
 )
 
 // wasmStack is how much of its thread's stack a program may use, in bytes.

@@ -24,6 +24,7 @@ import (
 
 // The test binary is its own child, as the node's binary is.
 func TestMain(m *testing.M) {
+	AddWazero()
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(ChildMain(os.Stdin, os.Stdout))
 	}

@@ -14,6 +14,7 @@ import (
 
 // The test binary is the child of a sandbox, as the node's binary is.
 func TestMain(m *testing.M) {
+	sandbox.AddWazero()
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(sandbox.ChildMain(os.Stdin, os.Stdout))
 	}
