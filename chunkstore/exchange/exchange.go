@@ -53,6 +53,7 @@ const (
 	findTime   = 15 * time.Second       // of the finder
 	otherTime  = 15 * time.Second       // of the fallback, for its first chunk
 	otherNext  = time.Minute            // of the fallback, between chunks
+	nearTime   = 50 * time.Millisecond  // of a fallback that is near, for a chunk; bitswap alone takes 20 ms
 	stealAfter = 2 * time.Second        // a chunk may be asked of another source as well
 	lackFor    = 250 * time.Millisecond // a source is not asked again for what it lacks
 	slowRate   = 2                      // chunks a second, below which a source may have one to bring at a time
@@ -68,6 +69,7 @@ const (
 	maxOpen    = 16                     // requests of a stream that are not answered
 	maxAhead   = 8 * MaxBatch           // chunks of a stream that are asked for
 	others     = 24                     // chunks that the fallback fetches at a time
+	nearOthers = 12                     // if it answers within nearTime
 	window     = 4096                   // chunks in a queue
 	maxFetched = 1 << 22
 	maxLevels  = 512

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -123,18 +124,19 @@ type fetch struct {
 	session  func(context.Context, cid.Cid) (Found, error) // of the fallback, once it is needed
 	here     int64                                         // bytes that were here before
 
-	mu   sync.Mutex
-	done int64
-	came map[Source]int64          // bytes
-	gone map[workunits.NodeID]bool // did not answer
-	late map[workunits.NodeID]bool // had given nothing when others had given all that was wanted
-	left int64                     // bytes that may still come; below zero: without limit
+	mu      sync.Mutex
+	done    int64
+	came    map[Source]int64          // bytes
+	gone    map[workunits.NodeID]bool // did not answer
+	late    map[workunits.NodeID]bool // had given nothing when others had given all that was wanted
+	left    int64                     // bytes that may still come; below zero: without limit
+	soonest time.Duration             // the fallback's fastest answer
 }
 
 func (x *Exchange) fetch(ctx context.Context, root cid.Cid, hints []workunits.NodeID) *fetch {
 	f := &fetch{x: x, ctx: ctx, root: root, came: map[Source]int64{}, gone: map[workunits.NodeID]bool{}, late: map[workunits.NodeID]bool{}}
 	f.sources = slices.Clone(hints)
-	f.left = -1
+	f.left, f.soonest = -1, math.MaxInt64
 	if left, limited, err := x.cfg.Store.Left(root); limited || err != nil {
 		f.left = left
 	}
@@ -348,7 +350,7 @@ func (f *fetch) others(missing []cid.Cid) error {
 	}
 	work := make(chan cid.Cid)
 	var group sync.WaitGroup
-	for range min(others, len(missing)) {
+	for range min(f.ahead(), len(missing)) {
 		group.Go(func() {
 			for c := range work {
 				err := f.other(ctx, c)
@@ -373,7 +375,18 @@ func (f *fetch) others(missing []cid.Cid) error {
 	return context.Cause(ctx)
 }
 
+// ahead is how many chunks are asked of the fallback at a time.
+func (f *fetch) ahead() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.soonest <= nearTime {
+		return nearOthers
+	}
+	return others
+}
+
 func (f *fetch) other(ctx context.Context, c cid.Cid) error {
+	begun := time.Now()
 	found, err := f.session(ctx, c)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -381,6 +394,9 @@ func (f *fetch) other(ctx context.Context, c cid.Cid) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", c, ErrNotFound, err)
 	}
+	f.mu.Lock()
+	f.soonest = min(f.soonest, time.Since(begun))
+	f.mu.Unlock()
 	if err := f.put(ctx, c, found.Data); err != nil {
 		return err
 	}
