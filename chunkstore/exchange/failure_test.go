@@ -361,6 +361,20 @@ func TestHostileDags(t *testing.T) {
 	}
 }
 
+// TestManyChunks counts what lies below before it is fetched.
+func TestManyChunks(t *testing.T) {
+	t.Parallel()
+	x, s := newWorld(t).node(t, 1)
+	root := fileNode(t, s, slices.Repeat([]uint64{1}, 2000), absences(t, 2000)...)
+	level := []chunkstore.Step{chunkstore.Selection{}.First(root)}
+	for most, want := range map[int]error{2000: nil, 1999: chunkstore.ErrForeign} {
+		next, err := x.fetch(t.Context(), root, nil).below(level, map[chunkstore.Step]bool{}, most)
+		if !errors.Is(err, want) || err == nil && len(next) != most {
+			t.Errorf("at most %d: %d steps, %v", most, len(next), err)
+		}
+	}
+}
+
 // absences are CIDs of so many chunks that nobody has.
 func absences(t testing.TB, n int) (list []cid.Cid) {
 	t.Helper()

@@ -193,20 +193,20 @@ func (f *fetch) origin() Origin {
 func (f *fetch) all(first chunkstore.Step) error {
 	nodes := map[chunkstore.Step]bool{} // with children, met on any level
 	level := []chunkstore.Step{first}
-	for seen, depth := 0, 0; len(level) > 0; depth++ {
-		if seen += len(level); seen > maxFetched || depth > maxLevels {
-			return fmt.Errorf("more than %d chunks or %d levels: %w", maxFetched, maxLevels, chunkstore.ErrForeign)
+	for left, depth := maxFetched-1, 0; len(level) > 0; depth++ {
+		if depth > maxLevels {
+			return fmt.Errorf("more than %d levels: %w", maxLevels, chunkstore.ErrForeign)
 		}
 		for part := range slices.Chunk(level, window) {
 			if err := f.bring(cids(part)); err != nil {
 				return err
 			}
 		}
-		next, err := f.below(level, nodes)
+		next, err := f.below(level, nodes, left)
 		if err != nil {
 			return err
 		}
-		level = next
+		level, left = next, left-len(next)
 	}
 	return nil
 }
@@ -223,8 +223,9 @@ func cids(steps []chunkstore.Step) []cid.Cid {
 	return list
 }
 
-// below lists the steps from chunks that are here, each once.
-func (f *fetch) below(level []chunkstore.Step, nodes map[chunkstore.Step]bool) (next []chunkstore.Step, err error) {
+// below lists the steps from chunks that are here, each once, if there are no more than
+// most.
+func (f *fetch) below(level []chunkstore.Step, nodes map[chunkstore.Step]bool, most int) (next []chunkstore.Step, err error) {
 	leaves := map[chunkstore.Step]bool{}
 	for _, at := range level {
 		if at.Cid.Prefix().Codec != cid.DagProtobuf {
@@ -246,10 +247,14 @@ func (f *fetch) below(level []chunkstore.Step, nodes map[chunkstore.Step]bool) (
 			if s.Cid.Prefix().Codec == cid.DagProtobuf {
 				seen = nodes
 			}
-			if !seen[s] {
-				seen[s] = true
-				next = append(next, s)
+			if seen[s] {
+				continue
 			}
+			if len(next) == most {
+				return nil, fmt.Errorf("more than %d chunks: %w", maxFetched, chunkstore.ErrForeign)
+			}
+			seen[s] = true
+			next = append(next, s)
 		}
 	}
 	return next, nil
