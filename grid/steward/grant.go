@@ -175,6 +175,9 @@ func (m *Machine) lease(units []uint32) uint64 {
 // platform.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node, canonical bool) {
 	n := m.share(min(int(w.Units), m.limit(from)-m.lent[from]))
+	if m.stranded() && m.book.Listed(from) {
+		n = 1 // volunteers may come yet, and those who execute do not check
+	}
 	take := func(u uint32) bool {
 		v := m.book.Unit(u)
 		kind, ok := m.kind(u, v, m.askers[from])
