@@ -18,8 +18,16 @@ before(async () => {
   project = (await publisher.talka('project', 'new', 'tiles')).project
 })
 
-// Tabs that nobody looks at any more would be in the way of figures.
-afterEach(() => Promise.all(browser.contexts().map((c) => c.close())))
+// Tabs that nobody looks at any more would be in the way of figures. What answers for
+// the node in one of them ends first, or it would fail.
+afterEach(() =>
+  Promise.all(
+    browser.contexts().map(async (c) => {
+      await Promise.all(c.pages().map((p) => p.unrouteAll({ behavior: 'wait' })))
+      await c.close()
+    }),
+  ),
+)
 
 after(async () => {
   await browser?.close()
