@@ -52,7 +52,7 @@ func TestReplicaIsRepaired(t *testing.T) {
 	// Those that are no stewards die.
 	var rest, victims []*demoNode
 	for i, n := range all {
-		if i >= 3 && slices.Contains(keepers, n.name) && len(victims) < 2 {
+		if i >= 3 && keepers[n.name] > 0 && len(victims) < 2 {
 			victims = append(victims, n)
 			n.kill()
 		} else {
@@ -62,14 +62,17 @@ func TestReplicaIsRepaired(t *testing.T) {
 	if len(victims) == 0 {
 		t.Fatalf("no volunteer keeps replicas: %v", keepers)
 	}
-	repaired := false
+	// Who is left has to keep five of each object: nodes that kept one of them before
+	// keep the other now, too.
 	var last grid.DataHealth
 	defer func() { t.Logf("before %+v by %v; last %+v", before, keepers, last) }()
 	g.until("others keep what they kept", func() bool {
 		last = *g.job(p, id).Data
-		repaired = repaired || last.State != replica.Healthy || last.Replicas < 5 ||
-			slices.ContainsFunc(g.keepers(rest), func(name string) bool { return !slices.Contains(keepers, name) })
-		return repaired && last.State == replica.Healthy && last.Online >= 5
+		kept := 0
+		for _, n := range g.keepers(rest) {
+			kept += n
+		}
+		return kept >= 5*last.Objects && last.State == replica.Healthy && last.Online >= 5
 	})
 	var sum fetched
 	g.ok(p, &sum, "job", "fetch", id.String(), "-o", g.TempDir()+"/out", "--free")
@@ -81,9 +84,10 @@ func TestReplicaIsRepaired(t *testing.T) {
 	})
 }
 
-// keepers are the nodes that keep replicas.
-func (g *testGrid) keepers(nodes []*demoNode) (names []string) {
+// keepers are the nodes that keep replicas, and of how many objects.
+func (g *testGrid) keepers(nodes []*demoNode) map[string]int {
 	g.Helper()
+	objects := map[string]int{}
 	for _, n := range nodes {
 		info, err := n.client.DataInfo(g.ctx)
 		if err != nil {
@@ -91,9 +95,9 @@ func (g *testGrid) keepers(nodes []*demoNode) (names []string) {
 		}
 		for _, r := range info.Reasons {
 			if r.Reason == keep.Reason && r.Roots > 0 {
-				names = append(names, n.name)
+				objects[n.name] = r.Roots
 			}
 		}
 	}
-	return names
+	return objects
 }
