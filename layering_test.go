@@ -68,7 +68,7 @@ var table = []row{
 	// The vocabulary is for everyone: sources and hints are node ids.
 	{dir: "chunkstore/exchange", kind: inOut, may: []string{"chunkstore", "workunits"}},
 	{dir: "grid/wire", kind: pure, may: []string{"workunits"}},
-	{dir: "grid/steward", kind: pure, may: []string{"workunits/...", "grid/wire"}},
+	{dir: "grid/steward", kind: pure, may: []string{"workunits/...", "grid/wire", "grid/phrase"}},
 	{dir: "grid/volunteer", kind: pure, may: []string{"workunits/...", "grid/wire"}},
 	{dir: "grid/phrase", kind: pure},
 	// The owner's rules speak of a machine and its user, not of jobs and stewards.

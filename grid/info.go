@@ -84,6 +84,7 @@ type JobInfo struct {
 	Faults            []FaultInfo         `json:"faults"`
 	Settled           bool                `json:"settled"`        // sealed by the publisher
 	Bound             string              `json:"bound"`          // the error bound that the verdicts vouch for, in words
+	BoundSaid         []phrase.Phrase     `json:"bound_said"`     // what Bound is the English of
 	Data              *DataHealth         `json:"data,omitempty"` // as far as this node looks after it; not in lists
 	Read              *ReadInfo           `json:"read,omitempty"` // of a job that other nodes look after, once it is over
 }

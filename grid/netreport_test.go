@@ -23,7 +23,7 @@ func TestNetReport(t *testing.T) {
 		{"LAN", ReachInfo{PeersLAN: 2}, true, "on this LAN", []string{"to work with others"}},
 		{"public", ReachInfo{Public: true, PeersQUIC: 3}, true, "directly", nil},
 		{"unknown", ReachInfo{PeersQUIC: 1}, true, "not known yet", []string{"wait some minutes"}},
-		{"no relay", ReachInfo{Private: true, PeersQUIC: 1, Listen: listen}, false, "no peer relays", []string{"connect to a node", "forward UDP 8255 and TCP 8255 to"}},
+		{"no relay", ReachInfo{Private: true, PeersQUIC: 1, Listen: listen}, false, "no peer relays", []string{"connect to a node", "forward UDP 8255, TCP 8255 to"}},
 		{"easy router", ReachInfo{Private: true, UDP: "easy", PeersQUIC: 1, Relays: relays, Router: true}, true, "keeps ports", []string{"the router takes orders"}},
 		{"hard router", ReachInfo{Private: true, UDP: "hard", PeersQUIC: 1, PeersRelayed: 2, Relays: relays}, true, "another port", []string{"large results", "forward the node's ports"}},
 		{"holes", ReachInfo{Private: true, Punched: 1, PeersQUIC: 1, Relays: relays}, true, "keeps ports", []string{"forward the node's ports"}},

@@ -228,7 +228,8 @@ func (n *Node) info(j *job) JobInfo {
 	for _, s := range j.list {
 		info.Stewards = append(info.Stewards, s.Node)
 	}
-	info.Bound, info.Credit = bound(j.manifest), n.creditIn(j)
+	info.BoundSaid, info.Credit = say(bound(j.manifest)), n.creditIn(j)
+	info.Bound = phrase.Text(info.BoundSaid)
 	if j.manifest.Reduce != nil {
 		info.Reduce = StageWaiting
 	}
@@ -310,12 +311,12 @@ func stageState(b *verdict.Book, v verdict.Unit) StageState {
 }
 
 // bound states the error bound that the job's verdicts vouch for.
-func bound(m workunits.Manifest) string {
+func bound(m workunits.Manifest) phrase.Phrase {
 	if m.Policy.Mode == workunits.VerifyNone {
-		return "none: volunteers are trusted"
+		return phrase.New("bound_none", "none: volunteers are trusted")
 	}
-	return fmt.Sprintf("at most %g wrong results a unit while colluders are at most %g of the volunteers and newcomers are as honest as the rest",
-		m.Policy.Error, m.Policy.Share)
+	return phrase.New("bound", "at most {error} wrong results a unit while colluders are at most {share} of the volunteers and newcomers are as honest as the rest",
+		"error", m.Policy.Error, "share", m.Policy.Share)
 }
 
 // WaitJob returns when a job is done, has failed or was cancelled.

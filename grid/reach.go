@@ -1,9 +1,9 @@
 package grid
 
 import (
-	"fmt"
 	"time"
 
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -36,18 +36,20 @@ type Membership struct {
 	Issues bool             `json:"issues"` // this node has the network key
 }
 
-// Sentence says the same in words.
-func (m Membership) Sentence() string {
-	until := m.Until.Local().Format("2006-01-02")
+// Said says the same in words.
+func (m Membership) Said() phrase.Phrase {
+	until, by := m.Until.Local().Format("2006-01-02"), m.By.Short()
 	switch {
 	case m.Issues:
-		return "This node has the key of its private network, and lets others in."
-	case m.State == "expired" || m.State == "removed":
-		return fmt.Sprintf("This node is no member of its private network any more: %s.", m.State)
+		return phrase.New("net_issues", "This node has the key of its private network, and lets others in.")
+	case m.State == "expired":
+		return phrase.New("net_expired", "This node is no member of its private network any more: expired.")
+	case m.State == "removed":
+		return phrase.New("net_removed", "This node is no member of its private network any more: removed.")
 	case m.State == "invited":
-		return fmt.Sprintf("This node is in its private network by an invite until %s, and a member of its own once it meets node %s.", until, m.By.Short())
+		return phrase.New("net_invited", "This node is in its private network by an invite until {until}, and a member of its own once it meets node {node}.", "until", until, "node", by)
 	}
-	return fmt.Sprintf("This node is a member of its private network until %s; node %s renews that.", until, m.By.Short())
+	return phrase.New("net_member", "This node is a member of its private network until {until}; node {node} renews that.", "until", until, "node", by)
 }
 
 // Reach tells how others can reach this node.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid/api"
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/apps"
 	"github.com/talka-grid/talka/workunits/sandbox"
@@ -32,8 +32,8 @@ const (
 // diagnosis is what doctor says.
 type diagnosis struct{ api.Diagnosis }
 
-func (d *diagnosis) add(name string, state api.Health, remedy, format string, args ...any) {
-	d.Checks = append(d.Checks, api.Check{Name: name, State: state, Detail: fmt.Sprintf(format, args...), Remedy: remedy})
+func (d *diagnosis) add(name string, state api.Health, said phrase.Phrase, remedy ...phrase.Phrase) {
+	d.Checks = append(d.Checks, api.NewCheck(name, state, said, remedy...))
 	d.OK = d.OK && state != fault
 }
 
@@ -76,20 +76,43 @@ func (a *app) diagnose(ctx context.Context, dir string, flags map[string]any) di
 	diagnoseMembership(&d, dir)
 	diagnoseClock(&d)
 	for _, w := range sandbox.Walls() {
-		if w.Active {
-			d.add("wall", healthy, "", "units cannot %s", w.Name)
-		} else {
-			d.add("wall", warning, w.Remedy, "nothing but the engine keeps units from this: %s", w.Name)
-		}
+		diagnoseWall(&d, w)
 	}
 	for _, engine := range sandbox.Engines() {
 		diagnoseEngine(ctx, &d, dir, engine)
 	}
 	if !canonical() {
-		d.add("engines", warning, "use a build with cgo to execute every job", "%s alone: jobs with canonical numbers go to others", sandbox.Wazero)
+		d.add("engines", warning, phrase.New("doc_wazero", "wazero alone: jobs with canonical numbers go to others"),
+			phrase.New("doc_use_cgo", "use a build with cgo to execute every job"))
 	}
 	a.diagnoseNode(ctx, &d, dir)
 	return d
+}
+
+// failure is what went wrong, in the words of who noticed.
+func failure(err any) phrase.Phrase { return phrase.New("doc_error", "{error}", "error", err) }
+
+// diagnoseWall tells whether one of the walls around units is there.
+func diagnoseWall(d *diagnosis, w sandbox.Wall) {
+	said, remedy := phrase.New("doc_all_walls", "nothing but the engine keeps units from files, sockets and other processes"),
+		phrase.New("doc_use_linux", "volunteer on Linux to have more walls")
+	switch {
+	case w.Name == sandbox.WallCalls && w.Active:
+		said = phrase.New("doc_calls", "units cannot make system calls beyond those of an engine (sockets, processes, tracing)")
+	case w.Name == sandbox.WallCalls:
+		said = phrase.New("doc_no_calls", "nothing but the engine keeps units from system calls beyond its own (sockets, processes, tracing)")
+		remedy = phrase.New("doc_use_seccomp", "use a kernel with CONFIG_SECCOMP_FILTER, on amd64 or arm64")
+	case w.Name == sandbox.WallFiles && w.Active:
+		said = phrase.New("doc_files", "units cannot open files beyond those of their run")
+	case w.Name == sandbox.WallFiles:
+		said = phrase.New("doc_no_files", "nothing but the engine keeps units from files beyond those of their run")
+		remedy = phrase.New("doc_use_landlock", "use Linux 5.19 or later, with landlock in the kernel's list of security modules (lsm=landlock,...)")
+	}
+	if w.Active {
+		d.add("wall", healthy, said)
+	} else {
+		d.add("wall", warning, said, remedy)
+	}
 }
 
 // canonical reports whether this build can make NaNs canonical.
@@ -102,21 +125,21 @@ func (a *app) diagnoseDir(d *diagnosis, dir string, flags map[string]any) (cfg c
 		cfg, err = configs.Load(src)
 	}
 	if err != nil {
-		d.add("settings", fault, "mend what it says (talka config explain)", "%v", err)
+		d.add("settings", fault, failure(err), phrase.New("doc_mend", "mend what it says (talka config explain)"))
 	} else {
-		d.add("settings", healthy, "", "network %s", cfg.Network)
+		d.add("settings", healthy, phrase.New("doc_network", "network {name}", "name", cfg.Network))
 	}
 	switch key, kerr := loadKey(dir); {
 	case errors.Is(kerr, fs.ErrNotExist):
-		d.add("data directory", warning, "talka init, or talka up, makes it", "%s has no key yet", dir)
+		d.add("data directory", warning, phrase.New("doc_no_key", "{dir} has no key yet", "dir", dir), phrase.New("doc_init", "talka init, or talka up, makes it"))
 	case kerr != nil:
-		d.add("data directory", fault, "", "%v", kerr)
+		d.add("data directory", fault, failure(kerr))
 	default:
-		d.add("data directory", healthy, "", "%s, of node %s", dir, workunits.NodeIDOf(key))
+		d.add("data directory", healthy, phrase.New("doc_dir", "{dir}, of node {node}", "dir", dir, "node", workunits.NodeIDOf(key)))
 		if f, werr := os.CreateTemp(dir, "doctor-"); werr != nil {
-			d.add("data directory", fault, "give this user the right to write there", "%v", werr)
+			d.add("data directory", fault, failure(werr), phrase.New("doc_may_write", "give this user the right to write there"))
 		} else if werr := errors.Join(f.Close(), os.Remove(f.Name())); werr != nil {
-			d.add("data directory", fault, "", "%v", werr)
+			d.add("data directory", fault, failure(werr))
 		}
 	}
 	return cfg, err
@@ -135,14 +158,14 @@ func diagnoseDisk(d *diagnosis, dir string, cfg configs.Config) {
 		return // nothing is known
 	}
 	lacks := int64(cfg.Disk) - int64(sandbox.DiskUse(filepath.Join(dir, chunksDir))) - int64(min(free, 1<<62))
-	remedy := "make room, or lower the setting disk (talka config set disk SIZE)"
+	remedy := phrase.New("doc_make_room", "make room, or lower the setting disk (talka config set disk SIZE)")
 	switch {
 	case free < uint64(configs.MinDisk):
-		d.add("disk", fault, remedy, "%s are free, a node needs %s", size(int64(free)), configs.MinDisk)
+		d.add("disk", fault, phrase.New("doc_disk_full", "{free} are free, a node needs {least}", "free", size(int64(free)), "least", configs.MinDisk), remedy)
 	case lacks > 0:
-		d.add("disk", warning, remedy, "%s less than the quota of %s can be used", size(lacks), cfg.Disk)
+		d.add("disk", warning, phrase.New("doc_disk_less", "{lacks} less than the quota of {quota} can be used", "lacks", size(lacks), "quota", cfg.Disk), remedy)
 	default:
-		d.add("disk", healthy, "", "%s free, quota %s", size(int64(min(free, 1<<62))), cfg.Disk)
+		d.add("disk", healthy, phrase.New("doc_disk", "{free} free, quota {quota}", "free", size(int64(min(free, 1<<62))), "quota", cfg.Disk))
 	}
 }
 
@@ -154,13 +177,13 @@ var firstDay = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func diagnoseClock(d *diagnosis) {
 	t := time.Now().UTC().Format(time.RFC3339)
 	known, synchronised := clockState()
-	switch remedy := "set the clock, and keep it right with NTP (timedatectl set-ntp true)"; {
+	switch remedy := phrase.New("doc_set_clock", "set the clock, and keep it right with NTP (timedatectl set-ntp true)"); {
 	case time.Now().Before(firstDay):
-		d.add("clock", fault, remedy, "it says %s", t)
+		d.add("clock", fault, phrase.New("doc_clock_wrong", "it says {time}", "time", t), remedy)
 	case known && !synchronised:
-		d.add("clock", warning, remedy, "%s; the system does not keep it synchronised", t)
+		d.add("clock", warning, phrase.New("doc_clock_free", "{time}; the system does not keep it synchronised", "time", t), remedy)
 	default:
-		d.add("clock", healthy, "", "%s", t)
+		d.add("clock", healthy, phrase.New("doc_clock", "{time}", "time", t))
 	}
 }
 
@@ -170,15 +193,16 @@ func diagnoseEngine(ctx context.Context, d *diagnosis, dir, engine string) {
 	said := &warnings{}
 	r, err := tryEngine(ctx, dir, engine, slog.New(said))
 	for _, text := range said.list {
-		d.add("engine "+engine, warning, "", "%s", text)
+		d.add("engine "+engine, warning, failure(text))
 	}
 	switch {
 	case err != nil:
-		d.add("engine "+engine, fault, "see that this binary can be started, and that the disk is not full", "%v", err)
+		d.add("engine "+engine, fault, failure(err), phrase.New("doc_can_start", "see that this binary can be started, and that the disk is not full"))
 	case r.Kind != workunits.Exited || r.Code != 0:
-		d.add("engine "+engine, fault, "report this with the machine's processor and system", "a unit that runs elsewhere ended with %s", ending(r))
+		d.add("engine "+engine, fault, phrase.New("doc_unit_wrong", "a unit that runs elsewhere ended with {ending}", "ending", ending(r)),
+			phrase.New("doc_report", "report this with the machine's processor and system"))
 	default:
-		d.add("engine "+engine, healthy, "", "executed a unit in %.0f ms", float64(r.Wall.Microseconds())/1000)
+		d.add("engine "+engine, healthy, phrase.New("doc_unit", "executed a unit in {time}", "time", r.Wall.Round(100*time.Microsecond)))
 	}
 }
 
@@ -248,13 +272,12 @@ func diagnoseGroups(d *diagnosis, dir string) {
 		return
 	}
 	defer f.Close()
-	const name = "take more memory or threads than they may, not for a moment"
 	if sandbox.Grouped(readPID(f)) {
-		d.add("wall", healthy, "", "units cannot %s", name)
+		d.add("wall", healthy, phrase.New("doc_grouped", "units cannot take more memory or threads than they may, not for a moment"))
 		return
 	}
-	d.add("wall", warning, "run it as the service in configs/systemd, or systemd-run --user --scope -p Delegate=yes talka up",
-		"the node looks every second, and no control group keeps units from this: %s", name)
+	d.add("wall", warning, phrase.New("doc_ungrouped", "no control group keeps units from taking more memory or threads than they may for a moment; the node looks every second"),
+		phrase.New("doc_delegate", "run it as the service in configs/systemd, or systemd-run --user --scope -p Delegate=yes talka up"))
 }
 
 // diagnoseNode asks the running node about its store and its network.
@@ -263,25 +286,21 @@ func (a *app) diagnoseNode(ctx context.Context, d *diagnosis, dir string) {
 	defer c.Close()
 	r, err := c.Netcheck(ctx)
 	if api.KindOf(err) == api.KindNotRunning {
-		d.add("node", warning, "talka up", "it does not run, so that nothing is known of its network")
+		d.add("node", warning, phrase.New("doc_not_running", "it does not run, so that nothing is known of its network"), phrase.New("doc_up", "talka up"))
 		return
 	}
 	if err != nil {
-		d.add("node", fault, "start it again; talka status", "it does not answer: %v", err)
+		d.add("node", fault, phrase.New("doc_silent", "it does not answer: {error}", "error", err), phrase.New("doc_restart", "start it again; talka status"))
 		return
 	}
 	diagnoseGroups(d, dir)
 	data, err := c.DataInfo(ctx)
 	if err == nil && data.Damaged > 0 {
-		d.add("store", warning, "look at the disk's health: they are fetched again", "%s damaged", plural(data.Damaged, "chunk"))
+		d.add("store", warning, phrase.New("doc_damaged", "{n|chunk|chunks} damaged", "n", data.Damaged), phrase.New("doc_disk_ill", "look at the disk's health: they are fetched again"))
 	}
-	state := warning
 	if r.OK {
-		state = healthy
+		d.add("network", healthy, r.Said.State)
+	} else {
+		d.add("network", warning, r.Said.State, append(r.Said.Next, phrase.New("doc_netcheck", "talka netcheck"))[0])
 	}
-	next := ""
-	if !r.OK {
-		next = cmp.Or(append(r.Next, "talka netcheck")[0], "talka netcheck")
-	}
-	d.add("network", state, next, "%s", r.State)
 }

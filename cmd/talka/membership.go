@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/talka-grid/talka/configs"
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/p2p/membership"
 	"github.com/talka-grid/talka/workunits"
@@ -143,7 +144,7 @@ func expired(i p2p.Invite, dir string, log *slog.Logger) error {
 func diagnoseMembership(d *diagnosis, dir string) {
 	p, err := loadPrivate(dir)
 	if err != nil {
-		d.add("membership", fault, "", "%v", err)
+		d.add("membership", fault, failure(err))
 		return
 	}
 	if p == nil {
@@ -151,14 +152,19 @@ func diagnoseMembership(d *diagnosis, dir string) {
 	}
 	info := infoOf(p)
 	left := time.Until(info.Until).Round(time.Minute)
-	switch remedy := fmt.Sprintf("ask the owner of node %s for an invite, and run: talka network join INVITE", info.By); {
+	switch {
 	case p.Issuer != nil:
-		d.add("membership", healthy, "", "of private network %s, which this node has the key of", info.Network)
+		d.add("membership", healthy, phrase.New("doc_issues", "of private network {name}, which this node has the key of", "name", info.Network))
 	case info.State == "expired" || info.State == "removed":
-		d.add("membership", fault, remedy, "of private network %s: %s", info.Network, info.State)
+		said := phrase.New("doc_expired", "of private network {name}: expired", "name", info.Network)
+		if info.State == "removed" {
+			said = phrase.New("doc_removed", "of private network {name}: removed", "name", info.Network)
+		}
+		d.add("membership", fault, said, phrase.New("doc_ask_owner", "ask the owner of node {node} for an invite, and run: talka network join INVITE", "node", info.By))
 	case left < memberValid/10:
-		d.add("membership", warning, fmt.Sprintf("node %s renews it when it meets this one; it has to run", info.By), "of private network %s ends in %s", info.Network, left)
+		d.add("membership", warning, phrase.New("doc_ends", "of private network {name} ends in {left}", "name", info.Network, "left", left),
+			phrase.New("doc_renews", "node {node} renews it when it meets this one; it has to run", "node", info.By))
 	default:
-		d.add("membership", healthy, "", "of private network %s until %s", info.Network, info.Until.Format(time.RFC3339))
+		d.add("membership", healthy, phrase.New("doc_member", "of private network {name} until {until}", "name", info.Network, "until", info.Until.Format(time.RFC3339)))
 	}
 }

@@ -52,7 +52,7 @@ func (a *app) showStatus(st grid.Status) error {
 			"addresses", strings.Join(st.Addrs, " "),
 		)
 		if st.Membership != nil {
-			fmt.Fprintln(w, line(st.Membership.Sentence()))
+			fmt.Fprintln(w, line(st.Membership.Said().Text))
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/talka-grid/talka/grid/phrase"
 )
 
 // Health is how one of the things is that a diagnosis looks at.
@@ -24,10 +26,17 @@ const (
 
 // Check is one thing that was looked at. Detail and Remedy are sentences for people.
 type Check struct {
-	Name   string `json:"name"`
-	State  Health `json:"state" enum:"ok,warning,fault"`
-	Detail string `json:"detail"`
-	Remedy string `json:"remedy,omitempty"`
+	Name   string          `json:"name"`
+	State  Health          `json:"state" enum:"ok,warning,fault"`
+	Detail string          `json:"detail"`
+	Remedy string          `json:"remedy,omitempty"`
+	Said   []phrase.Phrase `json:"said" doc:"What detail is the English of, and remedy"`
+}
+
+// NewCheck is a check that came to what is said, with what to do about it if there is
+// anything.
+func NewCheck(name string, state Health, said phrase.Phrase, remedy ...phrase.Phrase) Check {
+	return Check{Name: name, State: state, Detail: said.Text, Remedy: phrase.Text(remedy), Said: append([]phrase.Phrase{said}, remedy...)}
 }
 
 // Diagnosis is what was found wrong with the node and its machine, or right.

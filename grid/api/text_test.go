@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/talka-grid/talka/configs"
 )
 
 // A text of the page's table: its key, then one text a language.
@@ -32,7 +34,9 @@ func pageTexts(t *testing.T) map[string][]string {
 		if texts[key] != nil {
 			t.Errorf("%s stands twice in the table", key)
 		}
-		texts[key] = m[3:]
+		for _, text := range m[3:] {
+			texts[key] = append(texts[key], strings.ReplaceAll(text, `\'`, "'"))
+		}
 	}
 	lines := 0
 	for l := range strings.Lines(table) {
@@ -145,7 +149,7 @@ func TestPhraseTexts(t *testing.T) {
 	texts, found := pageTexts(t), map[string]bool{"say_and": true} // it stands between them
 	call := regexp.MustCompile(`\bphrase\.(New|Of)\(`)
 	made := regexp.MustCompile(`\bphrase\.(?:New|Of)\(\s*"([^"]+)",\s*"([^"]+)"[,)]`)
-	for name, source := range goSources(t, "*.go", "../*.go", "../*/*.go", "../*/*/*.go") {
+	for name, source := range goSources(t, "*.go", "../*.go", "../*/*.go", "../*/*/*.go", "../../cmd/talka/*.go") {
 		list := made.FindAllStringSubmatch(source, -1)
 		if calls := call.FindAllString(source, -1); len(calls) != len(list) {
 			t.Errorf("%s: of %d phrases %d are literals", name, len(calls), len(list))
@@ -160,6 +164,28 @@ func TestPhraseTexts(t *testing.T) {
 	for key := range texts {
 		if strings.HasPrefix(key, "say_") && !found[key] {
 			t.Errorf("no node says %q", key)
+		}
+	}
+}
+
+// TestSettingTexts: the page words what each setting that it does not show otherwise is
+// for, and in the program's English.
+func TestSettingTexts(t *testing.T) {
+	t.Parallel()
+	texts, found := pageTexts(t), map[string]bool{}
+	settings, err := configs.Explain(configs.Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range settings {
+		if text := texts["x_"+s.Key]; len(text) > 0 && text[0] != s.Doc {
+			t.Errorf("the setting %s is %q, on the page %q", s.Key, s.Doc, text[0])
+		}
+		found["x_"+s.Key] = true
+	}
+	for key := range texts {
+		if strings.HasPrefix(key, "x_") && !found[key] {
+			t.Errorf("there is no setting %q", key)
 		}
 	}
 }

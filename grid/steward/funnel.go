@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+
+	"github.com/talka-grid/talka/grid/phrase"
 )
 
 // Times and bounds of what is remembered of requests.
@@ -15,7 +17,7 @@ const (
 // NoUnit is the reason for a volunteer that may have units of the job, though none
 // of those that want a copy now: it has had its part in them, or others are to
 // take them.
-const NoUnit = "no unit here wants a copy of yours now"
+var NoUnit = phrase.New("no_unit", "no unit here wants a copy of yours now").Text
 
 // lastAsk is what a volunteer's latest request came to; no reason means a grant.
 type lastAsk struct {

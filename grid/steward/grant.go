@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -36,7 +37,7 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 		if len(units) == 0 {
 			reply.Reason, reply.Retry = NoUnit, retrySoon
 			if !m.askers[from].plain && !m.kinds.canonical {
-				reply.Reason = "too few volunteers here could check copies made on your architecture"
+				reply.Reason = phrase.New("no_checkers", "too few volunteers here could check copies made on your architecture").Text
 			}
 			m.refused(from)
 		}
@@ -122,38 +123,46 @@ func (m *Machine) reply(to node, r wire.WorkReply) {
 	m.send(to, r)
 }
 
+// refuse says why a volunteer gets nothing, in words that the page knows, and when
+// it may ask again.
 func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
+	var why phrase.Phrase
+	why, retry = m.refusal(from, w)
+	return why.Text, retry
+}
+
+func (m *Machine) refusal(from node, w wire.WorkRequest) (why phrase.Phrase, retry uint64) {
 	switch {
 	case m.doubt != nil:
-		return "this steward catches up with the others", retrySoon
+		return phrase.New("no_behind", "this steward catches up with the others"), retrySoon
 	case m.mute():
-		return "this steward's key signs elsewhere too", retryLate
+		return phrase.New("no_mute", "this steward's key signs elsewhere too"), retryLate
 	case m.over():
-		return "the job is over", retryLate
+		return phrase.New("no_over", "the job is over"), retryLate
 	case !m.Manifest.Admits(from, w.Proof):
-		return fmt.Sprintf("volunteers of this job show %d bits of work for their identity", m.Manifest.Policy.Work), retryLate
+		return phrase.New("no_proof", "volunteers of this job show {bits} bits of work for their identity", "bits", m.Manifest.Policy.Work), retryLate
 	case max(m.ledger.Count(), len(m.grantees)) >= mostAuthors && !m.grantees[from] && !m.book.Listed(from):
-		return fmt.Sprintf("this job has %d volunteers, as many as one may have", mostAuthors), retryLate
+		return phrase.New("no_room", "this job has {n} volunteers, as many as one may have", "n", mostAuthors), retryLate
 	case m.book.Closed(from):
-		return "your copies in this job were proven wrong", retryLate
+		return phrase.New("no_wrong", "your copies in this job were proven wrong"), retryLate
 	case m.book.Stale(from, m.self):
-		return "your copies in this job were just proven wrong", retrySoon
+		return phrase.New("no_wrong_now", "your copies in this job were just proven wrong"), retrySoon
 	case m.accused[from]:
-		return "a fault in your statements is on record", retryLate
+		return phrase.New("no_accused", "a fault in your statements is on record"), retryLate
 	case !m.isActive() || m.home() && !m.publisher():
-		return "other stewards are active", retrySoon
+		return phrase.New("no_others", "other stewards are active"), retrySoon
 	case !w.Canon && (m.Manifest.Canonical || !m.book.Plain(from, w.Arch)):
-		return fmt.Sprintf("units of this job are executed on %s, or with canonical NaNs, which the engine of this node does not make", m.book.Home()), retryLate
+		return phrase.New("no_platform", "units of this job are executed on {arch}, or with canonical NaNs, which the engine of this node does not make", "arch", m.book.Home()), retryLate
 	case w.Memory < m.Manifest.Limits.Memory:
-		return fmt.Sprintf("units take %d bytes of memory", m.Manifest.Limits.Memory), retryLate
+		return phrase.New("no_memory", "units take {bytes} bytes of memory", "bytes", m.Manifest.Limits.Memory), retryLate
 	case m.now < m.lapsed[from].until:
-		return "you let a lease end without a result", retryLate
+		return phrase.New("no_lapsed", "you let a lease end without a result"), retryLate
 	case m.lent[from] >= m.limit(from):
-		return "you hold as many units as a volunteer may", retryLate
+		return phrase.New("no_more", "you hold as many units as a volunteer may"), retryLate
 	case from == m.self && !m.publisher():
-		return "a steward does not grant to itself", retryLate
+		return phrase.New("no_self", "a steward does not grant to itself"), retryLate
 	}
-	return "", 0
+	return why, 0
 }
 
 // lease is the time for a batch: a few times what it should take, with grace.

@@ -20,16 +20,7 @@ func Walls() []Wall {
 	action := uint32(unix.SECCOMP_RET_ERRNO)
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action)))
 	_, err := landlockVersion()
-	return []Wall{
-		{
-			Name: "make system calls beyond those of an engine (sockets, processes, tracing)", Active: errno == 0 && auditArch != 0,
-			Remedy: "use a kernel with CONFIG_SECCOMP_FILTER, on amd64 or arm64",
-		},
-		{
-			Name: "open files beyond those of its run", Active: err == nil,
-			Remedy: "use Linux 5.19 or later, with landlock in the kernel's list of security modules (lsm=landlock,...)",
-		},
-	}
+	return []Wall{{WallCalls, errno == 0 && auditArch != 0}, {WallFiles, err == nil}}
 }
 
 // landlockVersion is the kernel's version of landlock. The first one has no

@@ -29,7 +29,7 @@ export async function start(code) {
     try {
       await api.enter(code)
     } catch (e) {
-      if (!api.signedIn() || e.kind === 'unauthorised') return out(e.message)
+      if (!api.signedIn() || e.kind === 'unauthorised') return out(e)
     }
   }
   if (!api.signedIn()) return out('')

@@ -1,4 +1,4 @@
-import { known, lang, t } from './text.svelte.js'
+import { english, known, lang, t } from './text.svelte.js'
 
 // What the node says comes as phrases: codes with what stands in their places, beside
 // its English.
@@ -11,7 +11,7 @@ export function say(phrases) {
 }
 
 function one(p, list) {
-  const values = Object.entries(p.with ?? {}).map(([place, value]) => [place, dated(place, value)])
+  const values = Object.entries(p.with ?? {}).map(([place, value]) => [place, placed(place, value)])
   return t(`say_${p.code}`, { ...Object.fromEntries(values), list })
 }
 
@@ -22,8 +22,24 @@ const TIMES = {
   weekday: [...Array(7).keys()].map((d) => Date.UTC(2024, 0, 1 + d)),
   month: [...Array(12).keys()].map((m) => Date.UTC(2024, m)),
 }
-function dated(place, value) {
+function placed(place, value) {
+  if (place === 'reason') return reworded(value) ?? value
   const name = (time, l) => new Date(time).toLocaleDateString(l, { [place]: 'long', timeZone: 'UTC' })
   const time = TIMES[place]?.find((time) => name(time, 'en') === value)
   return time === undefined ? value : name(time, lang.now)
+}
+
+// Why a steward gave nothing comes over the network, and only as English.
+const REASONS = english('say_no_').map(([key, text]) => {
+  const parts = text.split(/\{\w+\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+  return { key, places: [...text.matchAll(/\{(\w+)\}/g)].map((m) => m[1]), form: new RegExp(`^${parts.join('(.{1,80})')}$`) }
+})
+
+/** What a steward says, in the language of the page, or null if that does not know its words. */
+export function reworded(text) {
+  for (const { key, places, form } of REASONS) {
+    const found = form.exec(text)
+    if (found) return t(key, Object.fromEntries(places.map((place, i) => [place, found[i + 1]])))
+  }
+  return null
 }
