@@ -249,8 +249,14 @@ func (c *moduleCache) put(stage, name string, minPages uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	dir := c.path(name)
-	if err := errors.Join(os.RemoveAll(dir), os.Rename(stage, dir)); err != nil {
-		return err
+	if err := os.Rename(stage, dir); err != nil {
+		// Another process has made it meanwhile, and its children may use it.
+		if _, gerr := c.get(name); gerr == nil {
+			return os.RemoveAll(stage)
+		}
+		if err := errors.Join(os.RemoveAll(dir), os.Rename(stage, dir)); err != nil {
+			return err
+		}
 	}
 	return c.evict(name)
 }
