@@ -155,12 +155,13 @@ func certificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := pass.Admit(workunits.NodeIDOf(keyOf("b")), time.Now())
+	now := time.Now()
+	state, err := pass.Admit(workunits.NodeIDOf(keyOf("b")), now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, after := range []time.Duration{0, issueEvery - time.Second, issueEvery} {
-		if _, renewed, err := a.club.renewal(state.Own, time.Now().Add(after)); renewed != (i != 1) || err != nil {
+		if _, renewed, err := a.club.renewal(state.Own, now.Add(after)); renewed != (i != 1) || err != nil {
 			t.Errorf("after %s: %t, %v", after, renewed, err)
 		}
 	}
@@ -229,7 +230,7 @@ func overRelay(t *testing.T, most int) {
 		sent += n
 	}
 	// Beside the data the connection carries what keeps it, and what is under way is lost.
-	if isTimeout(err) || sent < most*9/10 || sent > most*11/10 {
+	if isTimeout(err) || sent < most*9/10 || sent > most+16<<20 { // as much as may be under way
 		t.Errorf("%d bytes went out, want about %d: %v", sent, most, err)
 	}
 }

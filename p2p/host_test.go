@@ -162,8 +162,9 @@ func TestSendKeepsOrderBothWays(t *testing.T) {
 	t.Parallel()
 	const n = 300
 	toA, toB := make(chan received, n), make(chan received, n)
-	a := start(t, "a", Config{}, collect(toA))
-	b := start(t, "b", Config{Peers: []Peer{a.peer()}}, collect(toB))
+	one := []string{onQUIC} // of two ways dialled at once one is closed, with what it carried
+	a := start(t, "a", Config{Listen: one}, collect(toA))
+	b := start(t, "b", Config{Listen: one, Peers: []Peer{a.peer()}}, collect(toB))
 	awaitPeers(t, a, 1)
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -297,8 +298,9 @@ func TestSlowReaderHoldsBackItsSenderOnly(t *testing.T) {
 func TestSendAfterRestart(t *testing.T) {
 	t.Parallel()
 	first, second := make(chan received, 4), make(chan received, 64)
-	a := start(t, "a", Config{}, nil)
-	b := newHost(t, "b", Config{Peers: []Peer{a.peer()}}, collect(first))
+	a := start(t, "a", Config{Listen: []string{onQUIC}}, nil)
+	at := Config{Listen: []string{onQUIC}, Peers: []Peer{a.peer()}} // one way: of two dialled at once one is closed
+	b := newHost(t, "b", at, collect(first))
 	stop := run(t, b)
 	awaitPeers(t, a, 1)
 	if err := a.Send(within(t), b.ID(), []byte("one")); err != nil {
@@ -306,7 +308,7 @@ func TestSendAfterRestart(t *testing.T) {
 	}
 	receive(t, first, 1)
 	stop()
-	b = start(t, "b", Config{Peers: []Peer{a.peer()}}, collect(second))
+	b = start(t, "b", at, collect(second))
 	awaitPeers(t, b, 1)
 	if err := a.Send(within(t), b.ID(), []byte("two")); err != nil {
 		t.Fatal(err)
