@@ -46,6 +46,7 @@ type Session struct {
 	display string // of X11, or empty
 	socket  string // of Wayland, or empty
 	dial    func() (*dbus.Conn, error)
+	answer  time.Duration // answerTime, but for tests
 
 	bus     *dbus.Conn
 	busNext time.Time
@@ -63,7 +64,7 @@ type Session struct {
 func Open(getenv func(name string) string) *Session {
 	return &Session{
 		id: getenv("XDG_SESSION_ID"), display: getenv("DISPLAY"), socket: waylandSocket(getenv),
-		dial: func() (*dbus.Conn, error) { return dbus.ConnectSessionBus() },
+		dial: func() (*dbus.Conn, error) { return dbus.ConnectSessionBus() }, answer: answerTime,
 	}
 }
 
@@ -136,7 +137,7 @@ func (s *Session) call(ctx context.Context, service string, path dbus.ObjectPath
 	if bus == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, s.answer)
 	defer cancel()
 	return bus.Object(service, path).CallWithContext(ctx, method, dbus.FlagNoAutoStart).Store(answer) == nil
 }
@@ -170,7 +171,7 @@ func (s *Session) wlIdle(ctx context.Context, now time.Time, idle *time.Duration
 			return false
 		}
 		s.wlNext = now.Add(retryTime)
-		wl, err := dialWayland(ctx, s.socket)
+		wl, err := dialWayland(ctx, s.socket, s.answer)
 		s.wlThere = err == nil || errors.Is(err, errNoNotifier)
 		if err != nil {
 			return false
@@ -236,7 +237,7 @@ func (s *Session) HasTray(ctx context.Context) bool {
 	if bus == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, 10*answerTime) // it is asked once
 	defer cancel()
 	err := bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, "org.kde.StatusNotifierWatcher").Store(&there)
 	return err == nil && there

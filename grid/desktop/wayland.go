@@ -80,8 +80,8 @@ func waylandSocket(getenv func(string) string) string {
 
 // dialWayland connects to a compositor and waits until it has said what it has. An
 // error of errNoNotifier says that one is there.
-func dialWayland(ctx context.Context, socket string) (*wayland, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+func dialWayland(ctx context.Context, socket string, answer time.Duration) (*wayland, error) {
+	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {

@@ -138,6 +138,7 @@ func request(r io.Reader) (object, opcode uint32, e event, err error) {
 func in(t *testing.T, env map[string]string) *Session {
 	s := Open(func(name string) string { return env[name] })
 	s.dial = func() (*dbus.Conn, error) { return nil, errNoDisplay }
+	s.answer = 20 * time.Second
 	t.Cleanup(s.Close)
 	return s
 }

@@ -31,7 +31,8 @@ const (
 
 // Bus is the system's D-Bus. Make it with New.
 type Bus struct {
-	dial func() (*dbus.Conn, error)
+	dial   func() (*dbus.Conn, error)
+	answer time.Duration // answerTime, but for tests
 
 	mu   sync.Mutex
 	conn *dbus.Conn
@@ -40,7 +41,7 @@ type Bus struct {
 
 // New makes a Bus that connects when it is asked.
 func New() *Bus {
-	return &Bus{dial: func() (*dbus.Conn, error) { return dbus.ConnectSystemBus() }}
+	return &Bus{dial: func() (*dbus.Conn, error) { return dbus.ConnectSystemBus() }, answer: answerTime}
 }
 
 // Close gives back the connection.
@@ -81,7 +82,7 @@ func (b *Bus) call(ctx context.Context, to string, path dbus.ObjectPath, method 
 	if conn == nil {
 		return errNoBus
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, b.answer)
 	defer cancel()
 	return conn.Object(to, path).CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...).Store(answer...)
 }

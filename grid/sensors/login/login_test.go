@@ -77,7 +77,7 @@ func (l *logind) signal(t *testing.T, name string, begins bool) {
 }
 
 func at(t *testing.T, address string) *Bus {
-	b := &Bus{dial: func() (*dbus.Conn, error) { return dbus.Connect(address) }}
+	b := &Bus{dial: func() (*dbus.Conn, error) { return dbus.Connect(address) }, answer: 20 * time.Second}
 	t.Cleanup(func() { _ = b.Close() })
 	return b
 }
