@@ -34,7 +34,7 @@ func TestCheckpointSurvivesAKill(t *testing.T) {
 program = "tool.wasm"
 [units]
 count = 1
-args = ["count", "100"]
+args = ["count", "300"]
 [limits]
 time = "10m"
 checkpoint = "1KiB"
@@ -64,7 +64,7 @@ trusted = [%q]
 	g.until("some steps are saved", func() bool { _, done := saved(); return done >= 5 })
 	n.kill()
 	starts, before := saved()
-	if starts != 1 || before >= 100 {
+	if starts != 1 || before >= 300 {
 		t.Fatalf("%d starts, %d steps: too late to kill anybody", starts, before)
 	}
 	g.start(n)

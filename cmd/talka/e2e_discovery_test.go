@@ -110,7 +110,7 @@ func TestJobIsFoundFromItsID(t *testing.T) {
 	var d grid.ProjectDetail
 	g.until("the results are sealed, and found by the project's name", func() bool {
 		g.ok(v, &d, "project", "show", heard)
-		return d.Results != nil
+		return d.Results != nil && len(d.Jobs) > 0
 	})
 	if d.Results.Job != first || d.Results.Accepted != 6 || len(d.Jobs) != 1 || !d.Jobs[0].Latest {
 		t.Errorf("the latest results are %+v of %+v", d.Results, d.Jobs)

@@ -198,12 +198,16 @@ func TestInvitesThatDoNotFit(t *testing.T) {
 	g.fails(n, exitUsage, both, "join", invite)
 	fresh := g.node("fresh", "--join", invite)
 	g.fails(fresh, exitUsage, append(both, "--network "+other.network), fresh.args...)
+	damaged := []byte(invite)
+	if damaged[60]++; damaged[60] == 'z'+1 || damaged[60] == '7'+1 {
+		damaged[60] = 'a' // of base32 it is still
+	}
 	for text, word := range map[string]string{
 		"":                     "invite",
 		"hello":                "talka1",
 		"talka9abc":            "another version",
 		invite[:len(invite)-9]: "copy it again",
-		strings.Replace(invite, invite[60:62], "zz", 1): "copy it again",
+		string(damaged):        "copy it again",
 	} {
 		g.fails(n, exitUsage, []string{word}, "join", text)
 	}

@@ -29,7 +29,7 @@ func TestReplicaIsRepaired(t *testing.T) {
 	project := g.project(p, "atoms")
 	flags := []string{"--join", g.invite(p), "--trust", project}
 	all := []*demoNode{p, tcp("a", flags...), tcp("b", flags...)}
-	for _, name := range []string{"v", "w", "x", "y"} {
+	for _, name := range []string{"v", "w", "x", "y", "z"} {
 		all = append(all, tcp(name, append(flags, "--steward=false")...))
 	}
 	g.meet(all...)
@@ -67,7 +67,11 @@ func TestReplicaIsRepaired(t *testing.T) {
 	var last grid.DataHealth
 	defer func() { t.Logf("before %+v by %v; last %+v", before, keepers, last) }()
 	g.until("others keep what they kept", func() bool {
-		last = *g.job(p, id).Data
+		d := g.job(p, id).Data
+		if d == nil {
+			return false
+		}
+		last = *d
 		kept := 0
 		for _, n := range g.keepers(rest) {
 			kept += n

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return name == "python" && err == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": code, "start": start, "end": end, "field": field, "until": until,
+			"code": code, "start": start, "end": end, "field": field, "until": until, "fails": fails,
 		},
 	})
 }
@@ -124,6 +124,19 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("the output did not change in a minute")
+}
+
+// fails runs a command until it ends badly: fails COMMAND [ARG]...
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: fails COMMAND [ARG]...")
+	}
+	for begun := time.Now(); time.Since(begun) < time.Minute; {
+		if exitCodeOf(ts, ts.Exec(args[0], args[1:]...)) != 0 {
+			return
+		}
+	}
+	ts.Fatalf("the command did not fail in a minute")
 }
 
 // running is a node that start has started.
