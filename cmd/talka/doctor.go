@@ -206,20 +206,8 @@ func diagnoseEngine(ctx context.Context, d *diagnosis, dir, engine string) {
 	}
 }
 
-// doctorScratch is a folder in the data directory, where it is found again if doctor is
-// killed, or in the system's temporary one if that is not made yet or cannot be written.
-func doctorScratch(dir string) (path string, remove func() error, err error) {
-	if _, err := os.Stat(dir); err == nil {
-		if s, err := newScratch(dir); err == nil {
-			return s.path, s.remove, nil
-		}
-	}
-	path, err = os.MkdirTemp("", "talka-doctor-")
-	return path, func() error { return os.RemoveAll(path) }, err
-}
-
 func tryEngine(ctx context.Context, dir, engine string, log *slog.Logger) (r sandbox.Report, err error) {
-	tmp, remove, err := doctorScratch(dir)
+	tmp, remove, err := scratchIn(dir)
 	if err != nil {
 		return r, err
 	}

@@ -285,11 +285,15 @@ func (a *app) fetchCat(ctx context.Context, c *api.Client, id workunits.JobID, f
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out = f
 	}
-	tmp, err := os.MkdirTemp("", "talka-")
+	dir, err := a.dir()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	tmp, remove, err := scratchIn(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	sum := newFetched(info, file)
 	err = c.Results(ctx, id, func(r api.Result) error {
 		if sum.count(r); r.Failed || r.Reduce != (info.Reduce != "") {

@@ -40,6 +40,18 @@ func newScratch(dir string) (*scratch, error) {
 	return &scratch{path, lock}, nil
 }
 
+// scratchIn is a folder in the data directory, where it is found again if the command is
+// killed, or in the system's temporary one if that is not made yet or cannot be written.
+func scratchIn(dir string) (path string, remove func() error, err error) {
+	if _, err := os.Stat(dir); err == nil {
+		if s, err := newScratch(dir); err == nil {
+			return s.path, s.remove, nil
+		}
+	}
+	path, err = os.MkdirTemp("", "talka-")
+	return path, func() error { return os.RemoveAll(path) }, err
+}
+
 func (s *scratch) remove() error { return errors.Join(s.lock.release(), os.RemoveAll(s.path)) }
 
 // sweepScratch removes the scratch folders of commands that were killed.

@@ -92,19 +92,11 @@ type verifiedFault struct {
 func (a *app) readLedger(ctx context.Context, arg string) (x ledger.Read, err error) {
 	path := arg
 	if _, perr := workunits.ParseJobID(arg); perr == nil {
-		c, id, err := a.ofJob(arg)
-		if err != nil {
+		var remove func() error
+		if path, remove, err = a.exportScratch(ctx, arg); err != nil {
 			return x, err
 		}
-		dir, err := os.MkdirTemp("", "talka-verify-")
-		if err != nil {
-			return x, err
-		}
-		defer os.RemoveAll(dir)
-		path = filepath.Join(dir, "ledger")
-		if _, err := a.exportJob(ctx, c, id, path, false); err != nil {
-			return x, err
-		}
+		defer func() { err = errors.Join(err, remove()) }()
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -118,6 +110,27 @@ func (a *app) readLedger(ctx context.Context, arg string) (x ledger.Read, err er
 		return x, &exitErr{exitError, fmt.Errorf("%s: %w", arg, err)} // whatever is wrong in it
 	}
 	return x, nil
+}
+
+// exportScratch writes what the node has of a job to a file that remove removes.
+func (a *app) exportScratch(ctx context.Context, arg string) (path string, remove func() error, err error) {
+	c, id, err := a.ofJob(arg)
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := a.dir()
+	if err != nil {
+		return "", nil, err
+	}
+	dir, remove, err = scratchIn(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	path = filepath.Join(dir, "ledger")
+	if _, err := a.exportJob(ctx, c, id, path, false); err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	return path, remove, nil
 }
 
 func verified(x ledger.Read) verification {
