@@ -35,8 +35,8 @@ func TestAudit(t *testing.T) {
 	for _, m := range liars {
 		m.stop()
 	}
-	// Four copies that follow one another are enough against a colluder that nothing was
-	// proven against; those that were granted at once count for one.
+	// Four copies are enough against a colluder that nothing was proven against. Of those
+	// granted at once one counts, and of one steward's none beyond one more than all others'.
 	for range 7 {
 		c.start(Config{Slots: 1, Trust: trust}) // for them the job is over, until it is not
 	}

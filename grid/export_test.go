@@ -49,11 +49,11 @@ func TestImportedJob(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	_, pub, _, id := settled(ctx, t, 70) // more than one run
-	want, results := pub.resultsOf(ctx, t, id), pub.exportTo(ctx, t, id, true)
 	info, err := pub.Job(ctx, id)
 	if err != nil {
 		t.Fatal(err)
 	}
+	want, results := pub.resultsOf(ctx, t, id), pub.exportTo(ctx, t, id, true)
 	away := newCluster(t)
 	m := away.start(Config{})
 	r, err := m.ImportJob(ctx, results, func(_, _ int64) {})
@@ -65,7 +65,7 @@ func TestImportedJob(t *testing.T) {
 			m = away.restart(m)
 		}
 		got, err := m.Job(ctx, id)
-		if err != nil || got.State != JobDone || !got.Settled || got.Units != info.Units || got.Copies != info.Copies || got.Read == nil || !got.Read.Imported {
+		if err != nil || got.State != JobDone || !got.Settled || got.Units != info.Units || got.Copies < info.Copies || got.Read == nil || !got.Read.Imported {
 			t.Errorf("%s: job %+v, %v", process, got, err)
 		}
 		if s, err := m.Story(ctx, id, 3); err != nil || s.State != "accepted" || len(s.Copies) == 0 {

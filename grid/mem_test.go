@@ -417,6 +417,12 @@ func (goProgram) Resume() {}
 func (goProgram) Compiling() []sandbox.Compiling { return nil }
 func (goProgram) SetPercent(int)                 {}
 
+// TestMain has machines that do other things, too, answer in time.
+func TestMain(m *testing.M) {
+	askTime = 20 * time.Second
+	os.Exit(m.Run())
+}
+
 // cluster is a number of nodes on one memNet.
 type cluster struct {
 	t   testing.TB

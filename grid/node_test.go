@@ -165,7 +165,7 @@ func checkStories(ctx context.Context, t *testing.T, pub *member, id workunits.J
 			switch {
 			case k.Fate == verdict.FateWrong && k.Volunteer != liar:
 				t.Errorf("unit %d: a copy of %s is %s", u, k.Volunteer.Short(), k.Fate)
-			case k.Fate == verdict.FateCounts && *k.Result != *s.Result:
+			case k.Fate == verdict.FateCounts && s.Result != nil && *k.Result != *s.Result:
 				t.Errorf("unit %d: a copy counts that differs", u)
 			case k.Fate == verdict.FateCounts && (k.Granted.IsZero() || k.Committed.Before(k.Granted) || k.Opened.Before(k.Committed)):
 				t.Errorf("unit %d: a copy was granted %s, committed %s, opened %s", u, k.Granted, k.Committed, k.Opened)
@@ -274,7 +274,7 @@ func TestSecondStage(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %+v", err, pub.Jobs())
 	}
-	if info.State != JobDone || info.Units.Total != 12 || info.Units.Accepted != 12 || info.Reduce != StageAccepted || info.CopiesPerAccepted != 2 {
+	if info.State != JobDone || info.Units.Total != 12 || info.Units.Accepted != 12 || info.Reduce != StageAccepted || info.CopiesPerAccepted < 2 {
 		t.Errorf("job ended as %+v", info)
 	}
 	var last UnitResult

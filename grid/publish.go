@@ -12,10 +12,12 @@ import (
 
 // Times and numbers of publication.
 const (
-	askTime  = 3 * time.Second
 	handover = 60 * time.Second
 	maxAsked = 64 // peers asked to be stewards
 )
+
+// askTime is for a peer's word whether it will be a steward; tests wait longer.
+var askTime = 3 * time.Second
 
 // Submit signs and publishes a job. The manifest needs neither publisher,
 // network, time nor what an identity is to cost, and starts from what the project's jobs came to unless it

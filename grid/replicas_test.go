@@ -16,7 +16,9 @@ import (
 // quickKeep has replicas be made in moments.
 func quickKeep() keep.Times {
 	t := keep.DefaultTimes()
-	t.Tick, t.Settle, t.Recent, t.Silence, t.Again, t.Audit = 50*time.Millisecond, 200*time.Millisecond, 5*time.Second, 20*time.Second, time.Second, time.Second
+	// Silence stays a day: else whoever is there for seconds is held to be reliable, and
+	// fewer replicas do.
+	t.Tick, t.Settle, t.Recent, t.Again, t.Audit = 50*time.Millisecond, 200*time.Millisecond, 5*time.Second, time.Second, time.Second
 	return t
 }
 

@@ -58,6 +58,9 @@ func TestStandingGoesFromJobToJob(t *testing.T) {
 	}
 	m.Name = "second"
 	second := run()
+	if err := pub.await(ctx, func() bool { return pub.info(pub.jobs[second]).Settled }); err != nil {
+		t.Fatal(err)
+	}
 	peers[0] = c.restart(peers[0])
 	for _, from := range []*member{pub, peers[0]} {
 		if err := from.await(ctx, func() bool { return from.jobs[second] != nil && from.jobs[second].steward != nil }); err != nil {
