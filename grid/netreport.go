@@ -39,15 +39,8 @@ func (r ReachInfo) Report() NetReport {
 			said.next(phrase.New("net_ask_owner", "ask the owner of node {node} for an invite; stop this node, and run talka network join INVITE.", "node", m.By))
 		}
 	}
-	out := NetReport{OK: said.judge(r, all), Facts: []string{}, Next: []string{}, Reach: r}
-	out.Said, out.State = said, said.State.Text
-	for _, p := range said.Facts {
-		out.Facts = append(out.Facts, p.Text)
-	}
-	for _, p := range said.Next {
-		out.Next = append(out.Next, p.Text)
-	}
-	return out
+	ok := said.judge(r, all)
+	return NetReport{OK: ok, State: said.State.Text, Facts: phrase.Texts(said.Facts), Next: phrase.Texts(said.Next), Said: said, Reach: r}
 }
 
 // judge says what state a node with so many peers is in, and whether that will do.

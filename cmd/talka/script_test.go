@@ -117,13 +117,20 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile(args[0])
 	ts.Check(err)
-	for begun := time.Now(); time.Since(begun) < time.Minute; {
+	again(ts, "the output did not change", func() bool {
 		ts.Check(ts.Exec(args[1], args[2:]...))
-		if pattern.MatchString(ts.ReadFile("stdout")) != neg {
+		return pattern.MatchString(ts.ReadFile("stdout")) != neg
+	})
+}
+
+// again looks again and again, for a minute.
+func again(ts *testscript.TestScript, failed string, look func() bool) {
+	for begun := time.Now(); time.Since(begun) < time.Minute; {
+		if look() {
 			return
 		}
 	}
-	ts.Fatalf("the output did not change in a minute")
+	ts.Fatalf("%s in a minute", failed)
 }
 
 // fails runs a command until it ends badly: fails COMMAND [ARG]...
@@ -131,12 +138,7 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: fails COMMAND [ARG]...")
 	}
-	for begun := time.Now(); time.Since(begun) < time.Minute; {
-		if exitCodeOf(ts, ts.Exec(args[0], args[1:]...)) != 0 {
-			return
-		}
-	}
-	ts.Fatalf("the command did not fail in a minute")
+	again(ts, "the command did not fail", func() bool { return exitCodeOf(ts, ts.Exec(args[0], args[1:]...)) != 0 })
 }
 
 // running is a node that start has started.

@@ -62,11 +62,14 @@ func Of(code, english string, list []Phrase) Phrase {
 	return Phrase{Code: code, List: list, Text: strings.Replace(english, "{list}", text, 1)}
 }
 
-// Text is sentences in English.
-func Text(list []Phrase) string {
+// Texts are phrases in English, each for itself.
+func Texts(list []Phrase) []string {
 	texts := make([]string, len(list))
 	for i, p := range list {
 		texts[i] = p.Text
 	}
-	return strings.Join(texts, " ")
+	return texts
 }
+
+// Text is sentences in English.
+func Text(list []Phrase) string { return strings.Join(Texts(list), " ") }

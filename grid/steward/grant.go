@@ -32,15 +32,14 @@ func (m *Machine) request(from node, w wire.WorkRequest) {
 	}
 	if raw := m.forgotten(from, w.Busy); raw != nil && m.welcome(from) && !m.over() {
 		reply.Grant, reply.Again = raw, true
-	} else if reply.Reason, reply.Retry = m.refuse(from, w); reply.Reason == "" {
-		units, custodians, canonical = m.choose(from, w)
-		if len(units) == 0 {
-			reply.Reason, reply.Retry = NoUnit, retrySoon
-			if !m.askers[from].plain && !m.kinds.canonical {
-				reply.Reason = phrase.New("no_checkers", "too few volunteers here could check copies made on your architecture").Text
-			}
-			m.refused(from)
+	} else if why, retry := m.refuse(from, w); why.Text != "" {
+		reply.Reason, reply.Retry = why.Text, retry
+	} else if units, custodians, canonical = m.choose(from, w); len(units) == 0 {
+		reply.Reason, reply.Retry = NoUnit, retrySoon
+		if !m.askers[from].plain && !m.kinds.canonical {
+			reply.Reason = phrase.New("no_checkers", "too few volunteers here could check copies made on your architecture").Text
 		}
+		m.refused(from)
 	}
 	if len(units) > 0 {
 		m.stage(units[0])
@@ -125,13 +124,7 @@ func (m *Machine) reply(to node, r wire.WorkReply) {
 
 // refuse says why a volunteer gets nothing, in words that the page knows, and when
 // it may ask again.
-func (m *Machine) refuse(from node, w wire.WorkRequest) (reason string, retry uint64) {
-	var why phrase.Phrase
-	why, retry = m.refusal(from, w)
-	return why.Text, retry
-}
-
-func (m *Machine) refusal(from node, w wire.WorkRequest) (why phrase.Phrase, retry uint64) {
+func (m *Machine) refuse(from node, w wire.WorkRequest) (why phrase.Phrase, retry uint64) {
 	switch {
 	case m.doubt != nil:
 		return phrase.New("no_behind", "this steward catches up with the others"), retrySoon

@@ -260,7 +260,7 @@ func TestParentEnforces(t *testing.T) {
 			c.set(&task.Limits)
 			_, err := p.Run(t.Context(), task, nil)
 			var void *Void
-			if errors.As(err, &void) && void.Reason == workunits.VoidKilled && strings.HasPrefix(void.Detail, "the engine let the program write ") {
+			if errors.As(err, &void) && c.reason == workunits.VoidEngine && void.Reason == workunits.VoidKilled && strings.HasPrefix(void.Detail, "the engine let the program write ") {
 				void.Reason = c.reason // the guard looked at the disk before the answer was read
 			}
 			wantVoid(t, err, c.reason)

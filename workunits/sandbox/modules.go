@@ -254,7 +254,7 @@ func (c *moduleCache) put(stage, name string, minPages uint32) error {
 		if _, gerr := c.get(name); gerr == nil {
 			return os.RemoveAll(stage)
 		}
-		if err := errors.Join(os.RemoveAll(dir), os.Rename(stage, dir)); err != nil {
+		if err := os.Rename(stage, dir); err != nil { // get has removed a damaged one
 			return err
 		}
 	}
