@@ -1,6 +1,7 @@
 package verdict_test
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/talka-grid/talka/workunits"
@@ -25,14 +26,21 @@ func TestWithheldDraw(t *testing.T) {
 		i := w.node(by).receipts[c.commit]
 		w.say(by, workunits.Draw{Commit: c.commit, Index: i, Value: w.node(by).chain.Value(i), Head: h.ID(), With: with})
 	}
+	r := rand.New(rand.NewPCG(1, 1))
 	want := func(what string, state verdict.State) {
 		t.Helper()
 		if u := w.book().Unit(0); u.State != state || w.live.Unit(0).State != state {
 			t.Fatalf("%s: the unit is %v, and %v statement by statement, want %v", what, u.State, w.live.Unit(0).State, state)
 		}
+		for range 20 {
+			if got, all := w.fingerprint(w.shuffled(r)), w.fingerprint(w.live); got != all {
+				t.Fatalf("%s: another order gives\n%s\nwant\n%s", what, got, all)
+			}
+		}
 	}
 	draw("s1", idOf("s2"))
 	draw("s3", workunits.NodeID{})
+	want("s2 has received it alone", verdict.Pending)
 	w.keep(c)
 	want("s2 still has to draw", verdict.Pending)
 	w.say("s2", workunits.Fault{Name: workunits.FaultAbsent, Against: idOf("s2")})

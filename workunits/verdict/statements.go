@@ -183,6 +183,9 @@ func (b *Book) receipt(a *author, e ledger.Entry, s workunits.Receipt) []uint32 
 	b.absent(c, -1)
 	m.got, m.receipt, m.hash, m.index = true, e.Seq, s.Hash, s.Index
 	b.absent(c, 1)
+	if slices.ContainsFunc(c.marks, func(o mark) bool { return o.drew && o.with == a.id }) {
+		return c.body.Units // which wait for its value, see outstanding
+	}
 	return b.beside(c)
 }
 
