@@ -15,8 +15,8 @@ func (a *app) jobAuditCmd() *cobra.Command {
 		Use: "audit JOB", Short: "Execute some accepted units of a job of this node here, to check them", Args: argCount(1, 1),
 		Long: "Execute a sample of a job's accepted units on this node, which is its publisher's: those\n" +
 			"the sooner whose results are most in doubt. Where another result was accepted, those who\n" +
-			"gave it are proven wrong, and all units that rested on them are done again. Exit code 1\n" +
-			"if a result was wrong.",
+			"gave it are proven wrong, and units that rested on them are done again: all since the\n" +
+			"first wrong one and a share of those before. Exit code 1 if a result was wrong.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.ofJob(args[0])
 			if err != nil {

@@ -47,11 +47,12 @@ type fault struct {
 type life struct {
 	by     *author
 	number int
-	units  []uint32        // of its commits, void ones included
-	credit int             // copies in accepted units
-	burned int             // round of settling that burned it, 0 for none
-	loses  map[uint32]int  // disputed units that burn it, each with the round
-	party  map[uint32]bool // disputed units of which it has a copy
+	units  []uint32           // of its commits, void ones included
+	credit int                // copies in accepted units
+	burned int                // round of settling that burned it, 0 for none
+	loses  map[uint32]int     // disputed units that burn it, each with the round
+	party  map[uint32]*commit // disputed units of which it has a copy, with that copy
+	first  *commit            // the first of these
 }
 
 // chain tells how far an author's hash chain was revealed, so that each value

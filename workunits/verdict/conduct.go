@@ -169,7 +169,7 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 		}
 	}
 	b.settle()
-	list, _ := b.counting(b.current(u), everyRound)
+	list, _ := b.counting(u, b.current(u), everyRound)
 	for _, k := range list {
 		count(k.grant.Author, k.Author)
 	}

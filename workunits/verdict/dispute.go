@@ -63,22 +63,58 @@ func (b *Book) contest(u uint32) {
 		d = &dispute{}
 		b.disputed[u] = d
 	}
+	for _, l := range d.parties {
+		delete(l.party, u)
+	}
 	var parties []*life
 	for _, k := range list {
-		parties = append(parties, k.life)
-		if k.life.party == nil {
-			k.life.party, k.life.loses = map[uint32]bool{}, map[uint32]int{}
+		l := k.life
+		if l.party == nil {
+			l.party, l.loses = map[uint32]*commit{}, map[uint32]int{}
 		}
-		k.life.party[u] = true
+		if c := l.party[u]; c == nil || k.Seq < c.Seq {
+			l.party[u] = k.commit
+		}
+		parties = append(parties, l)
 	}
 	for _, l := range d.parties {
 		if !slices.Contains(parties, l) {
-			delete(l.party, u)
 			b.loses(l, u, 0)
+			b.reach(l, u)
 		}
+	}
+	for _, l := range parties {
+		b.reach(l, u)
 	}
 	d.parties = parties
 	b.queue(u)
+}
+
+// reach notes from where on a burn takes a life's copies back, after what is known
+// of a disputed unit changed.
+func (b *Book) reach(l *life, u uint32) {
+	was := l.first
+	l.first = nil
+	for _, c := range l.party {
+		if l.first == nil || c.Seq < l.first.Seq {
+			l.first = c
+		}
+	}
+	if l.burned > 0 && (l.first != was || l.first == l.party[u]) {
+		b.touch(l.units) // what stands is a matter of the draws on that copy, too
+	}
+}
+
+// spared reports whether a copy of a burned life stands all the same: it was committed
+// before the first one that is contradicted, and not shortly before, and the draws on
+// that one do not ask for the unit.
+func (b *Book) spared(u uint32, k copyOf) bool {
+	first := k.life.first
+	if first == nil || k.Seq >= first.Seq-first.Seq/shortly {
+		return false
+	}
+	who := b.drawers(copyOf{commit: first}, nil)
+	return b.drawn(who) && !b.asks(u, who, b.law.Again())
 }
 
 // unanimous reports whether no two commits opened a unit to different results,
@@ -241,7 +277,7 @@ func (b *Book) losersOf(u uint32, all []copyOf, round int) (who []*life) {
 	if len(b.classify(u, all)) > 0 {
 		return nil // who differs is not known yet
 	}
-	list, _ := b.counting(all, round)
+	list, _ := b.counting(u, all, round)
 	groups := groupsOf(list)
 	w := b.winner(groups, list)
 	for i, g := range groups {

@@ -15,6 +15,16 @@ const (
 
 	always     = 0.8 // chances from here on mean a further copy
 	strikesOut = 3   // strikes that close an identity
+
+	// again is the share of the copies before a burned volunteer's first contradicted
+	// one that count no more. All of them would make those dear who work honestly for
+	// long before they lie; the fewer, the more may be left of earlier lies: with a
+	// chance of spares and more to be missed it pays to lie on, for up to surplus
+	// times what the law allows a stake.
+	again   = 0.3
+	shortly = 8 // before that one, a part of the log up to it, nothing is spared
+	spares  = again / (1 + again)
+	surplus = 1.44
 )
 
 // Crowd is how many volunteers must have a stake before any is held to be poor
@@ -107,8 +117,9 @@ func (l Law) Bar(stakes []uint64) float64 {
 }
 
 // Vouches is the chance that a result which m agreeing copies got accepted is
-// wrong, times the share of copies that went into it: at least eps, and more
-// where the cap accepted earlier than the law would have. A group of colluders
+// wrong, times the share of copies that went into it: at least eps, more where it
+// pays to lie again before one knows what a burn would spare, and more where the cap
+// accepted earlier than the law would have. A group of colluders
 // of which c wrong copies are missed with chance d each expects c*d^c survivors,
 // and pays for them with the first committer's stake and the identity's price.
 func (l Law) Vouches(m int, first, bar float64) float64 {
@@ -117,14 +128,18 @@ func (l Law) Vouches(m int, first, bar float64) float64 {
 		return 1 // by whoever lets volunteers decide alone
 	}
 	missed := math.Pow(f, float64(m-1))
+	eps := l.eps()
+	if Delta(eps*(first+l.p.Price)/f) > spares {
+		eps *= surplus
+	}
 	if m < l.Copies(first, bar) {
-		return l.eps()
+		return eps
 	}
 	most := missed
 	for c := 2.0; c*math.Pow(missed, c) > most; c++ {
 		most = c * math.Pow(missed, c)
 	}
-	return max(l.eps(), min(f*missed, f*most/max(first+l.p.Price, 1e-9)))
+	return max(eps, min(f*missed, f*most/max(first+l.p.Price, 1e-9)))
 }
 
 // Poor reports whether a volunteer is poor among others and its first copies are
@@ -164,6 +179,15 @@ func Delta(x float64) float64 {
 		best = min(best, math.Pow(x/c, 1/c))
 	}
 	return best
+}
+
+// Again is the share of the copies before a burned volunteer's first contradicted
+// one that count no more: all where nothing was checked.
+func (l Law) Again() float64 {
+	if l.p.Mode == workunits.VerifyNone {
+		return 1
+	}
+	return again
 }
 
 // support is what stands behind one result in a dispute.

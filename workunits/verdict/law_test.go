@@ -23,6 +23,32 @@ func TestDeltaProperty(t *testing.T) {
 	})
 }
 
+// TestSurplusProperty: who knows of each lie whether it was missed and chooses when
+// to stop leaves no more than surplus allows, though a burn spares some of what came
+// before the first contradicted copy.
+func TestSurplusProperty(t *testing.T) {
+	t.Parallel()
+	for x := 1e-4; x < 1e3; x *= 1.01 {
+		d := Delta(x)
+		lies := int(4*math.E*x) + 10
+		left := make([]float64, lies+1) // of so many lies after the burn: of each, if it and all before it are spared
+		for j := 1; j <= lies; j++ {
+			left[j] = left[j-1] + math.Pow(1-again, float64(j))
+		}
+		best := float64(lies)
+		for j := lies - 1; j >= 0; j-- {
+			best = max(float64(j), d*best+(1-d)*left[j])
+		}
+		most := x * (1 + 1e-9)
+		if d > spares {
+			most *= surplus
+		}
+		if best > most {
+			t.Fatalf("delta(%g) = %g leaves %g wrong copies, want at most %g", x, d, best, most)
+		}
+	}
+}
+
 func TestDelta(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ x, want float64 }{
@@ -201,11 +227,14 @@ func TestVouches(t *testing.T) {
 	if got := LawOf(p).Vouches(2, 0, 0); math.Abs(got-0.2*0.2/10) > 1e-12 {
 		t.Errorf("two newcomers: %g", got)
 	}
-	if got := LawOf(p).Vouches(2, 1e9, 0); got != 1e-4 {
-		t.Errorf("a veteran checked: %g, want eps", got)
+	if got := LawOf(p).Vouches(2, 1e9, 0); got != 1e-4*surplus {
+		t.Errorf("a veteran checked: %g, want eps and what a burn spares", got)
 	}
-	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4 {
-		t.Errorf("as the law asks: %g, want eps", got)
+	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4*surplus {
+		t.Errorf("as the law asks: %g, want eps and what a burn spares", got)
+	}
+	if got := (Law{workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10}}).Vouches(4, 100, 0); got != 1e-4 {
+		t.Errorf("somebody to whom two lies are no gain: %g, want eps", got)
 	}
 	if l := LawOf(p); l.Checks(0, 0) || l.Checks(1, 18) || !l.Checks(1, 19) {
 		t.Error("newcomers get more or less than their share")

@@ -149,7 +149,7 @@ func (b *Book) Supporters(u uint32) (commits []workunits.Ref) {
 	if v := b.Unit(u); !v.Agreed() {
 		return nil
 	}
-	list, _ := b.counting(b.current(u), everyRound)
+	list, _ := b.counting(u, b.current(u), everyRound)
 	for _, k := range openOf(list) {
 		commits = append(commits, k.ref)
 	}
@@ -266,7 +266,7 @@ func (b *Book) CopiesOf(u uint32) []Copy {
 // FirstCommitter is who committed the unit's first copy, zero for none.
 func (b *Book) FirstCommitter(u uint32) (n workunits.NodeID) {
 	b.settle()
-	if list, _ := b.counting(b.current(u), everyRound); len(list) > 0 {
+	if list, _ := b.counting(u, b.current(u), everyRound); len(list) > 0 {
 		return longest(list)[0].Author
 	}
 	return n

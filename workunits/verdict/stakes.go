@@ -328,7 +328,7 @@ func (b *Book) Bound() Bound {
 // doubt is the chance of a wrong result that an accepted unit's copies leave, and
 // how many count.
 func (b *Book) doubt(u uint32) (chance float64, copies int) {
-	list, _ := b.counting(b.current(u), everyRound)
+	list, _ := b.counting(u, b.current(u), everyRound)
 	if slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }) {
 		return 0, len(list)
 	}

@@ -155,9 +155,9 @@ func TestStanding(t *testing.T) {
 
 func TestLives(t *testing.T) {
 	t.Parallel()
-	w := newWorld(nil)
+	w := newWorld(func(m *workunits.Manifest) { m.Units = 9 })
 	for life := range 3 {
-		u := uint32(2 * life)
+		u := uint32(3 * life)
 		w.keep(w.execute("s1", "v1", u, "wrong"), w.execute("s2", "p", u, "right"))
 		if b := w.book(); !b.Burned(idOf("v1")) || b.Stale(idOf("v1"), idOf("s1")) != true || b.Closed(idOf("v1")) != (life == 2) {
 			t.Fatalf("after %d wrong copies: %v", life+1, b.Faults())
@@ -168,8 +168,8 @@ func TestLives(t *testing.T) {
 			t.Fatalf("a stale copy counts: %+v", v)
 		}
 		w.say("s1", workunits.Fault{Name: workunits.FaultWrong, Against: idOf("v1")})
-		w.keep(w.execute("s1", "v1", 7, "x"))
-		if v := w.book().Unit(7); (v.Copies == 1) != (life < 2) {
+		w.keep(w.execute("s1", "v1", u+2, "x"))
+		if v := w.book().Unit(u + 2); (v.Copies == 1) != (life < 2) {
 			t.Fatalf("life %d: %+v", life+1, v)
 		}
 		if life == 2 {

@@ -57,7 +57,7 @@ func (b *Book) Story(u uint32) Story {
 	s := Story{Unit: b.Unit(u)}
 	r := b.look(u)
 	all := b.current(u)
-	counted, _ := b.counting(all, everyRound)
+	counted, _ := b.counting(u, all, everyRound)
 	for _, c := range r.commits {
 		t := b.tell(u, c)
 		t.Fate = b.fate(u, c, all, counted)

@@ -238,19 +238,24 @@ func mixed(list []copyOf) bool {
 }
 
 // counting lists those copies of a unit that count, one for a volunteer and all
-// of one platform, while lives burned after the round still count.
-func (b *Book) counting(all []copyOf, round int) (list []copyOf, canonical bool) {
-	return b.countingIn(make([]copyOf, 0, len(all)), all, round)
+// of one platform, while lives burned after the round still count. What burned ones
+// were spared counts, unless several of them speak alone.
+func (b *Book) counting(u uint32, all []copyOf, round int) (list []copyOf, canonical bool) {
+	return b.countingIn(u, make([]copyOf, 0, len(all)), all, round)
 }
 
-func (b *Book) countingIn(list, all []copyOf, round int) ([]copyOf, bool) {
+func (b *Book) countingIn(u uint32, list, all []copyOf, round int) ([]copyOf, bool) {
 	on, whatever := b.platform(all)
 	list = list[:0]
+	stands := func(k copyOf) bool { return k.life.burned == 0 || k.life.burned > round }
 	for _, k := range all {
-		if !k.by.forked && (k.life.burned == 0 || k.life.burned > round) && (whatever || k.platform() == on && b.may(k)) &&
+		if !k.by.forked && (stands(k) || b.spared(u, k)) && (whatever || k.platform() == on && b.may(k)) &&
 			!slices.ContainsFunc(list, func(o copyOf) bool { return o.by == k.by }) {
 			list = append(list, k)
 		}
+	}
+	if len(list) > 1 && !slices.ContainsFunc(list, stands) {
+		list = list[:0]
 	}
 	return list, on == canonically
 }
@@ -357,7 +362,7 @@ func (b *Book) work(u uint32) (v Unit, supporters []*life) {
 	room := &b.room
 	room.all = b.currentIn(room.all, u)
 	all := room.all
-	list, canonical := b.countingIn(room.list, all, everyRound)
+	list, canonical := b.countingIn(u, room.list, all, everyRound)
 	room.list = list
 	v = Unit{State: Pending, Canonical: canonical, Copies: len(list), Voids: b.voids(u)}
 	if v.Compare = b.classify(u, all); len(v.Compare) > 0 {

@@ -181,9 +181,11 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// TestBurnReopens: of a liar nothing stands that came after its lie.
 func TestBurnReopens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)
+	lie := w.execute("s1", "v1", 3, "wrong")
 	for u := range uint32(3) { // v1 and v2 agree on three units
 		w.keep(w.execute("s1", "v1", u, "x"), w.execute("s2", "v2", u, "x"))
 	}
@@ -191,7 +193,7 @@ func TestBurnReopens(t *testing.T) {
 	if b.Stake(idOf("v1")) != 3 || b.Counts()[verdict.Accepted] != 3 {
 		t.Fatalf("stake %d, %v", b.Stake(idOf("v1")), b.Counts())
 	}
-	w.keep(w.execute("s1", "v1", 3, "wrong"), w.execute("s2", "p", 3, "right"))
+	w.keep(lie, w.execute("s2", "p", 3, "right"))
 	var changed []uint32
 	for _, e := range w.entries {
 		changed = append(changed, b.Apply(e)...) // what it had read it passes over
@@ -206,6 +208,48 @@ func TestBurnReopens(t *testing.T) {
 	}
 	if f := b.Faults(); len(f) != 1 || f[0].Name != workunits.FaultWrong || !slices.Equal(f[0].Units, []uint32{3}) {
 		t.Errorf("faults %v", f)
+	}
+}
+
+// TestBurnSpares: of what a liar did before the first copy that another one
+// contradicts a share counts no more, and of what it did after it nothing counts,
+// however often that copy turns out to be an earlier one.
+func TestBurnSpares(t *testing.T) {
+	t.Parallel()
+	const units = 100
+	w := newWorld(func(m *workunits.Manifest) { m.Units, m.Shard = units, units })
+	w.chainLen = 4 * units
+	copies := make([]copied, units)
+	for u := range copies {
+		copies[u] = w.execute("s1", "v1", uint32(u), "x")
+		w.keep(copies[u], w.execute("s2", fmt.Sprint("other ", u), uint32(u), "x"))
+	}
+	if n := w.live.Counts()[verdict.Accepted]; n != units {
+		t.Fatalf("%d units are accepted", n)
+	}
+	for _, first := range []int{80, 40} { // the publisher finds otherwise
+		w.keep(w.execute("s2", "p", uint32(first), "y"))
+		w.open("s2", copies[first])
+		before := 0
+		for u := range first {
+			if w.live.State(uint32(u)) == verdict.Accepted {
+				before++
+			}
+		}
+		if !w.live.Burned(idOf("v1")) || before < first*55/100 || before > first*85/100 {
+			t.Errorf("%d of the %d units before stand; faults %v", before, first, w.live.Faults())
+		}
+		for u := first + 1; u < units; u++ {
+			if s := w.live.State(uint32(u)); s != verdict.Open && u != 80 {
+				t.Errorf("unit %d, after %d, is %s", u, first, s)
+			}
+		}
+		if s := w.live.Stake(idOf("v1")); s != 0 {
+			t.Errorf("the liar's stake is %d", s)
+		}
+	}
+	if got, want := w.fingerprint(w.shuffled(rand.New(rand.NewPCG(1, 1)))), w.fingerprint(w.live); got != want {
+		t.Errorf("another order gives\n%s\nwant\n%s", got, want)
 	}
 }
 

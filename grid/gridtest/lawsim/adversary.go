@@ -14,6 +14,8 @@ type Adversary struct {
 	// Leave has an identity that dared its Cheats walk away and come again as a
 	// newcomer, at the price of one, instead of staying until it is caught.
 	Leave bool
+	// Last has an identity that came so far lie from then on, whatever it has dared.
+	Last int
 	// Errors makes them no coalition: each copy is wrong with this chance, in its
 	// own way.
 	Errors float64
@@ -37,7 +39,8 @@ func (w *World) answer(i, u int) Digest {
 		}
 		return Right
 	}
-	cheat := !w.scheme.Shown(u) && !v.joiner && v.done >= a.Start && (a.Cheats == 0 || v.cheats < a.Cheats) && w.rng.Float64() < a.Cheat
+	dares := v.done >= a.Start && (a.Cheats == 0 || v.cheats < a.Cheats) && w.rng.Float64() < a.Cheat
+	cheat := !w.scheme.Shown(u) && !v.joiner && (dares || a.Last > 0 && v.done >= a.Last)
 	w.wrong[u] = cheat
 	if !cheat {
 		return Right

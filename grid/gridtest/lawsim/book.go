@@ -31,8 +31,7 @@ type Book struct {
 
 	// TakenBack counts burns that later statements took back: a verdict is of all
 	// statements, and those of somebody burned later may have decided a dispute.
-	// A Light never looks back. Nor does it count in a dispute, as a Book does, the
-	// copies of those who were burned for another one.
+	// A Light never looks back.
 	TakenBack int
 }
 
@@ -50,10 +49,12 @@ const maxDraws = 1 << 18
 
 func newDraws() *draws { return &draws{chain: workunits.NewChain([32]byte(bookJob), maxDraws)} }
 
-// of is the next copy's draw, as a Book will work it out.
-func (d *draws) of(u int) float64 {
-	d.next++
-	v := d.chain.Value(d.next)
+// Next is the number of the next copy's draw.
+func (d *draws) Next() int { d.next++; return int(d.next) }
+
+// Of is what a draw says of a unit, as a Book will work it out.
+func (d *draws) Of(number, u int) float64 {
+	v := d.chain.Value(uint32(number))
 	return oracle.Fraction(bookJob, uint32(u), v, v)
 }
 

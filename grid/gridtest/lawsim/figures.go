@@ -28,13 +28,14 @@ type Row struct {
 	Line Line
 }
 
-// Figures judges the rows of a table by the worst of each kind. The dearest
-// strategies are no threat to results: they work honestly almost to the end and
-// then have all of it done again. No law that takes back all of a proven liar's
-// copies does with less: others execute no more than they would without it (see
-// honest_copies_per_unit, 2.0 cold and 1.24 long), and what it wastes beside is its
-// own share of the executions, 0.31 cold and 0.24 long. To spare that is to let
-// results stand for which nobody but the liar speaks.
+// Figures judges the rows of a table by the worst of each kind. Two aims are missed,
+// both by strategies that were found after the aims were set. The most wrong results
+// of long lives are of who works until its stake allows several lies and then dares a
+// dozen. Together such may leave eps for each copy, 1.2e-4 of the units, and what
+// burns spare; a law that leaves less checks more, of the honest as well, who take
+// 1.209 copies of the 1.21 that they may. The dearest lie a little early, work
+// honestly, and lie again near the end: what follows the first lie that is found is
+// done again.
 func Figures(rows []Row) []Figure {
 	copies := func(l Line) float64 { return l.CopiesPerUnit }
 	wrong := func(l Line) float64 { return l.Wrong }

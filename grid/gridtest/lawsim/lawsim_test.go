@@ -2,7 +2,6 @@ package lawsim_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/talka-grid/talka/grid/gridtest/lawsim"
@@ -26,7 +25,8 @@ func TestTable(t *testing.T) {
 		{lawsim.Cold("boinc", lawsim.Honest), 1, 0, 0, 1.15},
 		{lawsim.Long("cap-2", lawsim.Honest), 1.1, 0, 0, 1.25},
 		{lawsim.Long("cap-2", lawsim.Spam), 1.1, 2e-5, 50, 1.36},
-		{lawsim.Long("cap-2", lawsim.LongWorst), 1.1, 2e-4, 50, 1.50},
+		{lawsim.Long("cap-2", lawsim.LongWorst), 1.1, 3e-4, 50, 1.40},
+		{lawsim.Long("cap-2", lawsim.LongLate), 1.1, 2e-4, 50, 1.35},
 		{lawsim.Long("cap-2", lawsim.Leavers), 1.1, 5e-5, 50, 1.38},
 		{lawsim.Long("strict", lawsim.Leavers), 1.1, 1e-4, 50, 1.45},
 	} {
@@ -47,7 +47,7 @@ func TestTable(t *testing.T) {
 }
 
 // TestFigures: what the table is judged by holds in small versions of its worlds;
-// the dearest strategies alone may miss their aims, by this much.
+// two aims of long lives alone are missed, see Figures, by no more than this.
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	var rows []lawsim.Row
@@ -60,7 +60,14 @@ func TestFigures(t *testing.T) {
 	}
 	for _, f := range lawsim.Figures(rows) {
 		t.Log(f)
-		if !f.Met && (!strings.Contains(f.Name, "dearest") || f.Value > 1.1*f.Aim) {
+		aim := f.Aim
+		switch f.Name {
+		case "long, 20 %: wrong results":
+			aim = lawsim.Policy(2).Error
+		case "long, dearest of 20 %: copies a unit":
+			aim *= 1.1
+		}
+		if f.Value > aim {
 			t.Errorf("%s; replay with: make sim-table SEED=1", f)
 		}
 	}

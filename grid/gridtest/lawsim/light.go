@@ -1,6 +1,7 @@
 package lawsim
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -14,6 +15,15 @@ type Law interface {
 	Poor(stake, bar float64) bool
 	Begins(burned, accepted int) bool
 	Checks(poor, all int) bool
+	Again() float64
+}
+
+// Lots are the draws on copies, numbered as the copies come.
+type Lots interface {
+	// Next is the number of the next copy's draw.
+	Next() int
+	// Of is what a draw says of a unit, in [0,1).
+	Of(number, unit int) float64
 }
 
 // Light applies a law to copies with the least bookkeeping of stakes, burns and
@@ -21,9 +31,9 @@ type Law interface {
 // stakes that were known when it was drawn.
 type Light struct {
 	law    Law
-	share  float64                // of stakes that colluders may hold, see verdict.Law.Bar
-	cap    int                    // largest stake from earlier jobs that counts; 0 for no cap
-	draw   func(unit int) float64 // of the next copy
+	share  float64 // of stakes that colluders may hold, see verdict.Law.Bar
+	cap    int     // largest stake from earlier jobs that counts; 0 for no cap
+	lots   Lots
 	units  []unit
 	people []person
 	ranks  ranks
@@ -31,28 +41,34 @@ type Light struct {
 	accepted int // units
 	burned   int // copies of those who were burned
 
-	changed []int // by the copy at hand
-	again   []int // disputes to look at again
+	changed []int   // by the copy at hand
+	again   []int   // disputes to look at again
+	reached []int32 // units of liars that were contradicted earlier than was known
 }
 
 type unit struct {
-	copies   []copied // of those not burned
-	credit   []int32  // whose stakes it raises
+	copies   []copied
+	credit   []int32 // whose stakes it raises
+	result   Digest  // once it is accepted
 	accepted bool
-	disputed bool
+	disputed bool // copies that count differ
+	mixed    bool // any do
 }
 
 type person struct {
 	stake   int
 	history int // from earlier jobs
-	burned  bool
 	trusted bool
 	units   []int32
+
+	burned bool
+	first  int // place of its first copy of a mixed unit, once burned
+	lot    int // of that copy
 }
 
 // NewLight returns the scheme for so many units.
-func NewLight(law Law, share float64, units, historyCap int, draw func(unit int) float64) *Light {
-	return &Light{law: law, share: share, cap: historyCap, draw: draw, units: make([]unit, units)}
+func NewLight(law Law, share float64, units, historyCap int, lots Lots) *Light {
+	return &Light{law: law, share: share, cap: historyCap, lots: lots, units: make([]unit, units)}
 }
 
 // Join adds the next volunteer.
@@ -72,10 +88,7 @@ func (l *Light) Trust(who int) { l.people[who].trusted = true }
 
 // Result is the accepted result of a unit.
 func (l *Light) Result(u int) (Digest, bool) {
-	if !l.units[u].accepted {
-		return 0, false
-	}
-	return l.units[u].copies[0].digest, true
+	return l.units[u].result, l.units[u].accepted
 }
 
 // Shown reports whether everybody sees that results of the unit differ.
@@ -97,9 +110,9 @@ func (l *Light) Checks(poor, all int) bool { return l.law.Checks(poor, all) }
 
 // Commit is a volunteer's copy of a unit.
 func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
-	l.changed, l.again = nil, nil
+	l.changed = nil
 	x, p := &l.units[u], &l.people[who]
-	c := copied{who: int32(who), digest: d, draw: l.draw(u), bar: int(l.ranks.bar(l.share))}
+	c := copied{who: int32(who), place: int32(len(p.units) + 1), digest: d, lot: int32(l.lots.Next()), bar: int(l.ranks.bar(l.share))}
 	x.copies = append(x.copies, c)
 	for _, o := range x.copies {
 		c.seen = append(c.seen, int32(l.Stake(int(o.who))))
@@ -107,37 +120,108 @@ func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 	x.copies[len(x.copies)-1] = c
 	p.units = append(p.units, int32(u))
 	l.judge(u)
-	l.again = append(l.again, u)
-	return l.changed, l.settle()
+	burned = l.settle()
+	for len(l.reached) > 0 {
+		units := l.reached
+		l.reached = nil
+		for _, u := range units {
+			l.judge(int(u))
+		}
+		burned = append(burned, l.settle()...)
+	}
+	return l.changed, burned
+}
+
+// counting lists a unit's copies that count; several of people who were burned do
+// not where there are no others.
+func (l *Light) counting(u int) []copied {
+	list := l.standing(u)
+	if len(list) > 1 && !slices.ContainsFunc(list, func(c copied) bool { return !l.people[c.who].burned }) {
+		return nil
+	}
+	return list
+}
+
+// standing lists the copies that count by themselves.
+func (l *Light) standing(u int) (list []copied) {
+	x := &l.units[u]
+	void := func(c copied) bool { return !l.counts(u, c) }
+	if !slices.ContainsFunc(x.copies, void) {
+		return x.copies
+	}
+	for i, c := range x.copies {
+		if void(c) {
+			continue
+		}
+		var seen []int32
+		for j, o := range x.copies[:i+1] {
+			if !void(o) {
+				seen = append(seen, c.seen[j])
+			}
+		}
+		c.seen = seen
+		list = append(list, c)
+	}
+	return list
+}
+
+// counts reports whether a copy does: those of somebody burned do only well before
+// its first one of a mixed unit, and if the draw on that one does not ask for the unit.
+func (l *Light) counts(u int, c copied) bool {
+	p := &l.people[c.who]
+	return !p.burned || int(c.place) < p.first-p.first/8 && l.lots.Of(p.lot, u) >= l.law.Again()
 }
 
 // judge works out a unit and opens what it asks for. Copies stay sealed until
 // there are enough, or until open ones differ.
 func (l *Light) judge(u int) {
 	x := &l.units[u]
-	was := x.accepted
-	var open []copied
-	for _, c := range x.copies {
+	was, list := x.accepted, l.counting(u)
+	open := openOf(list)
+	enough := l.enough(u, open) || l.enough(u, list)
+	if enough || len(votes(open)) > 1 {
+		for i := range x.copies {
+			x.copies[i].open = x.copies[i].open || l.counts(u, x.copies[i])
+		}
+		open = list
+	}
+	if !x.mixed && len(votes(openOf(x.copies))) > 1 {
+		x.mixed = true
+		for _, c := range x.copies {
+			l.reach(c)
+		}
+	}
+	x.disputed = len(votes(open)) > 1
+	if x.accepted = enough && !x.disputed; x.accepted {
+		x.result = list[0].digest
+	}
+	if was != x.accepted {
+		l.credit(u, list)
+	}
+	if x.mixed {
+		l.again = append(l.again, u)
+	}
+}
+
+// reach notes a copy of a mixed unit, if it is one of somebody burned.
+func (l *Light) reach(c copied) {
+	if p := &l.people[c.who]; p.burned && int(c.place) < p.first {
+		l.reached = append(l.reached, p.units[:p.first-1]...)
+		p.first, p.lot = int(c.place), int(c.lot)
+	}
+}
+
+func openOf(copies []copied) (open []copied) {
+	for _, c := range copies {
 		if c.open {
 			open = append(open, c)
 		}
 	}
-	enough := l.enough(open) || l.enough(x.copies)
-	if enough || len(votes(open)) > 1 {
-		for i := range x.copies {
-			x.copies[i].open = true
-		}
-		open = x.copies
-	}
-	x.disputed = len(votes(open)) > 1
-	x.accepted = enough && !x.disputed
-	if was != x.accepted {
-		l.credit(u)
-	}
+	return open
 }
 
 // credit gives or takes what the unit's change is worth to its supporters.
-func (l *Light) credit(u int) {
+func (l *Light) credit(u int, supporters []copied) {
 	l.changed = append(l.changed, u)
 	x := &l.units[u]
 	for _, who := range x.credit {
@@ -149,19 +233,22 @@ func (l *Light) credit(u int) {
 		return
 	}
 	l.accepted++
-	for _, c := range x.copies {
+	for _, c := range supporters {
 		l.raise(int(c.who), 1)
 		x.credit = append(x.credit, c.who)
 	}
 }
 
 func (l *Light) raise(who, by int) {
+	if l.people[who].burned {
+		return
+	}
 	l.ranks.move(l.Stake(who), l.Stake(who)+by)
 	l.people[who].stake += by
 }
 
 // enough reports whether the law asks for no further copy.
-func (l *Light) enough(copies []copied) bool {
+func (l *Light) enough(u int, copies []copied) bool {
 	if len(copies) == 0 {
 		return false
 	}
@@ -174,7 +261,7 @@ func (l *Light) enough(copies []copied) bool {
 		group += int(last.seen[i])
 	}
 	q := l.law.Chance(len(copies), float64(first), float64(group), float64(last.bar))
-	return q < mandatory && last.draw >= q
+	return q < mandatory && l.lots.Of(int(last.lot), u) >= q
 }
 
 // mandatory is the chance from which on another copy is always asked for.
@@ -186,9 +273,7 @@ func (l *Light) settle() (burned []int) {
 	for {
 		var losers []int
 		for _, u := range l.again {
-			if l.units[u].disputed {
-				losers = append(losers, l.losers(&l.units[u])...)
-			}
+			losers = append(losers, l.losers(u)...)
 		}
 		l.again = nil
 		slices.Sort(losers)
@@ -201,70 +286,49 @@ func (l *Light) settle() (burned []int) {
 	}
 }
 
-// burn takes away the losers' copies and their stakes, and works out again what
-// they had part in.
+// burn takes away the losers' stakes and copies, and works out again what they
+// had part in.
 func (l *Light) burn(losers []int) {
 	touched := map[int]bool{}
 	for _, w := range losers {
 		p := &l.people[w]
-		p.burned = true
 		l.burned += len(p.units)
+		l.ranks.move(l.Stake(w), 0)
+		p.stake, p.history, p.burned, p.first = 0, 0, true, len(p.units)+1
 		for _, u := range p.units {
 			touched[int(u)] = true
+			if x := &l.units[u]; x.mixed {
+				l.reach(x.copies[slices.IndexFunc(x.copies, func(c copied) bool { return int(c.who) == w })])
+			}
 		}
 	}
-	var order []int
-	for u := range touched {
-		order = append(order, u)
-	}
-	slices.Sort(order)
-	for _, u := range order {
-		x := &l.units[u]
-		if x.accepted {
-			x.accepted = false
-			l.credit(u)
-		}
-		l.strip(x)
-	}
-	for _, w := range losers {
-		p := &l.people[w]
-		l.ranks.move(l.Stake(w), 0)
-		p.stake, p.history, p.units = 0, 0, nil
-	}
-	for _, u := range order {
+	for _, u := range slices.Sorted(maps.Keys(touched)) {
 		l.judge(u)
-		l.again = append(l.again, u)
 	}
 }
 
-// strip takes the copies of those who are burned from a unit, and their stakes
-// from what the draws on later copies saw.
-func (l *Light) strip(x *unit) {
-	for i := len(x.copies) - 1; i >= 0; i-- {
-		if !l.people[x.copies[i].who].burned {
-			continue
-		}
-		x.copies = slices.Delete(x.copies, i, i+1)
-		for j := i; j < len(x.copies); j++ {
-			x.copies[j].seen = slices.Delete(x.copies[j].seen, i, i+1)
-		}
+// losers are the volunteers against whom a dispute is decided, as things stood
+// before anybody was burned or as they are now.
+func (l *Light) losers(u int) (who []int) {
+	if who = l.losersOf(openOf(l.units[u].copies)); len(who) == 0 {
+		who = l.losersOf(openOf(l.counting(u)))
 	}
+	return slices.DeleteFunc(who, func(w int) bool { return l.people[w].burned })
 }
 
-// losers are the volunteers against whom a dispute is decided.
-func (l *Light) losers(x *unit) (who []int) {
-	groups := votes(x.copies)
+func (l *Light) losersOf(copies []copied) (who []int) {
+	groups := votes(copies)
 	sides := make([]verdict.Side, len(groups))
 	best, second := -1, -1
 	for i, g := range groups {
 		sides[i].Copies = g.copies
-		for _, c := range x.copies {
+		for _, c := range copies {
 			if c.digest != g.digest {
 				continue
 			}
 			sides[i].Most = max(sides[i].Most, float64(c.seen[len(c.seen)-1]))
 			if l.people[c.who].trusted {
-				return l.except(x, g.digest)
+				return except(copies, g.digest)
 			}
 		}
 	}
@@ -279,11 +343,11 @@ func (l *Light) losers(x *unit) (who []int) {
 	if second < 0 || !l.law.Settles(sides[best], sides[second]) {
 		return nil
 	}
-	return l.except(x, groups[best].digest)
+	return except(copies, groups[best].digest)
 }
 
-func (l *Light) except(x *unit, d Digest) (who []int) {
-	for _, c := range x.copies {
+func except(copies []copied, d Digest) (who []int) {
+	for _, c := range copies {
 		if c.digest != d {
 			who = append(who, int(c.who))
 		}

@@ -56,7 +56,6 @@ func Policy(maxAgree uint32) workunits.Policy {
 // boinc is Adaptive, 2-of-2 and 3-of-5 are quorums. With Config.Backend "book"
 // the law's are played by a Book, and with "light" by a Light with its draws.
 func NewScheme(c Config, r *rand.Rand) Scheme {
-	random := func(int) float64 { return r.Float64() }
 	p := Policy(0)
 	switch c.Scheme {
 	case "boinc":
@@ -80,16 +79,17 @@ func NewScheme(c Config, r *rand.Rand) Scheme {
 	case BackendBook:
 		return NewBook(p, c.Units)
 	case BackendLight:
-		return NewLight(law, p.Share, c.Units, c.HistoryCap, newDraws().of)
+		return NewLight(law, p.Share, c.Units, c.HistoryCap, newDraws())
 	}
-	return NewLight(law, p.Share, c.Units, c.HistoryCap, random)
+	return NewLight(law, p.Share, c.Units, c.HistoryCap, &random{seed: r.Uint64()})
 }
 
 // copied is a copy as schemes keep it.
 type copied struct {
 	who    int32
+	place  int32 // in its volunteer's log
 	digest Digest
-	draw   float64 // decides whether the unit needs another copy, in [0,1)
+	lot    int32 // number of the draw on it
 	open   bool
 	seen   []int32 // stakes at the draw, of the unit's volunteers up to this one
 	bar    int     // at the draw
@@ -113,4 +113,18 @@ next:
 type vote struct {
 	digest Digest
 	copies int
+}
+
+// random are draws made up from a seed.
+type random struct {
+	seed uint64
+	next int
+}
+
+// Next is the number of the next copy's draw.
+func (r *random) Next() int { r.next++; return r.next }
+
+// Of is what a draw says of a unit.
+func (r *random) Of(number, unit int) float64 {
+	return rand.New(rand.NewPCG(r.seed, uint64(number)<<32|uint64(unit))).Float64()
 }

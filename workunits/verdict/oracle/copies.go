@@ -98,18 +98,51 @@ func (r *reading) copied(c said[workunits.Commit], unit uint32) (k copied, ok bo
 	return k, true
 }
 
-// counting lists the copies that count, one for a volunteer, and tells whether
-// they are canonical ones: lives that were proven wrong and volunteers that
-// equivocated do not count; nor do copies of another platform than the unit's.
-func (r *reading) counting(all []copied) (list []copied, canonical bool) {
+// counting lists the copies of a unit that count, one for a volunteer, and tells
+// whether they are canonical ones: lives that were proven wrong, but for what stands,
+// and volunteers that equivocated do not count; nor do copies of another platform
+// than the unit's, nor those of several that were proven wrong where there are no others.
+func (r *reading) counting(u uint32, all []copied) (list []copied, canonical bool) {
 	on, all := r.platform(all)
 	for _, k := range all {
-		if !r.burned[k.life] && !r.forked[k.who()] && (on == "" || k.platform() == on) &&
+		if (!r.burned[k.life] || r.stands(u, k)) && !r.forked[k.who()] && (on == "" || k.platform() == on) &&
 			!slices.ContainsFunc(list, func(o copied) bool { return o.who() == k.who() }) {
 			list = append(list, k)
 		}
 	}
+	if liars := slices.DeleteFunc(slices.Clone(list), func(k copied) bool { return !r.burned[k.life] }); len(liars) > 1 && len(liars) == len(list) {
+		list = nil
+	}
 	return list, on == "canonical"
+}
+
+// differ finds, of each life, the first commit to a unit whose results differ.
+func (r *reading) differ() {
+	r.first = map[life]said[workunits.Commit]{}
+	for u := range r.manifest.Total() {
+		all := r.valid(u)
+		r.classify(u, all)
+		if len(groups(all)) < 2 {
+			continue
+		}
+		for _, k := range all {
+			if c, ok := r.first[k.life]; !ok || k.commit.Seq < c.Seq {
+				r.first[k.life] = k.commit
+			}
+		}
+	}
+}
+
+// stands reports whether a copy counts though its life was proven wrong: its place is
+// in the first seven eighths of the log up to the first one to a unit whose results
+// differ, and the draws on that one do not ask for the unit, as they do for a share.
+func (r *reading) stands(u uint32, k copied) bool {
+	first, ok := r.first[k.life]
+	if !ok || k.commit.Seq >= first.Seq-first.Seq/8 {
+		return false
+	}
+	draws := r.drawers(copied{commit: first}, nil)
+	return r.drawn(draws) && !r.ask(u, draws, r.law.Again())
 }
 
 // platform is that whose copies of a unit count, empty for all of them, and the

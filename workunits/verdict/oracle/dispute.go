@@ -132,7 +132,7 @@ func (r *reading) losers(u uint32) (who []life) {
 		if len(r.classify(u, same)) > 0 {
 			continue // who differs is not known yet
 		}
-		list, _ := r.counting(same)
+		list, _ := r.counting(u, same)
 		winner, ok := r.winner(groups(list), list)
 		for _, k := range list {
 			if ok && k.open && k.class != winner && r.drawn(r.drawers(k, list)) {

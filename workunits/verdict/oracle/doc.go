@@ -5,7 +5,9 @@
 //
 // In its words: a copy is a commit's result for one unit under a fitting grant.
 // Copies count unless they are given up, of other inputs or another platform than
-// those that decide, or of a life that was proven wrong. A unit is accepted when
+// those that decide, or of a life that was proven wrong; of such a life those stand
+// that came well before its first copy of a unit whose results differ, but for a share
+// that the draws on that one ask for, unless several such lives speak alone. A unit is accepted when
 // the copies that count agree, those that follow one another are enough under the
 // law, the draws and the openings are there, and enough stewards keep the result.
 //

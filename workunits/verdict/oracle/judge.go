@@ -65,6 +65,7 @@ func Judge(j Job, entries []ledger.Entry, forked []workunits.NodeID) Verdict {
 			r.burned[l] = true
 		}
 	}
+	r.differ()
 	for n := range v.Wrong {
 		slices.Sort(v.Wrong[n])
 	}
@@ -158,7 +159,7 @@ func (r *reading) next(v *Verdict) {
 func (r *reading) unit(u uint32, inputs digest) (v Unit, lives []life) {
 	all := slices.DeleteFunc(r.valid(u), func(k copied) bool { return k.grant.body.Inputs != inputs })
 	unknown := r.classify(u, all)
-	list, canonical := r.counting(all)
+	list, canonical := r.counting(u, all)
 	v = Unit{State: verdict.Pending, Canonical: canonical, Copies: len(list), Voids: r.voids(u, inputs), Compare: unknown}
 	slices.SortFunc(v.Compare, func(x, y [2]digest) int {
 		return slices.Compare(append(x[0][:], x[1][:]...), append(y[0][:], y[1][:]...))
@@ -226,18 +227,21 @@ func (r *reading) enough(u uint32, list []copied) (enough, waits bool) {
 	if some, final := r.missing(chain[len(chain)-1], draws, list); some {
 		return false, !final
 	}
+	return !r.ask(u, draws, q), false
+}
+
+// ask reports whether draws ask for a unit with a chance: the publisher's value
+// alone, else that of any two.
+func (r *reading) ask(u uint32, draws []said[workunits.Draw], q float64) (asked bool) {
 	for i, x := range draws {
 		if x.Author == r.manifest.Publisher {
-			return Fraction(r.job, u, x.body.Value, x.body.Value) >= q, false
+			return Fraction(r.job, u, x.body.Value, x.body.Value) < q
 		}
 		for _, y := range draws[:i] {
-			asked := Fraction(r.job, u, y.body.Value, x.body.Value) < q
-			if asked && !slices.ContainsFunc(draws, func(d said[workunits.Draw]) bool { return d.Author == r.manifest.Publisher }) {
-				return false, false
-			}
+			asked = asked || Fraction(r.job, u, y.body.Value, x.body.Value) < q
 		}
 	}
-	return true, false
+	return asked
 }
 
 // due lists the sealed copies that have their draws.

@@ -112,6 +112,15 @@ func (l Law) Checks(poor, all int) bool { return float64(poor)+1 <= l.Share*floa
 // a quarter of f0 of the accepted units.
 func (l Law) Begins(burned, accepted int) bool { return 4*float64(burned) <= l.Share*float64(accepted) }
 
+// Again is the share of what a liar did before it was first contradicted that counts
+// no more: three tenths, and all of it where nothing is checked.
+func (l Law) Again() float64 {
+	if l.None {
+		return 1
+	}
+	return 0.3
+}
+
 // Doubt is D = min(f0, f0/((1-f0)e(n_max+J))) * f0^(m-1); nobody is sure doubt.
 func (l Law) Doubt(s verdict.Side) float64 {
 	if s.Copies == 0 {

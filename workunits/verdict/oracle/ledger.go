@@ -30,6 +30,7 @@ type reading struct {
 	law      Law
 	forked   map[node]bool
 	burned   map[life]bool
+	first    map[life]said[workunits.Commit] // see differ; nil while it is not known who is burned
 
 	home        string          // the publisher's architecture
 	anchors     map[node]digest // of first chains

@@ -174,6 +174,8 @@ func (s *scribe) step() {
 		s.rare()
 	case 13, 14, 15, 16:
 		s.agreement()
+	case 17:
+		s.conspiracy()
 	default:
 		s.story()
 	}
@@ -288,6 +290,11 @@ func (s *scribe) commit() {
 }
 
 func (s *scribe) commitTo(e ledger.Entry) ledger.Entry {
+	return s.commitOf(e, rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(s.t, "result"))
+}
+
+// commitOf commits to one result, right or wrong, of each unit.
+func (s *scribe) commitOf(e ledger.Entry, wrong int) ledger.Entry {
 	g := e.Body.(workunits.Grant)
 	who := g.To
 	if s.rarely(20, "thief") {
@@ -297,7 +304,6 @@ func (s *scribe) commitTo(e ledger.Entry) ledger.Entry {
 	if s.rarely(20, "other bound") {
 		c.Bound = workunits.Sum([]byte("other"))
 	}
-	wrong := rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(s.t, "result")
 	for _, u := range g.Units {
 		if s.rarely(12, "void") {
 			c.Void = append(c.Void, workunits.VoidUnit{Unit: u, Reason: workunits.VoidDisk})
@@ -445,11 +451,29 @@ func (s *scribe) agreement() {
 	}
 }
 
+// conspiracy is two volunteers who agree on a unit and then are proven wrong about
+// another.
+func (s *scribe) conspiracy() {
+	g := s.task()
+	g.Inputs = s.Manifest.InputsDigest()
+	for u := range uint32(2) {
+		g.Units = []uint32{u}
+		for i, n := range s.volunteers[:2] {
+			g.To = n
+			s.finish(s.commitOf(s.grantBy(s.stewards[i%len(s.stewards)], g), int(u)))
+		}
+	}
+	g.To = s.Manifest.Publisher
+	s.finish(s.commitOf(s.grantBy(s.stewards[len(s.stewards)-1], g), 0))
+}
+
 // story is a copy that goes as it should, to its end or nearly.
 func (s *scribe) story() { s.copy(s.grant()) }
 
-func (s *scribe) copy(grant ledger.Entry) {
-	c := s.commitTo(grant)
+func (s *scribe) copy(grant ledger.Entry) { s.finish(s.commitTo(grant)) }
+
+// finish takes a commit to its end or nearly.
+func (s *scribe) finish(c ledger.Entry) {
 	for _, n := range s.stewards {
 		s.receiptOf(n, c)
 	}
