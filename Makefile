@@ -178,7 +178,7 @@ sim-crowds: ## What a volunteer sends and gets for a copy, of 100 to 10,000 volu
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -crowds
 
 .PHONY: sim-search
-sim-search: ## Look for the worst strategies against the law (an hour)
+sim-search: ## Look for the worst strategies against the law (two hours)
 	@$(GO) run ./grid/gridtest/sim -seed $(or $(SEED),1) -search
 
 # TestSimNet writes its report to a file, since go test has the last word.

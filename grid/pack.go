@@ -31,11 +31,12 @@ const ledgerArchive = "ledger"
 // its ledger, and what came of it. The ledger itself is a compressed export in
 // the chunk store, where each steward keeps it, and comes back when it is asked for.
 //
-// Of a job that is not settled a restart reads every statement: some 150,000 copies a
+// Of a job that is not settled a restart reads every statement: some 200,000 copies a
 // second (see BenchmarkLedgerAndBook). Nothing of it could be left out, as no unit is
 // final before its job is: a burn reopens units that were accepted long ago. To keep
-// the book beside the ledger would spare a part of those seconds for a second form of
-// all that it knows, which had to be right as well.
+// the book beside the ledger would spare less than half of that, since segments are to
+// be read, hashed and decoded all the same, for a second form of all that it knows,
+// which had to be right as well.
 type packed struct {
 	Archive  workunits.Link       `cbor:"archive"`
 	Root     workunits.Digest     `cbor:"root"` // of the export; equal ledgers have equal roots

@@ -65,7 +65,7 @@ func (m *Machine) giveUp() {
 	}
 	for _, r := range sortedRefs(lost) {
 		c, _, _ := m.book.Commit(r)
-		if got, _ := m.book.Received(r, m.self); lost[r] && got && m.isActive() && !m.book.GivenUp(r) && !m.book.ExpiredBy(c.Grant, m.self) {
+		if got, _ := m.book.Received(r, m.self); lost[r] && got && m.isActive() && !m.book.GivenUp(r) && !m.book.GivenUpBy(r, m.self) {
 			m.say = append(m.say, workunits.Expiry{Grant: c.Grant})
 		}
 	}

@@ -132,10 +132,18 @@ func (b *Book) GivenUp(r workunits.Ref) bool {
 	return c != nil && c.known && b.givenUp(c)
 }
 
-func (b *Book) givenUp(c *commit) bool {
-	return b.word(c.grant.expiry, func(x by) bool {
-		return slices.ContainsFunc(c.marks, func(m mark) bool { return m.author == x.author && m.got && m.receipt < x.seq })
-	})
+// GivenUpBy reports whether a steward gave a commit up that it had receipted, whatever
+// others say. That it ended the grant before is no word on the commit.
+func (b *Book) GivenUpBy(r workunits.Ref, n workunits.NodeID) bool {
+	c := b.commits[r]
+	return c != nil && c.known && slices.ContainsFunc(c.grant.expiry, func(x by) bool { return x.id == n && c.receipted(x) })
+}
+
+func (b *Book) givenUp(c *commit) bool { return b.word(c.grant.expiry, c.receipted) }
+
+// receipted reports whether a log has the receipt of the commit before a place.
+func (c *commit) receipted(x by) bool {
+	return slices.ContainsFunc(c.marks, func(m mark) bool { return m.author == x.author && m.got && m.receipt < x.seq })
 }
 
 // opensUnit reports whether the commit's copy of a unit is open.
