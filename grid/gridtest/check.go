@@ -114,7 +114,7 @@ func (w *World) Check() error {
 }
 
 func (w *World) checkUnit(b *verdict.Book, u uint32) {
-	w.checkGrants(u, b.Story(u).Copies)
+	w.checkGrants(b, u)
 	v := b.Unit(u)
 	if v.State != verdict.Accepted {
 		return
@@ -148,10 +148,12 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 // checkGrants fails honest stewards that granted a unit after they had executed it,
 // by which they undid their own copy; it was in vain before where they had granted
 // the unit already, as when another steward granted it at the same time, or where
-// they had executed it for a steward that lies.
-func (w *World) checkGrants(u uint32, copies []verdict.Told) {
+// they had executed it for a steward that lies; and it was nobody's after it was given
+// up, though it may be opened yet.
+func (w *World) checkGrants(b *verdict.Book, u uint32) {
+	copies := b.Story(u).Copies
 	for _, k := range copies {
-		if k.Fate != verdict.FateConflict || k.Commit == nil || w.byID[k.Volunteer].Ways.Crook != "" || w.byID[k.Grant.Author].Ways.Crook != "" {
+		if k.Fate != verdict.FateConflict || k.Commit == nil || b.GivenUp(*k.Commit) || w.byID[k.Volunteer].Ways.Crook != "" || w.byID[k.Grant.Author].Ways.Crook != "" {
 			continue
 		}
 		granted := func(before bool) bool {

@@ -169,10 +169,12 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 		}
 	}
 	b.settle()
-	list, _ := b.counting(u, b.current(u), everyRound)
+	all := b.current(u)
+	list, _ := b.counting(u, all, everyRound)
 	for _, k := range list {
 		count(k.grant.Author, k.Author)
 	}
+	executes = executes || slices.ContainsFunc(all, func(k copyOf) bool { return k.Author == n })
 	for _, g := range b.voided(u) {
 		count(g.Author, node{})
 	}
