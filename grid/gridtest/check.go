@@ -146,22 +146,23 @@ func (w *World) checkUnit(b *verdict.Book, u uint32) {
 }
 
 // checkGrants fails honest stewards that granted a unit after they had executed it,
-// by which they undid their own copy; it was in vain before where they had granted
-// the unit already, as when another steward granted it at the same time, or where
-// they had executed it for a steward that lies; and it was nobody's after it was given
-// up, though it may be opened yet.
+// by which they undid their own copy. It was in vain before where they had granted the
+// unit already or keep another copy's openings, as when another steward granted it at
+// the same time; where they had executed it for a steward that lies; and where it had
+// been given up, though it may be opened yet.
 func (w *World) checkGrants(b *verdict.Book, u uint32) {
 	copies := b.Story(u).Copies
 	for _, k := range copies {
 		if k.Fate != verdict.FateConflict || k.Commit == nil || b.GivenUp(*k.Commit) || w.byID[k.Volunteer].Ways.Crook != "" || w.byID[k.Grant.Author].Ways.Crook != "" {
 			continue
 		}
-		granted := func(before bool) bool {
-			return slices.ContainsFunc(copies, func(o verdict.Told) bool {
-				return o.Grant.Author == k.Volunteer && o.Grant.Seq < k.Commit.Seq == before
-			})
+		granted, vain := false, false
+		for _, o := range copies {
+			by := o.Grant.Author == k.Volunteer
+			granted = granted || by && o.Grant.Seq > k.Commit.Seq
+			vain = vain || by && o.Grant.Seq < k.Commit.Seq || slices.Contains(o.Keepers, k.Volunteer)
 		}
-		if granted(false) && !granted(true) {
+		if granted && !vain {
 			w.fail("%s executed unit %d and granted it then", w.byID[k.Volunteer].Name, u)
 		}
 	}

@@ -367,16 +367,18 @@ func (n *Node) stepVolunteer(in volunteer.Input) {
 	}
 	fx := n.volunteer.Step(n.now(), in)
 	var raw, blocks [][]byte
+	var entries []ledger.Entry
 	for _, s := range fx.Said {
 		raw = append(raw, s.Raw)
 		blocks = append(blocks, s.Blocks...)
+		entries = append(entries, s.Entries...)
 	}
 	n.said(raw)
 	if !n.persist(raw, blocks) {
 		return
 	}
-	for _, s := range fx.Said {
-		n.stepSteward(steward.Local{Entries: s.Entries})
+	if len(entries) > 0 { // at once: what the steward says comes after all of them
+		n.stepSteward(steward.Local{Entries: entries})
 	}
 	for _, o := range fx.Send {
 		n.send(o)

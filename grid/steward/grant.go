@@ -63,7 +63,7 @@ func (m *Machine) note(from node, w wire.WorkRequest) {
 	if !known && len(m.askers) <= promptly { // in a crowd one more changes little
 		m.whoAsks()
 	}
-	if from != m.Manifest.Publisher {
+	if from != m.Manifest.Publisher && !m.pausing(from) {
 		m.wantedAt = m.now
 		if !m.poor(from) {
 			m.askedStaked = m.now
@@ -148,7 +148,7 @@ func (m *Machine) refuse(from node, w wire.WorkRequest) (why phrase.Phrase, retr
 		return phrase.New("no_platform", "units of this job are executed on {arch}, or with canonical NaNs, which the engine of this node does not make", "arch", m.book.Home()), retryLate
 	case w.Memory < m.Manifest.Limits.Memory:
 		return phrase.New("no_memory", "units take {bytes} bytes of memory", "bytes", m.Manifest.Limits.Memory), retryLate
-	case m.now < m.lapsed[from].until:
+	case m.pausing(from):
 		return phrase.New("no_lapsed", "you let a lease end without a result"), retryLate
 	case m.lent[from] >= m.limit(from):
 		return phrase.New("no_more", "you hold as many units as a volunteer may"), retryLate
@@ -321,7 +321,7 @@ func (m *Machine) seen(from node, u uint32) bool {
 // takers reports whether any volunteer that was here lately may execute a unit.
 func (m *Machine) takers(u uint32, volunteers, stewards []node) bool {
 	may := func(n node) bool {
-		return n != m.Manifest.Publisher && m.welcome(n) && m.may(n, u, volunteers, stewards)
+		return n != m.Manifest.Publisher && m.welcome(n) && !m.pausing(n) && m.may(n, u, volunteers, stewards)
 	}
 	for n, a := range m.askers {
 		if m.now < a.at+asking && may(n) {

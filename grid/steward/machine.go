@@ -226,7 +226,7 @@ type Machine struct {
 	checks, poorChecks int               // to all, and to the poor
 	bar                float64           // of the stakes, and how many copies burned
 	burned             int               // lives had made, when this steward last stated a head
-	wantedAt           uint64            // when a volunteer other than the publisher last asked for work
+	wantedAt           uint64            // when a volunteer that may get units, but for the publisher, last asked
 	idle               []node            // who was refused for want of units, longest first
 	news               []uint32          // units that want a copy since this step
 	askers             map[node]asker    // who asked for work lately

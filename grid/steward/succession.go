@@ -490,6 +490,9 @@ type lapse struct {
 	until uint64
 }
 
+// pausing reports whether a volunteer gets nothing for a while, since it gave nothing.
+func (m *Machine) pausing(n node) bool { return m.now < m.lapsed[n].until }
+
 // lapse ends a lease without a commit, which is held against its volunteer.
 func (m *Machine) lapse(r ref) {
 	if _, ok := m.leases[r]; !ok {
