@@ -71,7 +71,8 @@
 //
 // With d up to r/(1+r) that is d, as before, and never more than 1.44*x. A unit takes
 // some 1.4 copies in a long life under attack, so that the wrong rate stays at the
-// error that the job asks for; the worst found in simulations leaves two thirds of it.
+// error that the job asks for; the worst found in simulations leaves two thirds of
+// it on average.
 //
 // # Whom to ask
 //
@@ -121,10 +122,10 @@
 // it trusts, else the doubt of each side (see [Law.Decides]).
 //
 // A volunteer on the losing side is burned: its copies count for nothing, but for
-// what the burn spares, and units left without enough support reopen. It may go on: copies granted after a
-// fault of its in the grantor's log belong to a new life, which has no stake and
-// did not pay for an identity. The third strike closes the identity; strikes of
-// the standing count.
+// what the burn spares, and units left without enough support reopen. It may go on:
+// copies granted after a fault of its in the grantor's log belong to a new life, which
+// has no stake and did not pay for an identity. The third strike closes the identity;
+// strikes of the standing count.
 //
 // Where a lie was found or a burn reopened a unit its results are open, and a further
 // copy is blind only to who cannot read them: volunteers are shown no log but their

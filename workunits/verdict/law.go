@@ -17,13 +17,13 @@ const (
 	strikesOut = 3   // strikes that close an identity
 
 	// again is the share of the copies before a burned volunteer's first contradicted
-	// one that count no more. All of them would make those dear who work honestly for
-	// long before they lie; the fewer, the more may be left of earlier lies: with a
-	// chance of spares and more to be missed it pays to lie on, for up to surplus
-	// times what the law allows a stake.
+	// one that count no more. If it were all, those would be dear who work honestly
+	// for long before they lie. The less it is, the more may be left of lies: whose
+	// are missed with a chance above several gains by telling several, and keeps up to
+	// surplus times what the law allows its stake.
 	again   = 0.3
-	shortly = 8 // before that one, a part of the log up to it, nothing is spared
-	spares  = again / (1 + again)
+	shortly = 8 // before that copy, as a part of the log up to it, nothing is spared
+	several = again / (1 + again)
 	surplus = 1.44
 )
 
@@ -117,8 +117,8 @@ func (l Law) Bar(stakes []uint64) float64 {
 }
 
 // Vouches is the chance that a result which m agreeing copies got accepted is
-// wrong, times the share of copies that went into it: at least eps, more where it
-// pays to lie again before one knows what a burn would spare, and more where the cap
+// wrong, times the share of copies that went into it: at least eps, more from the
+// stake on at which lying more than once pays, see surplus, and more where the cap
 // accepted earlier than the law would have. A group of colluders
 // of which c wrong copies are missed with chance d each expects c*d^c survivors,
 // and pays for them with the first committer's stake and the identity's price.
@@ -129,7 +129,7 @@ func (l Law) Vouches(m int, first, bar float64) float64 {
 	}
 	missed := math.Pow(f, float64(m-1))
 	eps := l.eps()
-	if Delta(eps*(first+l.p.Price)/f) > spares {
+	if Delta(eps*(first+l.p.Price)/f) > several {
 		eps *= surplus
 	}
 	if m < l.Copies(first, bar) {

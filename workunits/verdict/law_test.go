@@ -40,7 +40,7 @@ func TestSurplusProperty(t *testing.T) {
 			best = max(float64(j), d*best+(1-d)*left[j])
 		}
 		most := x * (1 + 1e-9)
-		if d > spares {
+		if d > several {
 			most *= surplus
 		}
 		if best > most {

@@ -35,7 +35,7 @@ type Row struct {
 // burns spare; a law that leaves less checks more, of the honest as well, who take
 // 1.209 copies of the 1.21 that they may. The dearest lie a little early, work
 // honestly, and lie again near the end: what follows the first lie that is found is
-// done again.
+// done again, 1.36 to 1.42 copies by seed.
 func Figures(rows []Row) []Figure {
 	copies := func(l Line) float64 { return l.CopiesPerUnit }
 	wrong := func(l Line) float64 { return l.Wrong }

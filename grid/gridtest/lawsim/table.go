@@ -34,7 +34,7 @@ var (
 
 	ColdWorst   = Adversary{Name: "worst, re-entry", Start: 84, Cheat: 0.1, Cheats: 1, Joiners: 0.5, Reenter: true, Leave: true}
 	ColdDearest = Adversary{Name: "dearest", Start: 108, Cheat: 0.03, Cheats: 1}
-	LongWorst   = Adversary{Name: "worst, re-entry", Start: 10_800, Cheat: 0.03, Cheats: 16, Reenter: true, Leave: true}
+	LongWorst   = Adversary{Name: "worst, re-entry", Start: 10_800, Cheat: 0.03, Cheats: 12, Reenter: true, Flee: true}
 	LongDearest = Adversary{Name: "dearest", Start: 3000, Cheat: 0.01, Cheats: 4, Reenter: true, Flee: true, Last: 9000}
 
 	// LongLate lie at the end of a long life alone, for as long as they can.
