@@ -159,9 +159,8 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	if a := b.authors[n]; a != nil && a.free || len(b.look(u).grants) == 0 {
 		return true
 	}
-	own, others, executes := 0, 0, false
-	count := func(by, to node) {
-		executes = executes || to == n
+	own, others := 0, 0
+	count := func(by node) {
 		if by == n {
 			own++
 		} else {
@@ -172,15 +171,16 @@ func (b *Book) MayGrant(u uint32, n workunits.NodeID) bool {
 	all := b.current(u)
 	list, _ := b.counting(u, all, everyRound)
 	for _, k := range list {
-		count(k.grant.Author, k.Author)
+		count(k.grant.Author)
 	}
-	executes = executes || slices.ContainsFunc(all, func(k copyOf) bool { return k.Author == n })
 	for _, g := range b.voided(u) {
-		count(g.Author, node{})
+		count(g.Author)
 	}
+	executes := slices.ContainsFunc(all, func(k copyOf) bool { return k.Author == n })
 	for _, r := range b.Outstanding(u) {
+		count(r.Author)
 		g, _ := b.Grant(r)
-		count(r.Author, g.To)
+		executes = executes || g.To == n
 	}
 	return own <= others && !executes
 }

@@ -110,7 +110,7 @@ func (b *Book) reach(l *life, u uint32) {
 // that one do not ask for the unit.
 func (b *Book) spared(u uint32, k copyOf) bool {
 	first := k.life.first
-	if first == nil || k.Seq >= first.Seq-first.Seq/shortly {
+	if first == nil || k.Seq >= b.law.Since(first.Seq) {
 		return false
 	}
 	who := b.drawers(copyOf{commit: first}, nil)

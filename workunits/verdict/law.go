@@ -190,6 +190,10 @@ func (l Law) Again() float64 {
 	return again
 }
 
+// Since is the place in a burned volunteer's log from which on nothing is spared, given
+// that of its first contradicted copy.
+func (l Law) Since(first uint64) uint64 { return first - first/shortly }
+
 // support is what stands behind one result in a dispute.
 type support struct {
 	copies int     // that follow one another

@@ -147,8 +147,7 @@ func (b *Book) Commit(u, who int, d Digest) (changed, burned []int) {
 	b.copies[c.Ref] = copied{who: int32(who), digest: d}
 	h := b.head()
 	b.say(p, h)
-	b.draws.next++
-	i := b.draws.next
+	i := uint32(b.draws.Next())
 	b.say(p, workunits.Receipt{Commit: c.Ref, Hash: c.Hash, Index: i})
 	b.say(p, workunits.Draw{Commit: c.Ref, Index: i, Value: b.draws.chain.Value(i), Head: h.ID()})
 	changed = b.follow()

@@ -1,6 +1,6 @@
 // Package lawsim plays a job at the level of the audit law: who executes a copy
 // of which unit with which result, and what the law makes of it. No bytes, no
-// messages, no clock; a run of a million copies takes a second, which is what
+// messages, no clock; a run of a million copies takes a second or two, which is what
 // measuring one wrong result in ten thousand takes.
 //
 // Volunteers are equally fast and take turns in a random order. Twice as many

@@ -16,6 +16,7 @@ type Law interface {
 	Begins(burned, accepted int) bool
 	Checks(poor, all int) bool
 	Again() float64
+	Since(first uint64) uint64
 }
 
 // Lots are the draws on copies, numbered as the copies come.
@@ -119,15 +120,12 @@ func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 	}
 	x.copies[len(x.copies)-1] = c
 	p.units = append(p.units, int32(u))
-	l.judge(u)
-	burned = l.settle()
-	for len(l.reached) > 0 {
-		units := l.reached
-		l.reached = nil
+	for units := []int32{int32(u)}; len(units) > 0; {
 		for _, u := range units {
 			l.judge(int(u))
 		}
 		burned = append(burned, l.settle()...)
+		units, l.reached = l.reached, nil
 	}
 	return l.changed, burned
 }
@@ -169,7 +167,7 @@ func (l *Light) standing(u int) (list []copied) {
 // its first one of a mixed unit, and if the draw on that one does not ask for the unit.
 func (l *Light) counts(u int, c copied) bool {
 	p := &l.people[c.who]
-	return !p.burned || int(c.place) < p.first-p.first/8 && l.lots.Of(p.lot, u) >= l.law.Again()
+	return !p.burned || uint64(c.place) < l.law.Since(uint64(p.first)) && l.lots.Of(p.lot, u) >= l.law.Again()
 }
 
 // judge works out a unit and opens what it asks for. Copies stay sealed until

@@ -110,7 +110,7 @@ func (r *reading) counting(u uint32, all []copied) (list []copied, canonical boo
 			list = append(list, k)
 		}
 	}
-	if liars := slices.DeleteFunc(slices.Clone(list), func(k copied) bool { return !r.burned[k.life] }); len(liars) > 1 && len(liars) == len(list) {
+	if len(list) > 1 && !slices.ContainsFunc(list, func(k copied) bool { return !r.burned[k.life] }) {
 		list = nil
 	}
 	return list, on == "canonical"
@@ -133,12 +133,12 @@ func (r *reading) differ() {
 	}
 }
 
-// stands reports whether a copy counts though its life was proven wrong: its place is
-// in the first seven eighths of the log up to the first one to a unit whose results
-// differ, and the draws on that one do not ask for the unit, as they do for a share.
+// stands reports whether a copy counts though its life was proven wrong: it came well
+// before the first one to a unit whose results differ, and the draws on that one do not
+// ask for the unit, as they do for a share.
 func (r *reading) stands(u uint32, k copied) bool {
 	first, ok := r.first[k.life]
-	if !ok || k.commit.Seq >= first.Seq-first.Seq/8 {
+	if !ok || k.commit.Seq >= r.law.Since(first.Seq) {
 		return false
 	}
 	draws := r.drawers(copied{commit: first}, nil)

@@ -121,6 +121,10 @@ func (l Law) Again() float64 {
 	return 0.3
 }
 
+// Since is the place from which on nothing of a log counts that was first contradicted
+// at another: seven eighths of the way.
+func (l Law) Since(first uint64) uint64 { return first - first/8 }
+
 // Doubt is D = min(f0, f0/((1-f0)e(n_max+J))) * f0^(m-1); nobody is sure doubt.
 func (l Law) Doubt(s verdict.Side) float64 {
 	if s.Copies == 0 {
