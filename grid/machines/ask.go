@@ -75,7 +75,8 @@ func (s *Set) ServeOwner(from workunits.NodeID, st Stream) {
 		return
 	}
 	s.mu.Lock()
-	if s.kept.find(from) == nil {
+	joined := s.joins[from]
+	if s.kept.find(from) == nil && joined == nil {
 		s.mu.Unlock()
 		_ = writeFrame(st, refusal(notPaired)) // what it asks is not even read
 		return
@@ -94,6 +95,9 @@ func (s *Set) ServeOwner(from workunits.NodeID, st Stream) {
 			delete(s.busy, from)
 		}
 	}()
+	if joined != nil {
+		<-joined // it has this node on its list already, and this node has it in a moment
+	}
 	s.back(from)
 	q, err := readFrame[asked](st, maxAsk)
 	if err != nil {

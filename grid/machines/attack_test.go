@@ -21,7 +21,7 @@ func newTestID(b byte) workunits.NodeID { return workunits.NodeID{b, 1, 2, 3} }
 // open opens a stream as a hostile node would.
 func (n *node) open(to *node, name string) Stream {
 	n.w.Helper()
-	st, err := real{n.host}.Open(n.w.Context(), to.id(), to.host.Addrs(), name)
+	st, err := real{n.host, n}.Open(n.w.Context(), to.id(), to.host.Addrs(), name)
 	if err != nil {
 		n.w.Fatal(err)
 	}

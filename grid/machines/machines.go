@@ -101,8 +101,9 @@ type Set struct {
 	kept   kept
 	offer  *offer
 	answer func(ctx context.Context, role Role, r Request) Answer
-	busy   map[workunits.NodeID]int // streams that are served
-	pairs  map[workunits.NodeID]int // pairings that are served
+	busy   map[workunits.NodeID]int           // streams that are served
+	pairs  map[workunits.NodeID]int           // pairings that are served
+	joins  map[workunits.NodeID]chan struct{} // makers this node is pairing with, until it has
 	delays map[workunits.NodeID]*delay
 }
 
@@ -118,7 +119,7 @@ func New(cfg Config) (*Set, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Name = nameOf(cfg.Name)
-	s := &Set{cfg: cfg, wake: make(chan struct{}, 1), busy: map[workunits.NodeID]int{}, pairs: map[workunits.NodeID]int{}, delays: map[workunits.NodeID]*delay{}}
+	s := &Set{cfg: cfg, wake: make(chan struct{}, 1), busy: map[workunits.NodeID]int{}, pairs: map[workunits.NodeID]int{}, joins: map[workunits.NodeID]chan struct{}{}, delays: map[workunits.NodeID]*delay{}}
 	var err error
 	if s.kept, err = readKept(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("paired machines: %w", err)

@@ -62,6 +62,38 @@ func TestPair(t *testing.T) {
 	}
 }
 
+// TestAskedWhileJoining has a maker that asks the joiner before the joiner knows that the
+// pairing succeeded.
+func TestAskedWhileJoining(t *testing.T) {
+	w := newWorld(t)
+	desk, lap := w.node("desk"), w.node("laptop")
+	code, met := desk.offered(RoleControl)
+	answer := make(chan error, 1)
+	lap.wrote = func(n int) {
+		if n != 2 { // its proof
+			return
+		}
+		if err := <-met; err != nil {
+			t.Error(err)
+		}
+		go func() {
+			_, err := desk.get(lap)
+			answer <- err
+		}()
+		w.until("it asks", func() bool {
+			lap.Set.mu.Lock()
+			defer lap.Set.mu.Unlock()
+			return lap.busy[desk.id()] > 0 || len(answer) > 0
+		})
+	}
+	if _, err := lap.Join(t.Context(), code, "", RoleControl); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFoundAgain has machines that are other processes at other ports after a while.
 func TestFoundAgain(t *testing.T) {
 	w := newWorld(t)

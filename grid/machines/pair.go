@@ -265,6 +265,11 @@ func (s *Set) Join(ctx context.Context, text, name string, role Role) (Machine, 
 	if err := h.check(); err != nil {
 		return Machine{}, err
 	}
+	joined, err := s.joining(c)
+	if err != nil {
+		return Machine{}, err
+	}
+	defer joined()
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
 	st, err := s.cfg.Net.Open(ctx, c.ID, c.addrs, PairStream)
@@ -281,6 +286,24 @@ func (s *Set) Join(ctx context.Context, text, name string, role Role) (Machine, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.add(m)
+}
+
+// joining has what the maker asks wait until the pairing has ended: the maker knows that
+// it succeeded before this node does.
+func (s *Set) joining(c Code) (end func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.joins[c.ID] != nil {
+		return nil, fmt.Errorf("%w: this node is pairing with %s already", ErrCode, c.Name)
+	}
+	ended := make(chan struct{})
+	s.joins[c.ID] = ended
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.joins, c.ID)
+		close(ended)
+	}, nil
 }
 
 // join speaks the joiner's part and returns the maker.

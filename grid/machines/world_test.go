@@ -32,7 +32,8 @@ type node struct {
 	mu    sync.Mutex
 	clock time.Time
 	asked []asking
-	large int // bytes of its answers, if not 0
+	large int         // bytes of its answers, if not 0
+	wrote func(n int) // runs after the nth frame that is written to a stream this node opened
 }
 
 type p2pStream = p2p.Stream
@@ -75,7 +76,7 @@ func (n *node) start(name string) {
 		n.w.Fatal(err)
 	}
 	n.host = host
-	set, err := New(Config{Dir: n.dir, Self: host.ID(), Network: n.w.name, Name: name, Net: real{host}, Now: n.now})
+	set, err := New(Config{Dir: n.dir, Self: host.ID(), Network: n.w.name, Name: name, Net: real{host, n}, Now: n.now})
 	if err != nil {
 		n.w.Fatal(err)
 	}
@@ -136,7 +137,10 @@ func (n *node) heard() []asking {
 }
 
 // real is what a set needs of p2p.
-type real struct{ host *p2p.Host }
+type real struct {
+	host *p2p.Host
+	node *node
+}
 
 func (r real) Addrs() []string { return r.host.Addrs() }
 
@@ -144,7 +148,24 @@ func (r real) Open(ctx context.Context, to workunits.NodeID, addrs []string, nam
 	if err := r.host.Connect(ctx, p2p.Peer{ID: to, Addrs: addrs}); err != nil {
 		return nil, err
 	}
-	return r.host.Open(ctx, to, name)
+	st, err := r.host.Open(ctx, to, name)
+	if err != nil || r.node.wrote == nil {
+		return st, err
+	}
+	return &observed{Stream: st, wrote: r.node.wrote}, nil
+}
+
+type observed struct {
+	Stream
+	frames int
+	wrote  func(n int)
+}
+
+func (o *observed) Write(b []byte) (int, error) {
+	n, err := o.Stream.Write(b)
+	o.frames++
+	o.wrote(o.frames)
+	return n, err
 }
 
 // offer makes a code; what comes of it arrives on the channel.

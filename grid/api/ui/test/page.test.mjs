@@ -324,7 +324,7 @@ test('machines are paired from the page, seen and controlled from it, and remove
   await looker.getByText(hostile).waitFor()
   await looker.getByText('Waiting', { exact: true }).waitFor()
   assert.equal(await looker.getByRole('button', { name: /^Pause/ }).count(), 0, 'a machine that may only be seen can be paused')
-  await other.getByText('the second one').waitFor() // as it asked to be called
+  await other.getByText('the second one', { exact: true }).waitFor() // as it asked to be called
   await other.getByRole('button', { name: /^Rename or remove/ }).click()
   assert.deepEqual(await axe(page), [])
   await shot(page, 'machines-rename')
