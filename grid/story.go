@@ -104,6 +104,8 @@ func reasonFor(s verdict.Story) string {
 		return "Copies agree; stewards are to keep the result."
 	case s.State == verdict.Pending:
 		return "Waits for draws on its last copy, or for results to be opened."
+	case out == 0 && s.Waits:
+		return "Its copy may be enough once its volunteer has done more; if not, it gets another when no unit is without copies."
 	case out > 0:
 		return fmt.Sprintf("Wants a further copy; %d of its leases run.", out)
 	case s.Copies == nil:

@@ -173,8 +173,8 @@ func (m *Machine) lease(units []uint32) uint64 {
 
 // choose picks units for a volunteer and custodians for them. Units that want a
 // further copy come first, in the order of the volunteer's lots and scattered
-// over their first committers; then units that have none. All of a grant are of one
-// platform.
+// over their first committers; then units that have none; and where there is nothing
+// else those whose further copy had better wait. All of a grant are of one platform.
 func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodians []node, canonical bool) {
 	n := m.share(min(int(w.Units), m.limit(from)-m.lent[from]))
 	if m.stranded() && m.book.Listed(from) {
@@ -208,9 +208,13 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 		}
 		return true
 	}
-	m.further(from, n, take)
+	ready := m.offers()
+	m.further(from, n, ready.now.list, take)
 	if !m.leaves(from) {
 		m.fresh(from, n, &units, take)
+	}
+	if len(units) == 0 {
+		m.further(from, n, ready.late.list, take)
 	}
 	slices.Sort(units)
 	return units, custodians, canonical
@@ -220,7 +224,8 @@ func (m *Machine) choose(from node, w wire.WorkRequest) (units []uint32, custodi
 // share of what is left here, so that batches are large while there is much to do,
 // everybody is busy to the end, and who vanishes holds up little.
 func (m *Machine) share(n int) int {
-	left := len(m.offers())
+	ready := m.offers()
+	left := len(ready.now.list) + len(ready.late.list)
 	for s := uint32(0); s < m.Manifest.Shards() && left < 2*n*len(m.askers); s++ {
 		if first, end := m.bounds(s); m.primary(s) {
 			left += int(end - max(m.cursor[s], first))
@@ -337,8 +342,8 @@ func (m *Machine) takers(u uint32, volunteers, stewards []node) bool {
 }
 
 // further offers units that want another copy.
-func (m *Machine) further(from node, n int, take func(uint32) bool) {
-	list := m.lots(from)
+func (m *Machine) further(from node, n int, units []uint32, take func(uint32) bool) {
+	list := m.lots(from, units)
 	firsts := map[node]bool{}
 	for _, o := range list {
 		if o.first != (node{}) && o.first != from {

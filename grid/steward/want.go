@@ -26,32 +26,47 @@ type want struct {
 
 // ready lists the wanted units that this steward may grant now.
 type ready struct {
-	list  []uint32
-	at    map[uint32]int // place in list
-	stale []uint32       // units to be looked at again
+	now, late shelf    // late are those that wait, see [verdict.Book.Waits]
+	stale     []uint32 // units to be looked at again
+}
+
+// shelf is units of which each is found at once.
+type shelf struct {
+	list []uint32
+	at   map[uint32]int // place in list
 }
 
 // drawLots is how many ready units are looked at for one request.
 const drawLots = 512
 
-// remove takes a unit from the list.
-func (r *ready) remove(u uint32) {
-	i, ok := r.at[u]
+func (s *shelf) add(u uint32) {
+	s.at[u] = len(s.list)
+	s.list = append(s.list, u)
+}
+
+func (s *shelf) remove(u uint32) {
+	i, ok := s.at[u]
 	if !ok {
 		return
 	}
-	last := r.list[len(r.list)-1]
-	r.list[i], r.at[last] = last, i
-	r.list = r.list[:len(r.list)-1]
-	delete(r.at, u)
+	last := s.list[len(s.list)-1]
+	s.list[i], s.at[last] = last, i
+	s.list = s.list[:len(s.list)-1]
+	delete(s.at, u)
+}
+
+// remove takes a unit from the list.
+func (r *ready) remove(u uint32) {
+	r.now.remove(u)
+	r.late.remove(u)
 }
 
 // offers brings the list of ready units up to date.
-func (m *Machine) offers() []uint32 {
+func (m *Machine) offers() *ready {
 	m.active() // may have changed
 	r := &m.ready
-	if r.at == nil {
-		r.at = map[uint32]int{}
+	if r.now.at == nil {
+		r.now.at, r.late.at = map[uint32]int{}, map[uint32]int{}
 		r.stale = r.stale[:0]
 		for u := range m.wanting {
 			r.stale = append(r.stale, u)
@@ -65,11 +80,14 @@ func (m *Machine) offers() []uint32 {
 			continue
 		}
 		w.lot, w.first = math.Float64bits(m.book.Lot(u, node{})), m.book.FirstCommitter(u)
-		r.at[u] = len(r.list)
-		r.list = append(r.list, u)
+		if m.book.Waits(u) {
+			r.late.add(u)
+		} else {
+			r.now.add(u)
+		}
 	}
 	r.stale = r.stale[:0]
-	return r.list
+	return r
 }
 
 // maxRegrant is how often a steward grants a unit until its grants hold up others'
@@ -98,7 +116,15 @@ func (m *Machine) unkept(u uint32) bool {
 
 // takeOver looks now and then for units that others should grant or keep and do not.
 func (m *Machine) takeOver() {
-	if m.beats%5 != 0 || m.beat != m.now+Heartbeat {
+	if m.beat != m.now+Heartbeat {
+		return
+	}
+	for u, w := range m.wanting {
+		if m.book.Waits(u) {
+			w.since = m.now // it is not wanted yet
+		}
+	}
+	if m.beats%5 != 0 {
 		return
 	}
 	for _, u := range slices.Sorted(maps.Keys(m.agreed)) {
@@ -107,7 +133,9 @@ func (m *Machine) takeOver() {
 		}
 	}
 	for u, w := range m.wanting {
-		if _, listed := m.ready.at[u]; !listed && m.now >= w.since+idleWant {
+		_, now := m.ready.now.at[u]
+		_, late := m.ready.late.at[u]
+		if !now && !late && m.now >= w.since+idleWant {
 			m.ready.stale = append(m.ready.stale, u)
 		}
 	}
@@ -120,10 +148,9 @@ type offer struct {
 	first node
 }
 
-// lots orders ready units for a volunteer by chance, which nobody can know before
+// lots orders units for a volunteer by chance, which nobody can know before
 // the draws on their copies.
-func (m *Machine) lots(from node) []offer {
-	units := m.offers()
+func (m *Machine) lots(from node, units []uint32) []offer {
 	own := lotOf(from)
 	if n := len(units); n > drawLots { // a part that begins at the volunteer's place
 		at := int(own % uint64(n))

@@ -33,6 +33,7 @@ type author struct {
 	history  uint64 // as much of it as counts, in units of this job
 	strikes  uint32 // that it brought
 	faulted  []fault
+	stated   []stated // heads
 	lives    []*life
 	missing  int // commits that enough stewards receipted and that are not here
 }
@@ -41,6 +42,12 @@ type author struct {
 type fault struct {
 	seq     uint64
 	against node
+}
+
+// stated is a place in an author's log with a head.
+type stated struct {
+	seq  uint64
+	head *head
 }
 
 // life is a volunteer between two of its burns: what it earned, and how it ended.
@@ -184,6 +191,7 @@ type Book struct {
 	disputes []uint32 // whose losers may have changed
 	disputed map[uint32]*dispute
 	burned   map[*life]bool
+	alone    map[uint32]lone
 	named    int // units that statements name
 	counts   [4]int
 	copies   int // committed, void ones included
@@ -217,7 +225,7 @@ func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.Stake
 		authors: map[node]*author{}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
-		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{}, burned: map[*life]bool{},
+		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{}, burned: map[*life]bool{}, alone: map[uint32]lone{},
 		retries: map[uint32]int{},
 	}
 	b.author(m.Publisher).listed, b.author(m.Publisher).free = true, true

@@ -114,7 +114,7 @@ func (b *Book) spared(u uint32, k copyOf) bool {
 		return false
 	}
 	who := b.drawers(copyOf{commit: first}, nil)
-	return b.drawn(who) && !b.asks(u, who, b.law.Again())
+	return b.drawn(who) && b.lot(u, who) >= b.law.Again()
 }
 
 // unanimous reports whether no two commits opened a unit to different results,

@@ -86,6 +86,18 @@
 // [Law.Begins]). Where honest volunteers come and go nobody is burned, and nobody
 // held back. No verdict depends on this, and it binds only while others want work.
 //
+// # Checks that may wait
+//
+// Who checks does so with its volunteer's stake in mind, and that grows. So a copy that
+// is alone is judged by the most that was told of its volunteer since: of what the
+// draws would have checked then, much is enough later. Nothing is given away by that.
+// Whatever is missed is missed as a lie of then would be, with as much to lose, and what
+// the law allows the stake of then bounds all of it. So stewards leave a further copy
+// for last, when there are no units that nobody began, where the draw would ask for none
+// at four times the stake ([Book.Waits]). In long lives that saves two in five further copies, of
+// the honest and of those who would otherwise check liars' early work for nothing. The
+// price is that such a unit is accepted later, and that a lie in it is.
+//
 // # Whose stakes decide
 //
 // Stakes grow while a job runs. If each verdict used what is known of them now,
@@ -94,8 +106,10 @@
 // stated before the draw in the same log and by another listed steward anywhere
 // (the publisher needs no second). A decision takes the stakes of the heads that
 // the draws on its last copy name, for each volunteer the lowest; with no such
-// head only what the manifest's standing brings, at most Policy.HistoryCap. Heads
-// are fixed by hashes, and none can cover a draw that names it, so there is no
+// head only what the manifest's standing brings, at most Policy.HistoryCap. Of a copy that
+// is alone later heads of the same stewards count as well, the highest of each, so that
+// more statements only ever make enough of it. Heads
+// are fixed by hashes, and none can cover itself or a draw that names it, so there is no
 // circle; and only a burn, or a draw that asks for a copy, reopens a unit. Two
 // stewards that lie together could tell false stakes: [FalseHeads] finds them.
 //

@@ -73,20 +73,19 @@ func (b *Book) ownDraw(who []*mark) int {
 	return slices.IndexFunc(who, func(m *mark) bool { return m.id == b.manifest.Publisher })
 }
 
-// asks is the draw itself: whether any pair of values, or the publisher's alone,
-// asks for another copy.
-func (b *Book) asks(u uint32, who []*mark, chance float64) bool {
+// lot is the draw itself: another copy is asked for with any chance above it. It is the
+// publisher's alone, or the least of any pair of values.
+func (b *Book) lot(u uint32, who []*mark) float64 {
 	if i := b.ownDraw(who); i >= 0 {
-		return fraction(b.job, u, who[i].value, who[i].value) < chance
+		return fraction(b.job, u, who[i].value, who[i].value)
 	}
+	least := 1.0
 	for i, x := range who {
 		for _, y := range who[i+1:] {
-			if fraction(b.job, u, x.value, y.value) < chance {
-				return true
-			}
+			least = min(least, fraction(b.job, u, x.value, y.value))
 		}
 	}
-	return false
+	return least
 }
 
 // fraction maps two values, job and unit to [0,1).

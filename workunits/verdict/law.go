@@ -60,6 +60,18 @@ func (l Law) Chance(m int, first, group, bar float64) float64 {
 	return max(q, 0)
 }
 
+// Waits reports whether a further copy had better wait: the lot of a unit's only copy asks
+// for one at the first committer's stake, and would not at patient times that.
+func (l Law) Waits(first, lot float64) bool {
+	later := patient*first + l.p.Price
+	q := l.Chance(1, later, later, 0)
+	return q < always && lot >= q
+}
+
+// patient is how many times its stake a volunteer is given to earn, while there are units
+// without copies, before others execute again what only its stake is too small for.
+const patient = 4
+
 // Copies is how many agreeing copies are always enough; without a cap the
 // greatest integer. A cap lets more pass than the law would where the first
 // committer has little to lose. As long as all have little there is no help for

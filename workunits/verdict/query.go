@@ -102,9 +102,12 @@ func (b *Book) Counts() map[State]int {
 	for s, n := range b.counts {
 		c[State(s)] = n
 	}
-	c[Open] += int(b.total) - b.named
+	c[Open] += b.Untouched()
 	return c
 }
+
+// Untouched counts the units that no statement names.
+func (b *Book) Untouched() int { return int(b.total) - b.named }
 
 // Done reports whether every unit is accepted or has failed.
 func (b *Book) Done() bool {

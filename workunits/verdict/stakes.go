@@ -36,6 +36,7 @@ func (b *Book) headAt(d digest) *head {
 func (b *Book) head(a *author, place uint64, s workunits.Head) (units []uint32) {
 	h := b.headAt(s.ID())
 	h.by = append(h.by, by{a, place})
+	a.stated = append(a.stated, stated{place, h})
 	if len(h.by) == 1 {
 		stakes := make([]uint64, len(s.Logs))
 		for i, l := range s.Logs {
@@ -48,6 +49,9 @@ func (b *Book) head(a *author, place uint64, s workunits.Head) (units []uint32) 
 		}
 		h.bar = b.law.Bar(stakes)
 	}
+	if a.listed {
+		units = b.due(h)
+	}
 	for _, c := range h.needed {
 		units = append(units, c.body.Units...)
 	}
@@ -55,14 +59,32 @@ func (b *Book) head(a *author, place uint64, s workunits.Head) (units []uint32) 
 }
 
 // cosigned reports whether the author of a draw had stated the head before, and
-// another steward did at any time; the publisher's word is enough by itself.
+// another steward did at any time.
 func (h *head) cosigned(b *Book, m *mark) bool {
-	stated, other := false, m.id == b.manifest.Publisher
-	for _, x := range h.by {
-		stated = stated || x.author == m.author && x.seq < m.draw
-		other = other || x.author != m.author && x.listed
+	return h.seconded(m.author, b.manifest.Publisher) &&
+		slices.ContainsFunc(h.by, func(x by) bool { return x.author == m.author && x.seq < m.draw })
+}
+
+// seconded reports whether another steward than its author states a head; the publisher's
+// word is enough by itself.
+func (h *head) seconded(a *author, publisher node) bool {
+	return a.id == publisher || slices.ContainsFunc(h.by, func(x by) bool { return x.author != a && x.listed })
+}
+
+// tells is the stake that a head tells of a volunteer.
+func (h *head) tells(n node) uint64 {
+	if i, ok := slices.BinarySearchFunc(h.credit, n, func(c credit, n node) int { return c.node.Compare(n) }); ok {
+		return h.credit[i].copies
 	}
-	return stated && other
+	return 0
+}
+
+// told is the stake of a volunteer that a steward's draw names.
+func (b *Book) told(n node, m *mark) uint64 {
+	if h := b.heads[m.head]; h != nil && h.cosigned(b, m) {
+		return h.tells(n)
+	}
+	return 0
 }
 
 // stakeAt is a volunteer's stake as the draws on a copy saw it, in units of this
@@ -74,13 +96,7 @@ func (b *Book) stakeAt(k copyOf, who []*mark) float64 {
 	}
 	var least uint64
 	for i, m := range who {
-		var n uint64
-		if h := b.heads[m.head]; h != nil && h.cosigned(b, m) {
-			if j, ok := slices.BinarySearchFunc(h.credit, k.Author, func(c credit, n node) int { return c.node.Compare(n) }); ok {
-				n = h.credit[j].copies
-			}
-		}
-		if i == 0 || n < least {
+		if n := b.told(k.Author, m); i == 0 || n < least {
 			least = n
 		}
 	}
@@ -337,7 +353,11 @@ func (b *Book) doubt(u uint32) (chance float64, copies int) {
 		return 0, len(list)
 	}
 	who := b.drawers(chain[len(chain)-1], list)
-	return b.law.Vouches(len(chain), b.stakeAt(chain[0], who), b.bar(who)), len(list)
+	first := b.stakeAt(chain[0], who)
+	if len(chain) == 1 && b.lot(u, who) < b.law.Chance(1, first, first, b.bar(who)) {
+		first = b.stakeSince(chain[0], who)
+	}
+	return b.law.Vouches(len(chain), first, b.bar(who)), len(list)
 }
 
 // leastDoubt is that of results of volunteers whom the publisher trusts, when it

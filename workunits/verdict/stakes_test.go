@@ -104,6 +104,99 @@ func TestHeadsDecide(t *testing.T) {
 	}
 }
 
+// TestLaterHeads: a copy that is alone gets better by what the stewards that drew on it
+// tell later.
+func TestLaterHeads(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		before func(w *world, h workunits.Head)
+		after  func(w *world, h workunits.Head)
+		state  verdict.State
+	}{
+		{"by both", nil, func(w *world, h workunits.Head) { w.say("s1", h); w.say("s2", h) }, verdict.Accepted},
+		{"by one of them", nil, func(w *world, h workunits.Head) { w.say("s1", h); w.say("s3", h) }, verdict.Open},
+		{"each by itself", nil, func(w *world, h workunits.Head) {
+			w.say("s1", h)
+			w.say("s2", w.stakeHead(veteran+1))
+		}, verdict.Open},
+		{"before the draws", func(w *world, h workunits.Head) { w.say("s1", h); w.say("s2", h) }, nil, verdict.Open},
+		{"less after more", nil, func(w *world, h workunits.Head) {
+			w.say("s1", h)
+			w.say("s2", h)
+			low := w.stakeHead(0)
+			w.say("s1", low)
+			w.say("s2", low)
+		}, verdict.Accepted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(nil)
+			w.say("v1", workunits.Expiry{}) // so that it has a log
+			h := w.stakeHead(veteran)
+			k := w.commit(w.grant("s1", "v1", 0), "x")
+			if c.before != nil {
+				c.before(w, h)
+			}
+			w.drawn(k, "s1", "s2")
+			w.keep(k)
+			if v := w.live.Unit(0); v.State != verdict.Open {
+				t.Fatalf("before: %+v", v)
+			}
+			if c.after != nil {
+				c.after(w, h)
+			}
+			if v := w.live.Unit(0); v.State != c.state {
+				t.Errorf("%s: %+v", v.State, v)
+			}
+			r := rand.New(rand.NewPCG(1, 1))
+			for range 20 {
+				if w.shuffled(r).Digest() != w.live.Digest() {
+					t.Fatal("another order gives another verdict")
+				}
+			}
+		})
+	}
+}
+
+// TestWaits: of units that have one copy those wait which it may be enough for, until
+// every unit was begun.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(func(m *workunits.Manifest) { m.Units = 32 })
+	waits := func() (n int) {
+		for u := range w.manifest.Units {
+			if w.live.Waits(u) {
+				n++
+			}
+		}
+		return n
+	}
+	last := w.manifest.Units - 1
+	for u := range last {
+		w.execute("s1", "v1", u, "x")
+	}
+	if n := waits(); n == 0 || n == int(last) {
+		t.Errorf("%d of %d units wait", n, last)
+	}
+	for u := range last {
+		if w.live.Waits(u) {
+			w.execute("s2", "v2", u, "x")
+			if w.live.Waits(u) {
+				t.Errorf("unit %d waits for its third copy", u)
+			}
+			break
+		}
+	}
+	if waits() == 0 {
+		t.Error("too few to tell the end by")
+	}
+	w.grant("s1", "v1", last)
+	if n := waits(); n > 0 {
+		t.Errorf("%d units wait though all were begun", n)
+	}
+}
+
 func TestHead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(nil)

@@ -48,13 +48,14 @@ type Told struct {
 // or committed, in an order in which each comes after those that it followed.
 type Story struct {
 	Unit
+	Waits  bool               // see [Book.Waits]
 	Burned []workunits.NodeID // against whom this unit speaks, ascending
 	Copies []Told
 }
 
 // Story tells a unit's story as of the statements read.
 func (b *Book) Story(u uint32) Story {
-	s := Story{Unit: b.Unit(u)}
+	s := Story{Unit: b.Unit(u), Waits: b.Waits(u)}
 	r := b.look(u)
 	all := b.current(u)
 	counted, _ := b.counting(u, all, everyRound)

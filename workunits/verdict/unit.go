@@ -88,6 +88,7 @@ func (b *Book) State(u uint32) State {
 func (b *Book) judge(u uint32) {
 	r := b.unit(u)
 	b.counts[r.state]--
+	delete(b.alone, u)
 	v, supporters := b.work(u)
 	if b.manifest.Reduce != nil && u < b.manifest.Units && (r.result != v.Result.Digest || r.state != v.State) {
 		b.stage.stale = true
@@ -516,44 +517,4 @@ func (b *Book) unsealed(list []copyOf) (due []ref) {
 		}
 	}
 	return due
-}
-
-// enough reports whether the law asks for no further copy beyond the chain, and
-// whether the draws on its last copy are in: before that nothing is enough.
-func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
-	if len(chain) == 0 {
-		return false, false
-	}
-	last := chain[len(chain)-1]
-	who := b.drawers(last, list)
-	switch {
-	case !b.drawn(who):
-		return false, false
-	case slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }):
-		return true, true
-	}
-	var group float64
-	for _, k := range chain {
-		group += b.stakeAt(k, who)
-	}
-	chance := b.chance(asked{len(chain), b.stakeAt(chain[0], who), group, b.bar(who)})
-	if chance <= 0 || chance >= always {
-		return chance <= 0, true
-	}
-	waits, withheld := b.outstanding(last, who, list)
-	return !waits && !withheld && !b.asks(u, who, chance), !waits
-}
-
-// asked is what the law is asked for a chance.
-type asked struct {
-	copies            int
-	first, group, bar float64
-}
-
-// chance is the law's; the units of a batch ask for the same one after another.
-func (b *Book) chance(a asked) float64 {
-	if a != b.last.asked {
-		b.last.asked, b.last.chance = a, b.law.Chance(a.copies, a.first, a.group, a.bar)
-	}
-	return b.last.chance
 }

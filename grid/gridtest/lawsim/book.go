@@ -210,6 +210,9 @@ func (b *Book) Result(u int) (Digest, bool) {
 // Shown reports whether everybody sees that results of the unit differ.
 func (b *Book) Shown(u int) bool { return b.book != nil && b.book.Unit(uint32(u)).Contested }
 
+// Waits reports whether a further copy of a unit had better wait.
+func (b *Book) Waits(u int) bool { return b.book != nil && b.book.Waits(uint32(u)) }
+
 // Stake is a volunteer's count of copies in accepted units, and what it brought.
 func (b *Book) Stake(who int) int {
 	if b.book == nil {

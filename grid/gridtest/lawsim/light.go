@@ -1,6 +1,7 @@
 package lawsim
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -17,6 +18,7 @@ type Law interface {
 	Checks(poor, all int) bool
 	Again() float64
 	Since(first uint64) uint64
+	Waits(first, lot float64) bool
 }
 
 // Lots are the draws on copies, numbered as the copies come.
@@ -29,7 +31,7 @@ type Lots interface {
 
 // Light applies a law to copies with the least bookkeeping of stakes, burns and
 // backtracking. It knows no statements. As in a Book, a copy is judged with the
-// stakes that were known when it was drawn.
+// stakes that were known when it was drawn, one that is alone also with later ones.
 type Light struct {
 	law    Law
 	share  float64 // of stakes that colluders may hold, see verdict.Law.Bar
@@ -42,6 +44,8 @@ type Light struct {
 	accepted int // units
 	burned   int // copies of those who were burned
 
+	told    int     // times that stakes were told, once before each draw
+	grown   []int32 // whose stakes changed since
 	changed []int   // by the copy at hand
 	again   []int   // disputes to look at again
 	reached []int32 // units of liars that were contradicted earlier than was known
@@ -61,10 +65,21 @@ type person struct {
 	history int // from earlier jobs
 	trusted bool
 	units   []int32
+	peaks   []peak   // of its stake, descending
+	asking  []asking // its units that have its copy alone, descending by lot
 
 	burned bool
 	first  int // place of its first copy of a mixed unit, once burned
 	lot    int // of that copy
+}
+
+// peak is the most that was told of a stake from a time on.
+type peak struct{ told, stake int }
+
+// asking is a unit that wants another copy beside its only one.
+type asking struct {
+	lot  float64
+	unit int32
 }
 
 // NewLight returns the scheme for so many units.
@@ -82,6 +97,7 @@ func (l *Light) Grant(who, stake int) {
 	}
 	l.people[who].history = stake
 	l.ranks.move(0, l.Stake(who))
+	l.grown = append(l.grown, int32(who))
 }
 
 // Trust lets a volunteer's copies decide alone.
@@ -112,15 +128,16 @@ func (l *Light) Checks(poor, all int) bool { return l.law.Checks(poor, all) }
 // Commit is a volunteer's copy of a unit.
 func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 	l.changed = nil
+	l.tell()
 	x, p := &l.units[u], &l.people[who]
-	c := copied{who: int32(who), place: int32(len(p.units) + 1), digest: d, lot: int32(l.lots.Next()), bar: int(l.ranks.bar(l.share))}
+	c := copied{who: int32(who), told: l.told, place: int32(len(p.units) + 1), digest: d, lot: int32(l.lots.Next()), bar: int(l.ranks.bar(l.share))}
 	x.copies = append(x.copies, c)
 	for _, o := range x.copies {
 		c.seen = append(c.seen, int32(l.Stake(int(o.who))))
 	}
 	x.copies[len(x.copies)-1] = c
 	p.units = append(p.units, int32(u))
-	for units := []int32{int32(u)}; len(units) > 0; {
+	for units := append(l.due(), int32(u)); len(units) > 0; {
 		for _, u := range units {
 			l.judge(int(u))
 		}
@@ -128,6 +145,53 @@ func (l *Light) Commit(u, who int, d Digest) (changed, burned []int) {
 		units, l.reached = l.reached, nil
 	}
 	return l.changed, burned
+}
+
+// tell notes the stakes as they are.
+func (l *Light) tell() {
+	l.told++
+	slices.Sort(l.grown)
+	l.grown = slices.Compact(l.grown)
+	for _, who := range l.grown {
+		p, stake := &l.people[who], l.Stake(int(who))
+		for len(p.peaks) > 0 && p.peaks[len(p.peaks)-1].stake <= stake {
+			p.peaks = p.peaks[:len(p.peaks)-1]
+		}
+		p.peaks = append(p.peaks, peak{l.told, stake})
+	}
+}
+
+// due lists units whose only copies are enough with what was told now.
+func (l *Light) due() (units []int32) {
+	for _, who := range l.grown {
+		p, stake := &l.people[who], float64(l.Stake(int(who)))
+		if len(p.asking) == 0 {
+			continue
+		}
+		q := l.law.Chance(1, stake, stake, 0)
+		for len(p.asking) > 0 && q < mandatory && p.asking[0].lot >= q {
+			units = append(units, p.asking[0].unit)
+			p.asking = p.asking[1:]
+		}
+	}
+	l.grown = l.grown[:0]
+	return units
+}
+
+// alone is the largest stake that was told since the draw on a unit's only copy.
+func (l *Light) alone(c copied) int {
+	peaks := l.people[c.who].peaks
+	i, _ := slices.BinarySearchFunc(peaks, c.told, func(p peak, told int) int { return p.told - told })
+	if i == len(peaks) {
+		return int(c.seen[0])
+	}
+	return max(int(c.seen[0]), peaks[i].stake)
+}
+
+// Waits reports whether a further copy of a unit had better wait.
+func (l *Light) Waits(u int) bool {
+	list := l.counting(u)
+	return len(list) == 1 && !l.units[u].accepted && l.law.Waits(float64(list[0].seen[0]), l.lots.Of(int(list[0].lot), u))
 }
 
 // counting lists a unit's copies that count; several of people who were burned do
@@ -243,6 +307,7 @@ func (l *Light) raise(who, by int) {
 	}
 	l.ranks.move(l.Stake(who), l.Stake(who)+by)
 	l.people[who].stake += by
+	l.grown = append(l.grown, int32(who))
 }
 
 // enough reports whether the law asks for no further copy.
@@ -258,8 +323,21 @@ func (l *Light) enough(u int, copies []copied) bool {
 		}
 		group += int(last.seen[i])
 	}
+	lot := l.lots.Of(int(last.lot), u)
+	if len(copies) == 1 {
+		first = l.alone(last)
+		group = first
+	}
 	q := l.law.Chance(len(copies), float64(first), float64(group), float64(last.bar))
-	return q < mandatory && l.lots.Of(int(last.lot), u) >= q
+	enough := q < mandatory && lot >= q
+	if len(copies) == 1 && !enough && !l.people[last.who].burned {
+		p := &l.people[last.who]
+		i, found := slices.BinarySearchFunc(p.asking, lot, func(a asking, lot float64) int { return cmp.Compare(lot, a.lot) })
+		if !found {
+			p.asking = slices.Insert(p.asking, i, asking{lot, int32(u)})
+		}
+	}
+	return enough
 }
 
 // mandatory is the chance from which on another copy is always asked for.
@@ -292,7 +370,8 @@ func (l *Light) burn(losers []int) {
 		p := &l.people[w]
 		l.burned += len(p.units)
 		l.ranks.move(l.Stake(w), 0)
-		p.stake, p.history, p.burned, p.first = 0, 0, true, len(p.units)+1
+		p.stake, p.history, p.burned, p.first, p.asking = 0, 0, true, len(p.units)+1, nil
+		l.grown = append(l.grown, int32(w))
 		for _, u := range p.units {
 			touched[int(u)] = true
 			if x := &l.units[u]; x.mixed {

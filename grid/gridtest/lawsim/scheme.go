@@ -1,6 +1,7 @@
 package lawsim
 
 import (
+	"cmp"
 	"math/rand/v2"
 
 	"github.com/talka-grid/talka/workunits"
@@ -43,6 +44,9 @@ type staking interface {
 	Poor(who int) bool
 	Begins() bool
 	Checks(poor, all int) bool
+	// Waits reports whether a further copy of a unit had better wait until there are no
+	// units without copies.
+	Waits(unit int) bool
 }
 
 // Policy is the verification that the tables are about: an eps of 1e-4 for each
@@ -70,7 +74,7 @@ func NewScheme(c Config, r *rand.Rand) Scheme {
 	default:
 		panic("lawsim: no scheme " + c.Scheme)
 	}
-	p.HistoryCap = uint32(c.HistoryCap)
+	p.HistoryCap, p.Error = uint32(c.HistoryCap), cmp.Or(c.Error, p.Error)
 	law := c.Law
 	if law == nil {
 		law = verdict.LawOf(p)
@@ -88,6 +92,7 @@ func NewScheme(c Config, r *rand.Rand) Scheme {
 type copied struct {
 	who    int32
 	place  int32 // in its volunteer's log
+	told   int   // how often stakes were told when it was drawn
 	digest Digest
 	lot    int32 // number of the draw on it
 	open   bool

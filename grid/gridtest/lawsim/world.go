@@ -11,10 +11,11 @@ type Config struct {
 	Seed       uint64
 	Volunteers int
 	Units      int
-	Scheme     string // see NewScheme
-	Law        Law    // nil for that of verdict; what the scheme asks, if it asks a law
-	Backend    string // what applies this project's law: "" for a Light with random draws, BackendBook or BackendLight
-	HistoryCap int    // largest stake that the scheme counts; 0 for no cap
+	Scheme     string  // see NewScheme
+	Law        Law     // nil for that of verdict; what the scheme asks, if it asks a law
+	Backend    string  // what applies this project's law: "" for a Light with random draws, BackendBook or BackendLight
+	Error      float64 // that the job asks for; 0 for the tables' own
+	HistoryCap int     // largest stake that the scheme counts; 0 for no cap
 	Adversary  Adversary
 	Share      float64 // of the volunteers that are the adversary's
 	// Price is what a new identity costs, in executions: a volunteer that was
@@ -57,6 +58,7 @@ type World struct {
 	owner  []int // volunteer by identity
 
 	fresh, begun []int        // units that want copies: their first, or a further one
+	held         []int        // those whose further one had better wait
 	place        []int        // of a unit in its list; -1 for none
 	wrong        map[int]bool // units that the adversary answered, and whether wrongly
 	next         int          // unit that nobody was given yet
@@ -180,24 +182,35 @@ func (w *World) pick(i int) (u int, ok bool) {
 	if poor && !w.stakes.Begins() {
 		from = len(w.fresh)
 	}
-	if poor && !w.stakes.Checks(w.given, w.seconds) {
+	checks := !poor || w.stakes.Checks(w.given, w.seconds)
+	if !checks {
 		end = len(w.fresh)
 	}
-	if from >= end {
+	u, ok = w.walk(i, end-from, func(at int) int {
+		if at += from; at < len(w.fresh) {
+			return w.fresh[at]
+		}
+		return w.begun[at-len(w.fresh)]
+	})
+	if !ok && checks {
+		return w.walk(i, len(w.held), func(at int) int { return w.held[at] })
+	}
+	return u, ok
+}
+
+// walk looks among n units from a random place: where most were touched, that finds
+// the rest.
+func (w *World) walk(i, n int, unit func(at int) int) (u int, ok bool) {
+	if n <= 0 {
 		return 0, false
 	}
-	// Where most units were touched, a walk from a random place finds the rest.
-	for try, at := 0, from+w.rng.IntN(end-from); try < min(end-from, 64); try++ {
-		if at < len(w.fresh) {
-			u = w.fresh[at]
-		} else {
-			u = w.begun[at-len(w.fresh)]
-		}
-		if !slices.Contains(w.touched[u], int32(i)) && (!poor || !w.scheme.Shown(u)) {
+	poor := w.poor(i)
+	for try, at := 0, w.rng.IntN(n); try < min(n, 64); try++ {
+		if u = unit(at); !slices.Contains(w.touched[u], int32(i)) && (!poor || !w.scheme.Shown(u)) {
 			return u, true
 		}
-		if at++; at == end {
-			at = from
+		if at++; at == n {
+			at = 0
 		}
 	}
 	return 0, false
@@ -212,11 +225,10 @@ func (w *World) execute(i, u int) {
 	if !v.bad {
 		w.report.Honest++
 	}
-	first := len(w.touched[u]) == 0
-	if first {
+	if len(w.touched[u]) == 0 {
 		w.take(&w.fresh, u)
 	} else {
-		w.take(&w.begun, u)
+		w.drop(u)
 		w.seconds++
 		if w.poor(i) {
 			w.given++
@@ -232,7 +244,7 @@ func (w *World) execute(i, u int) {
 		v.waiting = append(v.waiting, int32(u))
 	}
 	changed, burned := w.scheme.Commit(u, v.id, d)
-	w.put(&w.begun, u)
+	w.want(u)
 	w.follow(changed, burned)
 	if d, accepted := w.scheme.Result(u); accepted && d != Right && w.rng.Float64() < w.c.Ringers {
 		w.follow(w.scheme.Commit(u, publisher, Right))
@@ -256,13 +268,30 @@ func (w *World) reconcile(u int) {
 	_, accepted := w.scheme.Result(u)
 	switch listed := w.place[u] >= 0; {
 	case accepted && listed:
-		w.take(&w.begun, u)
+		w.drop(u)
 		w.report.Accepted++
 		w.serve(u)
 	case !accepted && !listed:
-		w.put(&w.begun, u)
+		w.want(u)
 		w.report.Accepted--
 	}
+}
+
+// want puts a unit where those are that want a further copy, drop takes it from there.
+func (w *World) want(u int) {
+	if left := w.next < w.c.Units || len(w.fresh) > 0; left && w.stakes != nil && w.stakes.Waits(u) {
+		w.put(&w.held, u)
+		return
+	}
+	w.put(&w.begun, u)
+}
+
+func (w *World) drop(u int) {
+	if at := w.place[u]; at < len(w.held) && w.held[at] == u {
+		w.take(&w.held, u)
+		return
+	}
+	w.take(&w.begun, u)
 }
 
 // serve notes for whom a unit was the first to be accepted.
@@ -286,4 +315,10 @@ func (w *World) burn(i int) {
 		w.report.FalseBurns++
 	}
 	v.out = w.c.Price + 1
+	for _, u := range slices.Clone(w.held) {
+		if w.touched[u][0] == int32(i) {
+			w.drop(u)
+			w.want(u)
+		}
+	}
 }

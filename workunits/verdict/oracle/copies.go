@@ -329,6 +329,29 @@ func (r *reading) stake(k copied, draws []said[workunits.Draw]) float64 {
 	return float64(least) + float64(r.history(k.who()))
 }
 
+// since is the stake that a copy without another is judged by: of each steward that drew
+// on it the most that the draw or any head after it in the same log tells, and of those
+// the least.
+func (r *reading) since(k copied, draws []said[workunits.Draw]) float64 {
+	if k.life.number > 0 {
+		return -r.law.Price
+	}
+	var told []uint64
+	for _, d := range draws {
+		most := r.told(k.who(), d)
+		for _, h := range r.heads {
+			other := d.Author == r.manifest.Publisher || slices.ContainsFunc(r.heads, func(o said[workunits.Head]) bool {
+				return o.body.ID() == h.body.ID() && o.Author != h.Author && r.listed(o.Author)
+			})
+			if i := slices.IndexFunc(h.body.Logs, func(l workunits.LogHead) bool { return l.Author == k.who() }); i >= 0 && h.Author == d.Author && h.Seq > d.Seq && other {
+				most = max(most, h.body.Credit[i])
+			}
+		}
+		told = append(told, most)
+	}
+	return float64(slices.Min(told)) + float64(r.history(k.who()))
+}
+
 // history is the stake that a volunteer brought, in units of this job, as far as
 // it counts.
 func (r *reading) history(n node) (units uint64) {

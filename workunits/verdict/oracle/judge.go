@@ -217,7 +217,12 @@ func (r *reading) enough(u uint32, list []copied) (enough, waits bool) {
 	for _, k := range chain {
 		group += r.stake(k, draws)
 	}
-	q := r.law.Chance(len(chain), r.stake(chain[0], draws), group, r.bar(draws))
+	first := r.stake(chain[0], draws)
+	if len(chain) == 1 {
+		first = r.since(chain[0], draws)
+		group = first
+	}
+	q := r.law.Chance(len(chain), first, group, r.bar(draws))
 	switch {
 	case q <= 0:
 		return true, false

@@ -125,6 +125,13 @@ func (l Law) Again() float64 {
 // at another: seven eighths of the way.
 func (l Law) Since(first uint64) uint64 { return first - first/8 }
 
+// Waits reports whether a further copy is put off: with four times the stake, the identity's
+// price counted in again, the lot would ask for none.
+func (l Law) Waits(first, lot float64) bool {
+	q := l.Chance(1, 4*first+l.Price, 4*first+l.Price, 0)
+	return q < 1 && lot >= q
+}
+
 // Doubt is D = min(f0, f0/((1-f0)e(n_max+J))) * f0^(m-1); nobody is sure doubt.
 func (l Law) Doubt(s verdict.Side) float64 {
 	if s.Copies == 0 {

@@ -467,8 +467,14 @@ func (s *scribe) conspiracy() {
 	s.finish(s.commitOf(s.grantBy(s.stewards[len(s.stewards)-1], g), 0))
 }
 
-// story is a copy that goes as it should, to its end or nearly.
-func (s *scribe) story() { s.copy(s.grant()) }
+// story is a copy that goes as it should, to its end or nearly, after which more may be
+// told of its volunteer.
+func (s *scribe) story() {
+	s.copy(s.grant())
+	if s.rarely(4, "more is told") {
+		s.head()
+	}
+}
 
 func (s *scribe) copy(grant ledger.Entry) { s.finish(s.commitTo(grant)) }
 
