@@ -249,19 +249,27 @@ func (m *Machine) poor(n node) bool { return !m.book.Staked(n) || m.book.Poor(n,
 // mayHelp reports whether a volunteer may get the next copy of a unit while others
 // could take it: the poor do not decide disputes, nor whether a unit fails, get only
 // their share of further copies, and no first ones while too many of theirs came to
-// nothing. If nobody else asked or has taken it for a while they may.
+// nothing. Nor do they get units of which results are open, if only of those who were
+// proven wrong: in league with these they could bear them out. If nobody else asked or
+// has taken it for a while they may.
 func (m *Machine) mayHelp(from node, u uint32) bool {
 	w := m.wanting[u]
 	law := verdict.LawOf(m.Manifest.Policy)
+	late, opened := uint64(patience), m.poor(from) && m.book.Poor(from, m.bar) && len(m.book.Digests(u)) > 0
+	if opened {
+		late = unwanted
+	}
 	switch {
 	case w != nil && m.now < w.since+unwanted && (!m.delivered[from] || m.poor(from) && m.now < m.askedStaked+unwanted) && m.book.Unit(u).Voids > 0:
 		return false
-	case m.now >= m.askedStaked+patience || w != nil && m.now >= w.since+patience || !m.poor(from):
+	case m.now >= m.askedStaked+late || w != nil && m.now >= w.since+late || !m.poor(from):
 		return true
+	case opened:
+		return false
 	case m.book.FirstCommitter(u) == node{}:
 		return !m.book.Poor(from, m.bar) || law.Begins(m.burned, m.book.Counts()[verdict.Accepted])
 	}
-	return w == nil || law.Checks(m.poorChecks, m.checks) && (!m.book.Unit(u).Contested || !m.book.Poor(from, m.bar))
+	return w == nil || law.Checks(m.poorChecks, m.checks)
 }
 
 // may reports whether a volunteer may execute a unit: it committed none of its

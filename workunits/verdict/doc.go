@@ -56,7 +56,7 @@
 //
 // If it took back everything, who lies at the end of a long honest life would have
 // all of that done again by others. But each copy before the first one that another
-// contradicts was as likely to be checked as that was. Of those a share r = 0.3
+// contradicts was as likely to be checked as that was. Of those a share r = 0.15
 // counts no more, by lot. What was committed with the contradicted copy, shortly
 // before it (an eighth of the log up to there) or later counts nowhere, nor does the
 // word of several who were burned where nobody else agrees. Where what is done again
@@ -69,10 +69,10 @@
 //
 //	V(j) = max{ j, d*V(j+1) + (1-d)*[(1-r) + ... + (1-r)^j] }
 //
-// With d up to r/(1+r) that is d, as before, and never more than 1.44*x. A unit takes
-// some 1.4 copies in a long life under attack, so that the wrong rate stays at the
-// error that the job asks for; the worst found in simulations leaves two thirds of
-// it on average.
+// With d up to r/(1+r) that is d, as before, and never more than 1.67*x. So whose x is
+// more than r/(1+r) is allowed the half of it, and a stake leaves no more than the
+// law says. The worst found in simulations leaves a quarter of the error that the job
+// asks for on average.
 //
 // # Whom to ask
 //
@@ -80,23 +80,23 @@
 // that their copies come to nothing and others check them meanwhile. Whoever is
 // poor among others begins units that cost as many other copies without it. So
 // stewards give the poor at most half of f of the further copies, as there are
-// colluders among the others, too (see [Law.Checks]); they leave disputes to those
-// who have something to lose, of whom fewer decide one; and once burned copies are
-// more than a share of the accepted units, the poor get no first ones (see
-// [Law.Begins]). Where honest volunteers come and go nobody is burned, and nobody
+// colluders among the others, too (see [Law.Checks]). Units of which results are open
+// they leave to those who have something to lose: of these fewer decide a dispute, and
+// newcomers in league with the burned could bear them out against a veteran. And once
+// burned copies are more than a share of the accepted units, the poor get no first ones
+// (see [Law.Begins]). Where honest volunteers come and go nobody is burned, and nobody
 // held back. No verdict depends on this, and it binds only while others want work.
 //
 // # Checks that may wait
 //
-// Who checks does so with its volunteer's stake in mind, and that grows. So a copy that
-// is alone is judged by the most that was told of its volunteer since: of what the
-// draws would have checked then, much is enough later. Nothing is given away by that.
-// Whatever is missed is missed as a lie of then would be, with as much to lose, and what
-// the law allows the stake of then bounds all of it. So stewards leave a further copy
-// for last, when there are no units that nobody began, where the draw would ask for none
-// at four times the stake ([Book.Waits]). In long lives that saves two in five further copies, of
-// the honest and of those who would otherwise check liars' early work for nothing. The
-// price is that such a unit is accepted later, and that a lie in it is.
+// A draw asks for a check by what its volunteer has at stake then, and that grows. So a
+// copy that is alone is judged by the most that was told of its volunteer since; much
+// of what the draws would have checked then is enough later. That gives nothing away:
+// what is missed is missed as a lie of then would be, with as much to lose, and what the
+// law allows the stake of then bounds all of it. So where the draw would ask for nothing
+// at four times the stake, stewards leave the further copy for when there are no units
+// that nobody began (see [Book.Waits]). In long lives that saves two in five further copies. The
+// price is that such a unit is accepted later, and a lie in it is found later.
 //
 // # Whose stakes decide
 //
@@ -106,12 +106,12 @@
 // stated before the draw in the same log and by another listed steward anywhere
 // (the publisher needs no second). A decision takes the stakes of the heads that
 // the draws on its last copy name, for each volunteer the lowest; with no such
-// head only what the manifest's standing brings, at most Policy.HistoryCap. Of a copy that
-// is alone later heads of the same stewards count as well, the highest of each, so that
-// more statements only ever make enough of it. Heads
-// are fixed by hashes, and none can cover itself or a draw that names it, so there is no
-// circle; and only a burn, or a draw that asks for a copy, reopens a unit. Two
-// stewards that lie together could tell false stakes: [FalseHeads] finds them.
+// head only what the manifest's standing brings, at most Policy.HistoryCap. Of a copy
+// that is alone later heads of the same stewards count as well, the highest of each, so
+// that more statements only ever make enough of it. Heads are fixed by hashes, and none
+// can cover itself or a draw that names it, so there is no circle; and only a burn, or a
+// draw that asks for a copy, reopens a unit. Two stewards that lie together could tell
+// false stakes: [FalseHeads] finds them.
 //
 // Stakes count nominal time, so that cheap units buy no trust for dear ones: a
 // standing tells milliseconds, and Manifest.Nominal milliseconds are one unit.

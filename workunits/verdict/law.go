@@ -20,11 +20,12 @@ const (
 	// one that count no more. If it were all, those would be dear who work honestly
 	// for long before they lie. The less it is, the more may be left of lies: whose
 	// are missed with a chance above several gains by telling several, and keeps up to
-	// surplus times what the law allows its stake.
-	again   = 0.3
+	// 1.67 times what is allowed. So such are allowed their x by no more than margin;
+	// what is beyond the 1.67 is for chance, as what few liars leave varies by half.
+	again   = 0.15
 	shortly = 8 // before that copy, as a part of the log up to it, nothing is spared
 	several = again / (1 + again)
-	surplus = 1.44
+	margin  = 2
 )
 
 // Crowd is how many volunteers must have a stake before any is held to be poor
@@ -52,12 +53,19 @@ func (l Law) Chance(m int, first, group, bar float64) float64 {
 	}
 	f, j := l.p.Share, l.p.Price
 	q := min(
-		1-Delta(l.eps()*(first+j)/f)/math.Pow(f, float64(m-1)),
-		1-Delta(l.eps()*(group+float64(m)*j)/f)) / (1 - f)
+		1-Delta(l.risk(first+j))/math.Pow(f, float64(m-1)),
+		1-Delta(l.risk(group+float64(m)*j))) / (1 - f)
 	if q >= always {
 		return 1
 	}
 	return max(q, 0)
+}
+
+// risk is how many wrong copies a stake, with the price of its identities, may risk to
+// leave: x, or less of it where telling several of them pays.
+func (l Law) risk(stake float64) float64 {
+	x := l.eps() * stake / l.p.Share
+	return max(min(x, several), x/margin)
 }
 
 // Waits reports whether a further copy had better wait: the lot of a unit's only copy asks
@@ -129,9 +137,8 @@ func (l Law) Bar(stakes []uint64) float64 {
 }
 
 // Vouches is the chance that a result which m agreeing copies got accepted is
-// wrong, times the share of copies that went into it: at least eps, more from the
-// stake on at which lying more than once pays, see surplus, and more where the cap
-// accepted earlier than the law would have. A group of colluders
+// wrong, times the share of copies that went into it: at least eps, and more where the
+// cap accepted earlier than the law would have. A group of colluders
 // of which c wrong copies are missed with chance d each expects c*d^c survivors,
 // and pays for them with the first committer's stake and the identity's price.
 func (l Law) Vouches(m int, first, bar float64) float64 {
@@ -141,9 +148,6 @@ func (l Law) Vouches(m int, first, bar float64) float64 {
 	}
 	missed := math.Pow(f, float64(m-1))
 	eps := l.eps()
-	if Delta(eps*(first+l.p.Price)/f) > several {
-		eps *= surplus
-	}
 	if m < l.Copies(first, bar) {
 		return eps
 	}
@@ -174,7 +178,7 @@ func (l Law) Checks(poor, all int) bool {
 // only where others can take the copy: who is burned, comes again, earns and is
 // burned makes all others' work dearer, and is kept to a share of it.
 func (l Law) Begins(burned, accepted int) bool {
-	return float64(burned) <= l.p.Share/4*float64(accepted)
+	return float64(burned) <= l.p.Share/8*float64(accepted)
 }
 
 // Delta is the largest chance of missing a wrong copy for which every number c

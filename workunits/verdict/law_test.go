@@ -23,13 +23,14 @@ func TestDeltaProperty(t *testing.T) {
 	})
 }
 
-// TestSurplusProperty: who knows of each lie whether it was missed and chooses when
-// to stop leaves no more than surplus allows, though a burn spares some of what came
-// before the first contradicted copy.
-func TestSurplusProperty(t *testing.T) {
+// TestRiskProperty: who knows of each lie whether it was missed and chooses when to stop
+// leaves no more than x, though a burn spares some of what came before the first
+// contradicted copy; with some room where it does.
+func TestRiskProperty(t *testing.T) {
 	t.Parallel()
+	l := LawOf(workunits.Policy{Error: 2e-4, Share: 0.2})
 	for x := 1e-4; x < 1e3; x *= 1.01 {
-		d := Delta(x)
+		d := Delta(l.risk(x * l.p.Share / l.eps()))
 		lies := int(4*math.E*x) + 10
 		left := make([]float64, lies+1) // of so many lies after the burn: of each, if it and all before it are spared
 		for j := 1; j <= lies; j++ {
@@ -41,10 +42,10 @@ func TestSurplusProperty(t *testing.T) {
 		}
 		most := x * (1 + 1e-9)
 		if d > several {
-			most *= surplus
+			most *= 1.67 / margin
 		}
 		if best > most {
-			t.Fatalf("delta(%g) = %g leaves %g wrong copies, want at most %g", x, d, best, most)
+			t.Fatalf("%g of %g wrong copies are left with a chance of %g to be missed, want at most %g", best, x, d, most)
 		}
 	}
 }
@@ -153,8 +154,8 @@ func TestChance(t *testing.T) {
 		{"four newcomers, strict", at(0, 0), 4, 0, 0, (1 - 0.005/0.008) / 0.8},
 		{"five newcomers, strict", at(0, 0), 5, 0, 0, 0},
 		{"a hundred units", at(2, 0), 1, 100, 100, 1},
-		{"ten thousand units", at(2, 0), 1, 9_990, 9_990, (1 - Delta(5)) / 0.8},
-		{"a newcomer checked by a veteran, strict", at(0, 0), 2, 0, 10_000, (1 - Delta(1e-4*10_020/0.2)) / 0.8},
+		{"ten thousand units", at(2, 0), 1, 9_990, 9_990, (1 - Delta(2.5)) / 0.8},
+		{"a newcomer checked by a veteran, strict", at(0, 0), 2, 0, 10_000, (1 - Delta(0.5e-4*10_020/0.2)) / 0.8},
 		{"a veteran where two copies are asked for", at(0, 2), 1, 1e9, 1e9, 1},
 		{"a veteran checked where two are asked for", at(0, 2), 2, 1e9, 1e9, 0},
 	} {
@@ -227,11 +228,11 @@ func TestVouches(t *testing.T) {
 	if got := LawOf(p).Vouches(2, 0, 0); math.Abs(got-0.2*0.2/10) > 1e-12 {
 		t.Errorf("two newcomers: %g", got)
 	}
-	if got := LawOf(p).Vouches(2, 1e9, 0); got != 1e-4*surplus {
-		t.Errorf("a veteran checked: %g, want eps and what a burn spares", got)
+	if got := LawOf(p).Vouches(2, 1e9, 0); got != 1e-4 {
+		t.Errorf("a veteran checked: %g, want eps", got)
 	}
-	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4*surplus {
-		t.Errorf("as the law asks: %g, want eps and what a burn spares", got)
+	if got := LawOf(p).Vouches(1, 1e5, 0); got != 1e-4 {
+		t.Errorf("as the law asks: %g, want eps", got)
 	}
 	if got := (Law{workunits.Policy{Mode: workunits.VerifyAudit, Error: 2e-4, Share: 0.2, Price: 10}}).Vouches(4, 100, 0); got != 1e-4 {
 		t.Errorf("somebody to whom two lies are no gain: %g, want eps", got)

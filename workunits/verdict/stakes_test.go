@@ -163,7 +163,7 @@ func TestLaterHeads(t *testing.T) {
 // every unit was begun.
 func TestWaits(t *testing.T) {
 	t.Parallel()
-	w := newWorld(func(m *workunits.Manifest) { m.Units = 32 })
+	w := newWorld(func(m *workunits.Manifest) { m.Units, m.Policy.Error = 32, 0.04 })
 	waits := func() (n int) {
 		for u := range w.manifest.Units {
 			if w.live.Waits(u) {

@@ -210,6 +210,9 @@ func (b *Book) Result(u int) (Digest, bool) {
 // Shown reports whether everybody sees that results of the unit differ.
 func (b *Book) Shown(u int) bool { return b.book != nil && b.book.Unit(uint32(u)).Contested }
 
+// Opened reports whether any of a unit's copies is open.
+func (b *Book) Opened(u int) bool { return b.book != nil && len(b.book.Digests(uint32(u))) > 0 }
+
 // Waits reports whether a further copy of a unit had better wait.
 func (b *Book) Waits(u int) bool { return b.book != nil && b.book.Waits(uint32(u)) }
 

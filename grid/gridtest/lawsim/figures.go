@@ -28,14 +28,7 @@ type Row struct {
 	Line Line
 }
 
-// Figures judges the rows of a table by the worst of each kind. Two aims are missed,
-// both by strategies that were found after the aims were set. The most wrong results
-// of long lives are of who works until its stake allows several lies and then dares a
-// dozen. Together such may leave eps for each copy, 1.2e-4 of the units, and what
-// burns spare; a law that leaves less checks more, of the honest as well, who take
-// 1.209 copies of the 1.21 that they may. The dearest lie a little early, work
-// honestly, and lie again near the end: what follows the first lie that is found is
-// done again, 1.36 to 1.42 copies by seed.
+// Figures judges the rows of a table by the worst of each kind.
 func Figures(rows []Row) []Figure {
 	copies := func(l Line) float64 { return l.CopiesPerUnit }
 	wrong := func(l Line) float64 { return l.Wrong }

@@ -188,6 +188,11 @@ func (l *Light) alone(c copied) int {
 	return max(int(c.seen[0]), peaks[i].stake)
 }
 
+// Opened reports whether any of a unit's copies is open.
+func (l *Light) Opened(u int) bool {
+	return slices.ContainsFunc(l.units[u].copies, func(c copied) bool { return c.open })
+}
+
 // Waits reports whether a further copy of a unit had better wait.
 func (l *Light) Waits(u int) bool {
 	list := l.counting(u)

@@ -44,6 +44,9 @@ type staking interface {
 	Poor(who int) bool
 	Begins() bool
 	Checks(poor, all int) bool
+	// Opened reports whether there are results of a unit to be read, if only of those who
+	// were proven wrong.
+	Opened(unit int) bool
 	// Waits reports whether a further copy of a unit had better wait until there are no
 	// units without copies.
 	Waits(unit int) bool

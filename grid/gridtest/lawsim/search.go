@@ -7,12 +7,12 @@ package lawsim
 func Strategies(life int) (list []Adversary) {
 	for _, start := range []float64{0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9} {
 		for _, cheat := range []float64{1, 0.3, 0.1, 0.03, 0.01} {
-			for _, cheats := range []int{0, 1, 2, 4, 16} {
+			for _, cheats := range []int{0, 1, 2, 4, 9, 16} {
 				a := Adversary{Name: "searched", Start: int(start * float64(life)), Cheat: cheat, Cheats: cheats}
 				list = append(list, a.ways()...)
 				a.Joiners = 0.5
 				list = append(list, a.ways()...)
-				if a.Joiners, a.Last = 0, int(0.75*float64(life)); cheats > 0 && a.Start < a.Last {
+				if a.Joiners, a.Last = 0, int(0.85*float64(life)); cheats > 0 && a.Start < a.Last {
 					list = append(list, a.ways()...)
 				}
 			}

@@ -34,11 +34,12 @@ var (
 
 	ColdWorst   = Adversary{Name: "worst, re-entry", Start: 84, Cheat: 0.1, Cheats: 1, Joiners: 0.5, Reenter: true, Leave: true}
 	ColdDearest = Adversary{Name: "dearest", Start: 108, Cheat: 0.03, Cheats: 1}
-	LongWorst   = Adversary{Name: "worst, re-entry", Start: 10_800, Cheat: 0.03, Cheats: 12, Reenter: true, Flee: true}
-	LongDearest = Adversary{Name: "dearest", Start: 3000, Cheat: 0.01, Cheats: 4, Reenter: true, Flee: true, Last: 9000}
+	LongWorst   = Adversary{Name: "worst, re-entry", Start: 3450, Cheat: 0.3, Cheats: 9, Reenter: true, Flee: true}
+	LongDearest = Adversary{Name: "dearest", Start: 3450, Cheat: 0.3, Cheats: 1, Reenter: true, Flee: true, Last: 10_000}
 
-	// LongLate lie at the end of a long life alone, for as long as they can.
-	LongLate = Adversary{Name: "late", Start: 10_800, Cheat: 0.01}
+	// LongMiddle and LongLate lie often after half of a long life, and at its end alone.
+	LongMiddle = Adversary{Name: "middle", Start: 5750, Cheat: 0.1, Cheats: 16, Reenter: true, Flee: true}
+	LongLate   = Adversary{Name: "late", Start: 10_800, Cheat: 0.01}
 
 	// Burners come again and again, half of them only to agree, and have everybody
 	// who checked them do so for nothing.
@@ -57,7 +58,7 @@ func Table(seed uint64) []Config {
 		Cold("cap-2", Honest), Cold("cap-2", Errors), Cold("cap-2", Always), Cold("cap-2", Spam), Cold("cap-2", ColdWorst), Cold("cap-2", ColdDearest), Cold("cap-2", ColdBurners), Cold("cap-2", Leavers), Cold("cap-2", ColdPatient),
 		Cold("strict", Honest), Cold("strict", ColdWorst), Cold("strict", Leavers),
 		Cold("boinc", Honest), Cold("boinc", Always), Cold("2-of-2", Honest), Cold("2-of-2", Always), Cold("3-of-5", Always),
-		Long("cap-2", Honest), Long("cap-2", Errors), Long("cap-2", Always), Long("cap-2", Spam), Long("cap-2", LongWorst), Long("cap-2", LongDearest), Long("cap-2", LongLate), Long("cap-2", LongBurners), Long("cap-2", Leavers), Long("cap-2", LongPatient),
+		Long("cap-2", Honest), Long("cap-2", Errors), Long("cap-2", Always), Long("cap-2", Spam), Long("cap-2", LongWorst), Long("cap-2", LongDearest), Long("cap-2", LongMiddle), Long("cap-2", LongLate), Long("cap-2", LongBurners), Long("cap-2", Leavers), Long("cap-2", LongPatient),
 		Long("strict", Honest), Long("strict", LongWorst), Long("strict", Leavers), Long("strict", LongPatient),
 		Long("boinc", Honest), Long("boinc", Always),
 	}

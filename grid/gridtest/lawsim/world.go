@@ -186,27 +186,29 @@ func (w *World) pick(i int) (u int, ok bool) {
 	if !checks {
 		end = len(w.fresh)
 	}
-	u, ok = w.walk(i, end-from, func(at int) int {
+	fits := func(u int) bool {
+		return !slices.Contains(w.touched[u], int32(i)) && !(poor && w.stakes.Opened(u))
+	}
+	u, ok = w.walk(end-from, fits, func(at int) int {
 		if at += from; at < len(w.fresh) {
 			return w.fresh[at]
 		}
 		return w.begun[at-len(w.fresh)]
 	})
 	if !ok && checks {
-		return w.walk(i, len(w.held), func(at int) int { return w.held[at] })
+		return w.walk(len(w.held), fits, func(at int) int { return w.held[at] })
 	}
 	return u, ok
 }
 
 // walk looks among n units from a random place: where most were touched, that finds
 // the rest.
-func (w *World) walk(i, n int, unit func(at int) int) (u int, ok bool) {
+func (w *World) walk(n int, fits func(u int) bool, unit func(at int) int) (u int, ok bool) {
 	if n <= 0 {
 		return 0, false
 	}
-	poor := w.poor(i)
 	for try, at := 0, w.rng.IntN(n); try < min(n, 64); try++ {
-		if u = unit(at); !slices.Contains(w.touched[u], int32(i)) && (!poor || !w.scheme.Shown(u)) {
+		if u = unit(at); fits(u) {
 			return u, true
 		}
 		if at++; at == n {
@@ -256,7 +258,7 @@ func (w *World) follow(changed, burned []int) {
 	for _, c := range slices.Compact(slices.Sorted(slices.Values(changed))) {
 		w.reconcile(c)
 	}
-	for _, id := range burned {
+	for _, id := range slices.Sorted(slices.Values(burned)) {
 		if i := w.owner[id]; w.people[i].id == id {
 			w.burn(i)
 		}

@@ -90,12 +90,22 @@ func (l Law) Chance(m int, first, group, bar float64) float64 {
 		return 1
 	}
 	f := l.Share
-	blind := (1 - Delta(l.Eps*(first+l.Price)/f)/math.Pow(f, float64(m-1))) / (1 - f)
-	known := (1 - Delta(l.Eps*(group+float64(m)*l.Price)/f)) / (1 - f)
+	blind := (1 - Delta(l.left(first+l.Price))/math.Pow(f, float64(m-1))) / (1 - f)
+	known := (1 - Delta(l.left(group+float64(m)*l.Price))) / (1 - f)
 	if q := math.Min(blind, known); q < 0.8 {
 		return math.Max(0, q)
 	}
 	return 1
+}
+
+// left is x, the wrong copies that a stake may leave; of what is more than r/(1+r) the
+// half, if that is more.
+func (l Law) left(stake float64) float64 {
+	x, r := l.Eps*stake/l.Share, l.Again()
+	if x <= r/(1+r) || l.None {
+		return x
+	}
+	return math.Max(r/(1+r), x/2)
 }
 
 // Poor reports whether a volunteer has, with the price of its identity, less than
@@ -109,16 +119,16 @@ func (l Law) Poor(stake, bar float64) bool {
 func (l Law) Checks(poor, all int) bool { return float64(poor)+1 <= l.Share*float64(all+1)/2 }
 
 // Begins keeps the poor from first copies while those of the burned are more than
-// a quarter of f0 of the accepted units.
-func (l Law) Begins(burned, accepted int) bool { return 4*float64(burned) <= l.Share*float64(accepted) }
+// an eighth of f0 of the accepted units.
+func (l Law) Begins(burned, accepted int) bool { return 8*float64(burned) <= l.Share*float64(accepted) }
 
 // Again is the share of what a liar did before it was first contradicted that counts
-// no more: three tenths, and all of it where nothing is checked.
+// no more: three twentieths, and all of it where nothing is checked.
 func (l Law) Again() float64 {
 	if l.None {
 		return 1
 	}
-	return 0.3
+	return 0.15
 }
 
 // Since is the place from which on nothing of a log counts that was first contradicted
