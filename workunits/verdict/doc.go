@@ -58,7 +58,7 @@
 // all of that done again by others. But each copy before the first one that another
 // contradicts was as likely to be checked as that was. Of those a share r = 0.15
 // counts no more, by lot. What was committed with the contradicted copy, shortly
-// before it (an eighth of the log up to there) or later counts nowhere, nor does the
+// before it (a sixteenth of the log up to there) or later counts nowhere, nor does the
 // word of several who were burned where nobody else agrees. Where what is done again
 // shows an earlier lie, that copy is the first. The lots are the draws on the first
 // contradicted copy: when an earlier one was committed nobody knew them, nor that

@@ -23,7 +23,7 @@ const (
 	// 1.67 times what is allowed. So such are allowed their x by no more than margin;
 	// what is beyond the 1.67 is for chance, as what few liars leave varies by half.
 	again   = 0.15
-	shortly = 8 // before that copy, as a part of the log up to it, nothing is spared
+	shortly = 16 // before that copy, as a part of the log up to it, nothing is spared
 	several = again / (1 + again)
 	margin  = 2
 )
@@ -111,8 +111,12 @@ func (l Law) Expected(stake float64) float64 {
 	return copies
 }
 
-// poor is the share of the bar below which a first committer is poor.
-const poor = 0.5
+// poor is the share of the bar below which a first committer is poor, often the chance of
+// a check from which on its first copies are little help.
+const (
+	poor  = 0.5
+	often = 0.5
+)
 
 // Bar is what a volunteer of the poorer sort has: the poorest that together hold
 // the assumed colluders' share of all stakes have no more each. Crowds without
@@ -159,10 +163,10 @@ func (l Law) Vouches(m int, first, bar float64) float64 {
 }
 
 // Poor reports whether a volunteer is poor among others and its first copies are
-// always checked. Those are no help then, since the copies that they take would
-// do as many units without them: such a volunteer is better given further copies.
+// mostly checked. Those are little help then, since the copies that they take would
+// do about as many units without them: such a volunteer is better given further copies.
 func (l Law) Poor(stake, bar float64) bool {
-	return stake+l.p.Price < poor*bar && l.Chance(1, stake, stake, bar) >= 1
+	return stake+l.p.Price < poor*bar && l.Chance(1, stake, stake, bar) >= often
 }
 
 // Checks reports whether a further copy may go to a newcomer, a volunteer without

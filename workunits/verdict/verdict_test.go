@@ -236,10 +236,10 @@ func TestBurnSpares(t *testing.T) {
 				before++
 			}
 		}
-		if !w.live.Burned(idOf("v1")) || before < first*55/100 || before > first*85/100 {
+		if !w.live.Burned(idOf("v1")) || before < first*65/100 || before > first*95/100 {
 			t.Errorf("%d of the %d units before stand; faults %v", before, first, w.live.Faults())
 		}
-		for u := first - first/8; u < units; u++ {
+		for u := first - first/16; u < units; u++ {
 			if s := w.live.State(uint32(u)); s != verdict.Open && u != 80 && u != first {
 				t.Errorf("unit %d is %s, %d is wrong", u, s, first)
 			}

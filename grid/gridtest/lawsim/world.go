@@ -187,7 +187,7 @@ func (w *World) pick(i int) (u int, ok bool) {
 		end = len(w.fresh)
 	}
 	fits := func(u int) bool {
-		return !slices.Contains(w.touched[u], int32(i)) && !(poor && w.stakes.Opened(u))
+		return !slices.Contains(w.touched[u], int32(i)) && (!poor || !w.stakes.Opened(u))
 	}
 	u, ok = w.walk(end-from, fits, func(at int) int {
 		if at += from; at < len(w.fresh) {

@@ -109,9 +109,9 @@ func (l Law) left(stake float64) float64 {
 }
 
 // Poor reports whether a volunteer has, with the price of its identity, less than
-// half of the bar, and would be checked whenever it commits first.
+// half of the bar, and would be checked half of the time or more if it commits first.
 func (l Law) Poor(stake, bar float64) bool {
-	return stake+l.Price < bar/2 && l.Chance(1, stake, stake, bar) == 1
+	return stake+l.Price < bar/2 && l.Chance(1, stake, stake, bar) >= 0.5
 }
 
 // Checks keeps the copies of the poor, this one among them, to half of f0 of all
@@ -132,8 +132,8 @@ func (l Law) Again() float64 {
 }
 
 // Since is the place from which on nothing of a log counts that was first contradicted
-// at another: seven eighths of the way.
-func (l Law) Since(first uint64) uint64 { return first - first/8 }
+// at another: fifteen sixteenths of the way.
+func (l Law) Since(first uint64) uint64 { return first - first/16 }
 
 // Waits reports whether a further copy is put off: with four times the stake, the identity's
 // price counted in again, the lot would ask for none.
