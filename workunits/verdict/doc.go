@@ -95,8 +95,8 @@
 // what is missed is missed as a lie of then would be, with as much to lose, and what the
 // law allows the stake of then bounds all of it. So where the draw would ask for nothing
 // at four times the stake, stewards leave the further copy for when there are no units
-// that nobody began (see [Book.Waits]). In long lives that saves two in five further copies. The
-// price is that such a unit is accepted later, and a lie in it is found later.
+// that nobody began (see [Book.Waits]). In long lives that saves two in five further
+// copies. The price is that such a unit is accepted later, and a lie in it found later.
 //
 // # Whose stakes decide
 //

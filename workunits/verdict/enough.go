@@ -8,8 +8,8 @@ import (
 // lone is the only run of copies of a unit, of one copy, which is not enough.
 type lone struct {
 	by    *author
-	first float64 // its stake as the draws on the copy saw it
-	lot   float64 // what they say
+	lot   float64 // what the draws on the copy say
+	waits bool    // see [Law.Waits]
 }
 
 // enough reports whether the law asks for no further copy beyond the chain, and
@@ -30,14 +30,18 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	for _, k := range chain {
 		group += b.stakeAt(k, who)
 	}
-	first, lot := b.stakeAt(chain[0], who), b.lot(u, who)
+	first := b.stakeAt(chain[0], who)
 	chance := b.chance(asked{len(chain), first, group, b.bar(who)})
+	if chance <= 0 || chance >= always && len(chain) > 1 {
+		return chance <= 0, true
+	}
+	lot := b.lot(u, who)
 	if len(chain) == 1 && lot < chance {
 		if later := b.stakeSince(last, who); later > first {
 			chance = b.law.Chance(1, later, later, b.bar(who))
 		}
 		if lot < chance {
-			b.alone[u] = lone{last.by, first, lot}
+			b.alone[u] = lone{last.by, lot, b.law.Waits(first, lot)}
 		}
 	}
 	if chance <= 0 || chance >= always {
@@ -107,8 +111,7 @@ func (b *Book) due(h *head) (units []uint32) {
 // [Law.Waits].
 func (b *Book) Waits(u uint32) bool {
 	b.settle()
-	x, ok := b.alone[u]
-	if !ok || b.Untouched() == 0 || !b.law.Waits(x.first, x.lot) {
+	if !b.alone[u].waits || b.Untouched() == 0 {
 		return false
 	}
 	v := b.Unit(u)

@@ -20,8 +20,8 @@ const (
 	// one that count no more. If it were all, those would be dear who work honestly
 	// for long before they lie. The less it is, the more may be left of lies: whose
 	// are missed with a chance above several gains by telling several, and keeps up to
-	// 1.67 times what is allowed. So such are allowed their x by no more than margin;
-	// what is beyond the 1.67 is for chance, as what few liars leave varies by half.
+	// 1.67 times what is allowed. So what such are allowed is divided by margin; what
+	// that is beyond 1.67 is for chance, as what few liars leave varies by half.
 	again   = 0.15
 	shortly = 16 // before that copy, as a part of the log up to it, nothing is spared
 	several = again / (1 + again)
@@ -61,8 +61,8 @@ func (l Law) Chance(m int, first, group, bar float64) float64 {
 	return max(q, 0)
 }
 
-// risk is how many wrong copies a stake, with the price of its identities, may risk to
-// leave: x, or less of it where telling several of them pays.
+// risk is how many wrong copies a stake, with the price of its identities, is allowed
+// to leave where Delta is asked: x, or less of it where telling several of them pays.
 func (l Law) risk(stake float64) float64 {
 	x := l.eps() * stake / l.p.Share
 	return max(min(x, several), x/margin)

@@ -28,7 +28,8 @@ type Row struct {
 	Line Line
 }
 
-// Figures judges the rows of a table by the worst of each kind.
+// Figures judges the rows of a table by the worst of each kind. The rate of wrong
+// results that a strategy leaves is the mean of its runs.
 func Figures(rows []Row) []Figure {
 	copies := func(l Line) float64 { return l.CopiesPerUnit }
 	wrong := func(l Line) float64 { return l.Wrong }
@@ -50,7 +51,7 @@ func Figures(rows []Row) []Figure {
 		AtMost("long, honest: copies a unit", most(rows, honest("long"), copies), 1.21),
 		AtMost("long, most wrong of 20 %: copies a unit", worst(rows, lying("long")).CopiesPerUnit, 1.35),
 		AtMost("long, dearest of 20 %: copies a unit", most(rows, lying("long"), copies), 1.35),
-		AtMost("long, 20 %: wrong results", most(rows, lying("long"), wrong), 8e-5),
+		AtMost("long, 20 %: wrong results", mostMean(rows, lying("long"), wrong), 8e-5),
 		AtMost("newcomers wait for an accepted unit, cold: turns", most(rows, lying("cold"), first), 10),
 		AtMost("newcomers wait for an accepted unit, churn: turns", most(rows, churned, first), 10),
 		AtMost("false burns per million honest copies, all without re-entry", falseBurns(rows, func(r Row) bool { return law(r) && !r.Adversary.Reenter }), 5),
@@ -65,6 +66,21 @@ func most(rows []Row, of func(Row) bool, value func(Line) float64) (v float64) {
 		if of(r) {
 			v = max(v, value(r.Line))
 		}
+	}
+	return v
+}
+
+// mostMean is the greatest mean of an adversary's rows among those that are meant.
+func mostMean(rows []Row, of func(Row) bool, value func(Line) float64) (v float64) {
+	sum, runs := map[string]float64{}, map[string]float64{}
+	for _, r := range rows {
+		if of(r) {
+			sum[r.Adversary.Name] += value(r.Line)
+			runs[r.Adversary.Name]++
+		}
+	}
+	for a, n := range runs {
+		v = max(v, sum[a]/n)
 	}
 	return v
 }
