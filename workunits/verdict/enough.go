@@ -18,12 +18,17 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	if len(chain) == 0 {
 		return false, false
 	}
+	trusted := func(k copyOf) bool { return k.by.trusted }
+	speaks := func(k copyOf) bool { return k.by.trusted && (k.open || b.drawn(b.drawers(k, list))) }
+	if slices.ContainsFunc(list, trusted) && !slices.ContainsFunc(list, speaks) {
+		return false, false // it decides, once it is drawn and open
+	}
 	last := chain[len(chain)-1]
 	who := b.drawers(last, list)
 	switch {
 	case !b.drawn(who):
 		return false, false
-	case slices.ContainsFunc(list, func(k copyOf) bool { return k.by.trusted }):
+	case slices.ContainsFunc(list, trusted):
 		return true, true
 	}
 	var group float64

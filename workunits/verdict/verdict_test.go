@@ -56,6 +56,13 @@ func TestUnits(t *testing.T) {
 			w.drawn(b, "s1", "s2")
 			w.keep(a, b)
 		}, verdict.Open, 1},
+		{"the publisher's copy decides once it is drawn", audit, func(w *world) {
+			g, h := w.grant("s1", "v1", 0), w.grant("s2", "p", 0)
+			a := w.commit(g, "x")
+			w.drawn(a, "s1", "s2")
+			w.keep(a)
+			w.commit(h, "y")
+		}, verdict.Pending, 1},
 		{"another grantor that had not heard counts as one", audit, func(w *world) {
 			a := w.execute("s1", "v1", 0, "x")
 			b := w.execute("s3", "v2", 0, "x") // s3 has no receipt of a

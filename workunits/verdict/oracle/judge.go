@@ -210,7 +210,11 @@ func (r *reading) enough(u uint32, list []copied) (enough, waits bool) {
 	case len(chain) == 0 || !r.last(list):
 		return false, false
 	case slices.ContainsFunc(list, func(k copied) bool { return r.trusts(k.who()) }):
-		return true, false
+		// Its copy decides; while it is neither drawn nor open that is waited for.
+		heard := slices.ContainsFunc(list, func(k copied) bool {
+			return r.trusts(k.who()) && (k.open || r.drawn(r.drawers(k, list)))
+		})
+		return heard, !heard
 	}
 	draws := r.drawers(chain[len(chain)-1], list)
 	var group float64
