@@ -61,7 +61,7 @@ func TestUnits(t *testing.T) {
 			a := w.commit(g, "x")
 			w.drawn(a, "s1", "s2")
 			w.keep(a)
-			w.commit(h, "y")
+			w.receipt("s1", w.commit(h, "y")) // later, and not drawn yet
 		}, verdict.Pending, 1},
 		{"another grantor that had not heard counts as one", audit, func(w *world) {
 			a := w.execute("s1", "v1", 0, "x")
