@@ -255,7 +255,7 @@ func (m *Machine) poor(n node) bool { return !m.book.Staked(n) || m.book.Poor(n,
 func (m *Machine) mayHelp(from node, u uint32) bool {
 	w := m.wanting[u]
 	law := verdict.LawOf(m.Manifest.Policy)
-	late, opened := uint64(patience), m.poor(from) && m.book.Poor(from, m.bar) && len(m.book.Digests(u)) > 0
+	late, opened := uint64(patience), m.book.Poor(from, m.bar) && len(m.book.Digests(u)) > 0
 	if opened {
 		late = unwanted
 	}

@@ -61,6 +61,13 @@ func (r *ready) remove(u uint32) {
 	r.late.remove(u)
 }
 
+// has reports whether the list has a unit.
+func (r *ready) has(u uint32) bool {
+	_, now := r.now.at[u]
+	_, late := r.late.at[u]
+	return now || late
+}
+
 // offers brings the list of ready units up to date.
 func (m *Machine) offers() *ready {
 	m.active() // may have changed
@@ -133,9 +140,7 @@ func (m *Machine) takeOver() {
 		}
 	}
 	for u, w := range m.wanting {
-		_, now := m.ready.now.at[u]
-		_, late := m.ready.late.at[u]
-		if !now && !late && m.now >= w.since+idleWant {
+		if !m.ready.has(u) && m.now >= w.since+idleWant {
 			m.ready.stale = append(m.ready.stale, u)
 		}
 	}

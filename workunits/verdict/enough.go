@@ -1,9 +1,6 @@
 package verdict
 
-import (
-	"math"
-	"slices"
-)
+import "slices"
 
 // lone is the only run of copies of a unit, of one copy, which is not enough.
 type lone struct {
@@ -19,17 +16,14 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 		return false, false
 	}
 	trusted := func(k copyOf) bool { return k.by.trusted }
-	speaks := func(k copyOf) bool { return k.by.trusted && (k.open || b.drawn(b.drawers(k, list))) }
-	if slices.ContainsFunc(list, trusted) && !slices.ContainsFunc(list, speaks) {
-		return false, false // it decides, once it is drawn and open
-	}
 	last := chain[len(chain)-1]
 	who := b.drawers(last, list)
 	switch {
 	case !b.drawn(who):
 		return false, false
-	case slices.ContainsFunc(list, trusted):
-		return true, true
+	case slices.ContainsFunc(list, trusted): // which decides, once it is drawn and open
+		heard := slices.ContainsFunc(list, func(k copyOf) bool { return trusted(k) && (k.open || b.drawn(b.drawers(k, list))) })
+		return heard, heard
 	}
 	var group float64
 	for _, k := range chain {
@@ -73,16 +67,7 @@ func (b *Book) chance(a asked) float64 {
 // stakeSince is the stake by which a copy that is alone is judged where the one at its
 // draws asks for another. It gets better with its volunteer: what the stewards that drew
 // on it told since counts, too.
-func (b *Book) stakeSince(k copyOf, who []*mark) float64 {
-	if k.life.number > 0 {
-		return b.stakeAt(k, who)
-	}
-	least := uint64(math.MaxUint64)
-	for _, m := range who {
-		least = min(least, b.toldSince(k.Author, m))
-	}
-	return float64(least) + float64(k.by.history)
-}
+func (b *Book) stakeSince(k copyOf, who []*mark) float64 { return b.stakeBy(k, who, b.toldSince) }
 
 // toldSince is the most that a steward's draw on a copy, and its heads after that, tell of
 // a volunteer's stake.

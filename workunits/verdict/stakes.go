@@ -88,15 +88,19 @@ func (b *Book) told(n node, m *mark) uint64 {
 }
 
 // stakeAt is a volunteer's stake as the draws on a copy saw it, in units of this
-// job: the lowest of those that the stewards' heads tell, and what it brought. A
-// volunteer that was burned has nothing, and did not pay for its identity again.
-func (b *Book) stakeAt(k copyOf, who []*mark) float64 {
+// job.
+func (b *Book) stakeAt(k copyOf, who []*mark) float64 { return b.stakeBy(k, who, b.told) }
+
+// stakeBy is the lowest stake of a copy's volunteer that its drawers tell, and what it
+// brought. A volunteer that was burned has nothing, and did not pay for its identity
+// again.
+func (b *Book) stakeBy(k copyOf, who []*mark, told func(node, *mark) uint64) float64 {
 	if k.life.number > 0 {
 		return -b.manifest.Policy.Price
 	}
 	var least uint64
 	for i, m := range who {
-		if n := b.told(k.Author, m); i == 0 || n < least {
+		if n := told(k.Author, m); i == 0 || n < least {
 			least = n
 		}
 	}
@@ -353,11 +357,7 @@ func (b *Book) doubt(u uint32) (chance float64, copies int) {
 		return 0, len(list)
 	}
 	who := b.drawers(chain[len(chain)-1], list)
-	first := b.stakeAt(chain[0], who)
-	if len(chain) == 1 && b.lot(u, who) < b.law.Chance(1, first, first, b.bar(who)) {
-		first = b.stakeSince(chain[0], who)
-	}
-	return b.law.Vouches(len(chain), first, b.bar(who)), len(list)
+	return b.law.Vouches(len(chain), b.stakeAt(chain[0], who), b.bar(who)), len(list)
 }
 
 // leastDoubt is that of results of volunteers whom the publisher trusts, when it

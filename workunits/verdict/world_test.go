@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"testing"
 
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
@@ -224,6 +225,18 @@ func (w *world) shuffled(r *rand.Rand) *verdict.Book {
 		b.Apply(logs[a][r.IntN(next[a])])
 	}
 	return b
+}
+
+// inAnyOrder fails the test if the statements in another order give other verdicts than
+// the book's.
+func (w *world) inAnyOrder(t *testing.T, b *verdict.Book) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		if got, want := w.fingerprint(w.shuffled(r)), w.fingerprint(b); got != want {
+			t.Fatalf("another order gives\n%s\nwant\n%s", got, want)
+		}
+	}
 }
 
 // fingerprint is all that a book says.
