@@ -30,8 +30,8 @@
 //	maker  -> joiner  proof      the same with "maker"
 //
 // The maker uses the code up and writes its list before it answers with its proof, the
-// joiner writes when that came; what the maker asks meanwhile waits. A recorded exchange is worth nothing: the secret is gone
-// and the random bytes are others. A code that leaks after it was used is worth nothing.
+// joiner writes when that came; what the maker asks meanwhile waits. A recorded exchange
+// is worth nothing: the secret is gone and the random bytes are others. A code that leaks after it was used is worth nothing.
 // A code that leaks before is worth what it says: nobody else must see it.
 //
 // # Requests

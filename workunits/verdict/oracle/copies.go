@@ -315,41 +315,28 @@ func (r *reading) drawn(draws []said[workunits.Draw]) bool {
 // of what their heads tell, and what the standing brought. A life after a burn
 // has nothing and did not pay for an identity.
 func (r *reading) stake(k copied, draws []said[workunits.Draw]) float64 {
+	return r.least(k, draws, r.told)
+}
+
+// since is the stake that a copy without another is judged by: what each of these
+// draws and the heads after it tell.
+func (r *reading) since(k copied, draws []said[workunits.Draw]) float64 {
+	return r.least(k, draws, r.toldSince)
+}
+
+func (r *reading) least(k copied, draws []said[workunits.Draw], of func(node, said[workunits.Draw]) uint64) float64 {
 	if k.life.number > 0 {
 		return -r.law.Price
 	}
 	var told []uint64
 	for _, d := range draws {
-		told = append(told, r.told(k.who(), d))
+		told = append(told, of(k.who(), d))
 	}
 	least := uint64(0)
 	if len(told) > 0 {
 		least = slices.Min(told)
 	}
 	return float64(least) + float64(r.history(k.who()))
-}
-
-// since is the stake that a copy without another is judged by: of each steward that drew
-// on it the most that the draw or any head after it in the same log tells, and of those
-// the least.
-func (r *reading) since(k copied, draws []said[workunits.Draw]) float64 {
-	if k.life.number > 0 {
-		return -r.law.Price
-	}
-	var told []uint64
-	for _, d := range draws {
-		most := r.told(k.who(), d)
-		for _, h := range r.heads {
-			other := d.Author == r.manifest.Publisher || slices.ContainsFunc(r.heads, func(o said[workunits.Head]) bool {
-				return o.body.ID() == h.body.ID() && o.Author != h.Author && r.listed(o.Author)
-			})
-			if i := slices.IndexFunc(h.body.Logs, func(l workunits.LogHead) bool { return l.Author == k.who() }); i >= 0 && h.Author == d.Author && h.Seq > d.Seq && other {
-				most = max(most, h.body.Credit[i])
-			}
-		}
-		told = append(told, most)
-	}
-	return float64(slices.Min(told)) + float64(r.history(k.who()))
 }
 
 // history is the stake that a volunteer brought, in units of this job, as far as
@@ -373,6 +360,22 @@ func (r *reading) told(n node, d said[workunits.Draw]) uint64 {
 		}
 	}
 	return 0
+}
+
+// toldSince is the most that a draw, or any head after it in the same log that another
+// steward states, too, tells of a volunteer.
+func (r *reading) toldSince(n node, d said[workunits.Draw]) uint64 {
+	most := r.told(n, d)
+	for _, h := range r.heads {
+		other := d.Author == r.manifest.Publisher || slices.ContainsFunc(r.heads, func(o said[workunits.Head]) bool {
+			return o.body.ID() == h.body.ID() && o.Author != h.Author && r.listed(o.Author)
+		})
+		at := slices.IndexFunc(h.body.Logs, func(l workunits.LogHead) bool { return l.Author == n })
+		if at >= 0 && h.Author == d.Author && h.Seq > d.Seq && other {
+			most = max(most, h.body.Credit[at])
+		}
+	}
+	return most
 }
 
 // bar is the highest that the draws' heads tell.
