@@ -185,7 +185,9 @@ type Book struct {
 		chance float64
 	}
 
-	pages    []*page
+	pages    []page
+	run      uint32 // units of a page
+	none     unit   // of which nothing is said
 	dirty    []uint32
 	fresh    []uint32 // judged last: their views are kept for who asks at once
 	disputes []uint32 // whose losers may have changed
@@ -207,11 +209,6 @@ type storedAt struct {
 	unit uint32
 }
 
-// pageUnits are units of a page; pages are made when a statement names a unit.
-const pageUnits = 1 << 10
-
-type page [pageUnits]unit
-
 // New returns the empty book of a job that stands by itself.
 func New(job workunits.JobID, m workunits.Manifest) *Book {
 	return NewWith(job, m, workunits.StakeTable{})
@@ -225,9 +222,10 @@ func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.Stake
 		authors: map[node]*author{}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
-		pages: make([]*page, (m.Total()+pageUnits-1)/pageUnits), disputed: map[uint32]*dispute{}, burned: map[*life]bool{}, alone: map[uint32]lone{},
+		disputed: map[uint32]*dispute{}, burned: map[*life]bool{}, alone: map[uint32]lone{},
 		retries: map[uint32]int{},
 	}
+	b.makePages()
 	b.author(m.Publisher).listed, b.author(m.Publisher).free = true, true
 	for _, n := range append([]node{m.Publisher}, m.Policy.Trusted...) {
 		b.author(n).trusted = true
@@ -273,23 +271,6 @@ func (b *Book) author(n node) *author {
 		b.authors[n] = a
 	}
 	return a
-}
-
-// unit is the record of a unit that the job has.
-func (b *Book) unit(u uint32) *unit {
-	p := &b.pages[u/pageUnits]
-	if *p == nil {
-		*p = new(page)
-	}
-	return &(*p)[u%pageUnits]
-}
-
-// look is unit for those who only read; it may be shared.
-func (b *Book) look(u uint32) *unit {
-	if u >= b.total || b.pages[u/pageUnits] == nil {
-		return &unit{}
-	}
-	return &b.pages[u/pageUnits][u%pageUnits]
 }
 
 // Forked tells that an author is proven to have equivocated: its copies count

@@ -51,8 +51,12 @@ func (b *Book) wanted() int {
 // Absent reports whether a steward is not waited for: the publisher says so, or
 // two other stewards do. It is no reproach and takes nothing from its word.
 func (b *Book) Absent(n workunits.NodeID) bool {
+	gone := b.authors[n]
+	if gone == nil {
+		return false
+	}
 	said := []by{}
-	for _, a := range b.author(n).gone {
+	for _, a := range gone.gone {
 		said = append(said, by{author: a})
 	}
 	return b.word(said, func(x by) bool { return x.id != n })

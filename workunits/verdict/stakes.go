@@ -12,6 +12,7 @@ import (
 
 // head is a stated head: who stated it, and the stakes that it tells.
 type head struct {
+	id     digest
 	by     []by
 	credit []credit  // ascending by author
 	bar    float64   // of the stakes, those of the standing among them
@@ -26,7 +27,7 @@ type credit struct {
 func (b *Book) headAt(d digest) *head {
 	h := b.heads[d]
 	if h == nil {
-		h = &head{}
+		h = &head{id: d}
 		b.heads[d] = h
 	}
 	return h
@@ -322,25 +323,21 @@ type Bound struct {
 	Conditional bool
 }
 
-// Bound works out the bound from the accepted units; it looks at all of them.
+// Bound works out the bound from the accepted units; it looks at all of them that
+// are not packed.
 func (b *Book) Bound() Bound {
 	b.settle()
-	var sum float64
-	var units, copies int
+	var d doubts
 	bound := Bound{Conditional: true}
 	for _, a := range b.authors {
 		bound.Conditional = bound.Conditional && (len(a.lives) == 0 || !a.trusted && a.history == 0)
 	}
-	for u := range b.total {
-		if b.look(u).state == Accepted {
-			doubt, n := b.doubt(u)
-			units++
-			copies += n
-			sum += doubt
-		}
+	for i := range b.pages {
+		x := b.doubtsIn(i)
+		d.sum, d.units, d.copies = d.sum+x.sum, d.units+x.units, d.copies+x.copies
 	}
-	if units > 0 {
-		bound.Rate = min(1, sum/float64(units)*max(1, float64(copies)/float64(units)))
+	if d.units > 0 {
+		bound.Rate = min(1, d.sum/float64(d.units)*max(1, float64(d.copies)/float64(d.units)))
 	}
 	return bound
 }

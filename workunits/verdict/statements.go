@@ -35,11 +35,9 @@ func (b *Book) amend(a *author, s workunits.Amendment) []uint32 {
 
 // allNamed lists the units that statements name.
 func (b *Book) allNamed() (units []uint32) {
-	for i, p := range b.pages {
-		for j := 0; p != nil && j < pageUnits; j++ {
-			if p[j].named {
-				units = append(units, uint32(i*pageUnits+j))
-			}
+	for u := range b.total {
+		if b.look(u).named {
+			units = append(units, u)
 		}
 	}
 	return units
@@ -304,7 +302,9 @@ func (b *Book) fit(c *commit, at *ref, units []workunits.OpenUnit) {
 		switch {
 		case x.first == nil:
 			x.digest, x.first = o.Result.Digest, at
-			c.open++
+			if c.open++; c.open == len(c.opened) {
+				c.body.Sealed = nil // has served
+			}
 		case compareRefs(*at, *x.first) < 0:
 			x.more, x.first = append(x.more, x.first), at
 		default:

@@ -78,12 +78,6 @@ func (b *Book) Unit(u uint32) Unit {
 	return v
 }
 
-// State is the state of Unit(u), at less cost.
-func (b *Book) State(u uint32) State {
-	b.settle()
-	return b.look(u).state
-}
-
 // judge works out one unit and keeps the counts and credits.
 func (b *Book) judge(u uint32) {
 	r := b.unit(u)
