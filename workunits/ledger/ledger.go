@@ -58,9 +58,10 @@ type log struct {
 }
 
 type segment struct {
-	seq   uint64
-	raw   []byte
-	kinds uint64 // bit k for statements of kind k
+	seq, end uint64 // its first statement, and the one after its last
+	raw      []byte
+	kinds    uint64 // bit k for statements of kind k
+	mark     mark   // zero until an outline needs it
 }
 
 // Ledger is the set of statements about one job. Make it with New.
@@ -154,7 +155,7 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 		return nil, err
 	}
 	l.logs[s.Author] = g
-	g.segments = append(g.segments, segment{s.Seq, raw, kindsOf(s)})
+	g.segments = append(g.segments, segment{seq: s.Seq, end: s.Seq + uint64(len(hashes)), raw: raw, kinds: kindsOf(s)})
 	g.hashes = append(g.hashes, hashes[have-s.Seq:]...)
 	return entries, nil
 }

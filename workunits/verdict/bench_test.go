@@ -83,6 +83,51 @@ func heap() uint64 {
 // BenchmarkLedger loads a million copies from segments that were checked before.
 func BenchmarkLedger(b *testing.B) { benchmark(b, true, false) }
 
+// BenchmarkRecall is BenchmarkLedger with the ledger's outline at hand.
+func BenchmarkRecall(b *testing.B) {
+	j := million()
+	l := ledger.New(j.manifest.Network, j.JobID)
+	for _, s := range j.segments {
+		if _, err := l.Load(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	outline := l.Outline()
+	b.ResetTimer()
+	for range b.N {
+		m := ledger.New(j.manifest.Network, j.JobID)
+		o, err := ledger.ParseOutline(outline)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, s := range j.segments {
+			m.Recall(o, s)
+		}
+		if !o.Complete() {
+			b.Fatal("not all was recalled")
+		}
+	}
+	copies := float64(2 * j.manifest.Units)
+	b.ReportMetric(float64(len(outline))/(1<<20), "outline-MiB")
+	b.ReportMetric(copies*float64(b.N)/b.Elapsed().Seconds(), "copies/s")
+}
+
+// BenchmarkOutline writes the outline of a million copies for the first time.
+func BenchmarkOutline(b *testing.B) {
+	j := million()
+	for range b.N {
+		b.StopTimer()
+		l := ledger.New(j.manifest.Network, j.JobID)
+		for _, s := range j.segments {
+			if _, err := l.Load(s); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		l.Outline()
+	}
+}
+
 // BenchmarkBook works out all verdicts on a million copies of a loaded ledger.
 func BenchmarkBook(b *testing.B) { benchmark(b, false, true) }
 
