@@ -113,6 +113,7 @@ func (n *Node) load() error {
 		}
 		n.refresh(j)
 	}
+	n.sweepSnapshots()
 	return nil
 }
 

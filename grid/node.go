@@ -149,6 +149,7 @@ type Node struct {
 	folders folders
 
 	checkpoints checkpoints
+	snapshots   snapshots
 	logs        logs
 	swept       time.Time // the loop's
 
@@ -219,6 +220,7 @@ func New(cfg Config) (*Node, error) {
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
 	n.folders.dir, n.folders.slots = filepath.Join(cfg.Dir, "work", "runs"), cfg.Slots
 	n.checkpoints = checkpoints{dir: filepath.Join(cfg.Dir, "work", "checkpoints"), room: cfg.Checkpoints, slots: cfg.Slots, busy: map[string]bool{}}
+	n.snapshots.dir = filepath.Join(cfg.Dir, "work", "snapshots")
 	n.logs.dir, n.logs.most, n.logs.room = filepath.Join(cfg.Dir, "work", "logs"), maxLogs, maxLogBytes
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
 	if err := errors.Join(removeLeftovers(filepath.Join(cfg.Dir, "work")), n.load()); err != nil {

@@ -115,6 +115,9 @@ func (n *Node) packLedger(ctx context.Context, id workunits.JobID) error {
 		if err = n.db.pack(id, j.credit, workunits.Encode(p)); err != nil {
 			return
 		}
+		if err := n.snapshots.drop(id); err != nil {
+			n.log.Warn("a snapshot stays behind", "job", id, "err", err)
+		}
 		j.packed, j.steward = &p, nil
 		j.ledger = ledger.New(j.manifest.Network, j.id)
 		j.author = ledger.NewAuthor(n.cfg.Key, j.ledger)

@@ -94,7 +94,13 @@ func TestPackedJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, process := range []string{"the same process", "the next process"} {
+		if err := pub.snapshots.set(id, []byte("of the ledger")); err != nil {
+			t.Fatal(err)
+		}
 		pub.packNow(ctx, t, id)
+		if raw, err := pub.snapshots.get(id); raw != nil || err != nil {
+			t.Errorf("%s: snapshot %q is left beside the archive, error %v", process, raw, err)
+		}
 		if n := pub.segments(ctx, t, id); n > 0 {
 			t.Errorf("%s: %d segments are left beside the archive", process, n)
 		}

@@ -1,0 +1,109 @@
+package grid
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/talka-grid/talka/workunits"
+)
+
+// maxSnapshot bounds the snapshot of a job.
+const maxSnapshot = 512 << 20
+
+// snapshots keeps what spares a job's next restart most of its work: a file below
+// dir for each job, which begins with a digest of the rest. What is lost of them
+// costs time and nothing else. They are no rows of the state, whose one connection
+// a row of that size would hold for seconds, with several times its size in memory.
+// It is safe for concurrent use.
+type snapshots struct{ dir string }
+
+func (s snapshots) path(id workunits.JobID) string { return filepath.Join(s.dir, id.String()) }
+
+// set replaces a job's snapshot. It takes as long as the disk does, so it has no
+// place in the loop.
+func (s snapshots) set(id workunits.JobID, raw []byte) (err error) {
+	if len(raw) > maxSnapshot {
+		return fmt.Errorf("snapshot of %d bytes, limit %d: %w", len(raw), maxSnapshot, workunits.ErrTooLarge)
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.dir, "new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	d := workunits.Sum(raw)
+	if _, err = f.Write(d[:]); err == nil {
+		_, err = f.Write(raw)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), s.path(id))
+}
+
+// get is a job's snapshot, nil if there is none. A damaged one is removed.
+func (s snapshots) get(id workunits.JobID) ([]byte, error) {
+	var d workunits.Digest
+	info, err := os.Stat(s.path(id))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.Size() < int64(len(d)) || info.Size() > int64(len(d)+maxSnapshot):
+		return nil, s.drop(id)
+	}
+	b, err := os.ReadFile(s.path(id))
+	if err != nil {
+		return nil, err
+	}
+	raw := b[copy(d[:], b):]
+	if workunits.Sum(raw) != d {
+		return nil, s.drop(id)
+	}
+	return raw, nil
+}
+
+// drop removes a job's snapshot, if there is one.
+func (s snapshots) drop(id workunits.JobID) error {
+	if err := os.Remove(s.path(id)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// sweep removes what belongs to no live job, and what a node that was killed has
+// left half-written. It is called before anything is set.
+func (s snapshots) sweep(live map[string]bool) error {
+	list, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range list {
+		if !live[e.Name()] {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweepSnapshots keeps those of the jobs whose ledgers are here.
+func (n *Node) sweepSnapshots() {
+	live := map[string]bool{}
+	for id, j := range n.jobs {
+		live[id.String()] = j.packed == nil
+	}
+	if err := n.snapshots.sweep(live); err != nil {
+		n.log.Warn("snapshots stay behind", "err", err)
+	}
+}
