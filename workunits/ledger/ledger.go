@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -150,7 +151,7 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 	if g.fork != nil {
 		return nil, ErrForked
 	}
-	entries, err := decode(s, hashes, int(have-s.Seq))
+	entries, err := decode(s, hashes, int(have-s.Seq), allKinds)
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +161,13 @@ func (l *Ledger) add(s workunits.Segment, raw []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-func decode(s workunits.Segment, hashes []workunits.Digest, from int) ([]Entry, error) {
+// decode reads the statements of a segment that are of some kinds.
+func decode(s workunits.Segment, hashes []workunits.Digest, from int, kinds uint64) ([]Entry, error) {
 	entries := make([]Entry, 0, len(hashes)-from)
 	for i := from; i < len(hashes); i++ {
+		if setOf(s.Statements[i].Kind)&kinds == 0 {
+			continue
+		}
 		e := Entry{
 			Ref:       workunits.Ref{Author: s.Author, Seq: s.Seq + uint64(i)},
 			Hash:      hashes[i],
@@ -369,9 +374,20 @@ func (l *Ledger) Segment(r workunits.Ref) []byte {
 	return l.logs[r.Author].covering(r.Seq)
 }
 
+// allKinds is the set of every kind.
+const allKinds = math.MaxUint64
+
+// setOf is a set of kinds; those that are not known are one in it.
+func setOf(kinds ...workunits.Kind) (set uint64) {
+	for _, k := range kinds {
+		set |= 1 << min(k, 63)
+	}
+	return set
+}
+
 func kindsOf(s workunits.Segment) (set uint64) {
 	for _, st := range s.Statements {
-		set |= 1 << min(st.Kind, 63)
+		set |= setOf(st.Kind)
 	}
 	return set
 }
@@ -382,10 +398,7 @@ func (l *Ledger) Holding(a workunits.NodeID, kinds ...workunits.Kind) (raw [][]b
 	if g == nil {
 		return nil
 	}
-	var want uint64
-	for _, k := range kinds {
-		want |= 1 << min(k, 63)
-	}
+	want := setOf(kinds...)
 	for _, s := range g.segments {
 		if s.kinds&want != 0 {
 			raw = append(raw, s.raw)
@@ -408,12 +421,20 @@ func (l *Ledger) WalkSince(from map[workunits.NodeID]uint64, heads []workunits.L
 		}
 	}
 	for _, h := range heads {
-		l.walkLog(from[h.Author], h, f)
+		l.walkLog(from[h.Author], h, allKinds, f)
 	}
 	return true
 }
 
-func (l *Ledger) walkLog(next uint64, h workunits.LogHead, f func(Entry)) {
+// WalkKinds is Walk over all that is here for statements of known kinds alone. It
+// decodes no segment without any.
+func (l *Ledger) WalkKinds(f func(Entry), kinds ...workunits.Kind) {
+	for _, h := range l.Heads() {
+		l.walkLog(0, h, setOf(kinds...), f)
+	}
+}
+
+func (l *Ledger) walkLog(next uint64, h workunits.LogHead, kinds uint64, f func(Entry)) {
 	g := l.logs[h.Author]
 	if g == nil {
 		return
@@ -422,18 +443,22 @@ func (l *Ledger) walkLog(next uint64, h workunits.LogHead, f func(Entry)) {
 		if next >= h.Len {
 			return
 		}
+		if raw.kinds&kinds == 0 {
+			continue
+		}
 		s, err := workunits.ReadChecked(raw.raw)
 		if err != nil {
 			panic(err) // it decoded when it was added
 		}
+		next = max(next, s.Seq)
 		hashes := g.hashes[s.Seq:min(s.Seq+uint64(len(s.Statements)), h.Len)]
-		entries, err := decode(s, hashes, int(next-s.Seq))
+		entries, err := decode(s, hashes, int(next-s.Seq), kinds)
 		if err != nil {
 			panic(err)
 		}
+		next = max(next, s.Seq+uint64(len(hashes)))
 		for _, e := range entries {
 			f(e)
-			next = e.Seq + 1
 		}
 	}
 }

@@ -205,6 +205,43 @@ func TestWalkStopsAtHeads(t *testing.T) {
 	}
 }
 
+// TestWalkKinds: it gives what Walk gives of these kinds, whatever the segments, also
+// of a log that was cut.
+func TestWalkKinds(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(network, job)
+	draw, store := workunits.Draw{Index: 1}, workunits.StorageReceipt{Job: true}
+	for i := range 3 {
+		a := ledger.NewAuthor(key(i), l)
+		a.Say(said("a"), draw, said("b"))
+		a.Say(draw, draw)
+		a.Say(store)
+		long := ledger.NewAuthor(key(i), ledger.New(network, job))
+		raw, _ := long.Say(said("a"), draw, said("b"), draw, draw, store, draw, said("c"))
+		add(t, l, raw, 2, nil)
+	}
+	other := &log{key: key(1)}
+	other.say("a")
+	if _, err := l.Add(other.say("b")); !errors.Is(err, ledger.ErrForked) {
+		t.Fatal(err)
+	}
+	for _, kinds := range [][]workunits.Kind{nil, {workunits.KindDraw}, {workunits.KindCancel}, {workunits.KindStorageReceipt, workunits.KindCancel}, {workunits.KindHead}} {
+		var want, got []string
+		l.Walk(l.Heads(), func(e ledger.Entry) {
+			if slices.Contains(kinds, e.Kind) {
+				want = append(want, fmt.Sprintf("%+v", e))
+			}
+		})
+		l.WalkKinds(func(e ledger.Entry) { got = append(got, fmt.Sprintf("%+v", e)) }, kinds...)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", kinds, diff)
+		}
+		if len(kinds) == 2 && len(got) < 4 {
+			t.Errorf("only %d statements", len(got))
+		}
+	}
+}
+
 func TestMissingKeepsItsLimit(t *testing.T) {
 	t.Parallel()
 	l, w := ledger.New(network, job), &log{key: key(1)}

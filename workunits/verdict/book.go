@@ -89,16 +89,17 @@ type by struct {
 
 type commit struct {
 	ref
-	by     *author
-	known  bool
-	hash   digest
-	grant  *grant
-	life   *life // nil while its grant is not here
-	body   workunits.Commit
-	marks  []mark
-	opened []opened // one for each unit once the first is open
-	early  []early  // openings that came before the commit
-	open   int      // units that are open
+	by      *author
+	known   bool
+	surplus bool // of some unit its author has maxCommits without it
+	hash    digest
+	grant   *grant
+	life    *life // nil while its grant is not here
+	body    workunits.Commit
+	marks   []mark
+	opened  []opened // one for each unit once the first is open
+	early   []early  // openings that came before the commit
+	open    int      // units that are open
 }
 
 // anchor is the end of a chain that was announced at a place of its author's log.

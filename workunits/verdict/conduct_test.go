@@ -2,6 +2,7 @@ package verdict_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/talka-grid/talka/workunits"
@@ -80,4 +81,25 @@ func TestAbsent(t *testing.T) {
 	if got := w.book().KeptBy(0); len(got) != 2 {
 		t.Errorf("kept by %v", got)
 	}
+}
+
+// TestSurplus: a commit that is one too many of its author for a unit leaves its grant
+// outstanding, also for a steward that starts again.
+func TestSurplus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(nil)
+	var last grant
+	for range 9 {
+		last = w.grant("s1", "v1", 0)
+		w.void(last)
+	}
+	b := w.book()
+	if got := b.Outstanding(0); !slices.Equal(got, []workunits.Ref{last.ref}) {
+		t.Fatalf("outstanding are %v, want %v alone", got, last.ref)
+	}
+	b.EachGrant(func(r workunits.Ref, _ workunits.Grant, runs bool) {
+		if runs != (r == last.ref) {
+			t.Errorf("%v runs: %t", r, runs)
+		}
+	})
 }

@@ -183,9 +183,9 @@ func (b *Book) Results() workunits.Digest {
 	var sum []byte
 	for u := range b.total {
 		if b.State(u) == Accepted {
-			v := b.Unit(u)
+			d := b.look(u).result
 			sum = binary.BigEndian.AppendUint32(sum, u)
-			sum = append(sum, v.Result.Digest[:]...)
+			sum = append(sum, d[:]...)
 		}
 	}
 	return workunits.Sum(sum)

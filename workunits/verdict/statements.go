@@ -135,6 +135,7 @@ func (b *Book) commit(a *author, e ledger.Entry, s workunits.Commit) []uint32 {
 		}
 		r := b.unit(u)
 		if r.committedBy(a.id) >= maxCommits {
+			c.surplus = true
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(r.commits, c, func(x, y *commit) int { return compareRefs(x.ref, y.ref) })

@@ -1,9 +1,12 @@
 package oracle_test
 
 import (
+	"cmp"
+	"encoding/binary"
 	"maps"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -139,6 +142,80 @@ func TestAnyOrder(t *testing.T) {
 			t.Fatalf("another order gives another verdict: %s\n%s", oracle.Judge(s.Job, s.entries, s.forked).Difference(b), s.tell())
 		}
 	})
+}
+
+// TestResume: what a steward takes from the book when it starts again leaves out
+// nothing that units show.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		rapid.Check(t, resumes)
+	}
+}
+
+func resumes(t *rapid.T) {
+	s := newScribe(t)
+	s.write(60)
+	b := s.book(s.entries)
+	runs, unopened := map[workunits.Ref]bool{}, b.Unopened()
+	b.EachGrant(func(r workunits.Ref, _ workunits.Grant, may bool) { runs[r] = may })
+	var sum []byte
+	for u := range s.Manifest.Total() {
+		v := b.Unit(u)
+		for _, r := range b.Outstanding(u) {
+			if !runs[r] {
+				t.Fatalf("grant %v is outstanding for unit %d\n%s", r, u, s.tell())
+			}
+		}
+		if _, ok := slices.BinarySearch(unopened, u); !ok && len(v.Unsealed) > 0 {
+			t.Fatalf("unit %d has copies that are due to be opened\n%s", u, s.tell())
+		}
+		for _, n := range s.stewards {
+			if kept := v.State == verdict.Accepted && slices.Contains(b.KeptBy(u), n); b.Listed(n) && b.KeepsResult(u, n) != kept {
+				t.Fatalf("%.6s keeps the result of unit %d: %t\n%s", n, u, kept, s.tell())
+			}
+		}
+		if v.State == verdict.Accepted {
+			sum = append(binary.BigEndian.AppendUint32(sum, u), v.Result.Digest[:]...)
+		}
+	}
+	if b.Results() != workunits.Sum(sum) {
+		t.Fatalf("the digest of the results is not that of the units'\n%s", s.tell())
+	}
+	s.promised(b)
+}
+
+// promised holds what the book lists of commits and receipts against what it tells of
+// each.
+func (s *scribe) promised(b *verdict.Book) {
+	var want, got []verdict.Delivery
+	by := s.stewards[len(s.stewards)-1]
+	b.EachCommit(by, func(d verdict.Delivery) { got = append(got, d) })
+	promises := map[[2]workunits.Ref]bool{}
+	b.EachPromise(func(p verdict.Promise) {
+		promises[[2]workunits.Ref{{Author: p.By}, p.Commit}] = p.Received && p.Drawn == 0
+	})
+	seen := map[workunits.Ref]bool{}
+	for _, e := range s.entries {
+		c, _, ok := b.Commit(e.Ref)
+		if !ok || seen[e.Ref] {
+			continue
+		}
+		seen[e.Ref] = true
+		d := verdict.Delivery{Ref: e.Ref, Commit: c}
+		_, d.Granted = b.Grant(c.Grant)
+		d.Received, _ = b.Received(e.Ref, by)
+		want = append(want, d)
+		for _, n := range s.volunteers {
+			if got, drew := b.Received(e.Ref, n); promises[[2]workunits.Ref{{Author: n}, e.Ref}] != (got && !drew) {
+				s.t.Fatalf("%.6s owes a draw on %v: %t\n%s", n, e.Ref, got && !drew, s.tell())
+			}
+		}
+	}
+	slices.SortFunc(want, func(x, y verdict.Delivery) int { return cmp.Or(x.Author.Compare(y.Author), cmp.Compare(x.Seq, y.Seq)) })
+	if !reflect.DeepEqual(want, got) {
+		s.t.Fatalf("commits %+v, want %+v\n%s", got, want, s.tell())
+	}
 }
 
 // TestWithholding: a volunteer that keeps back the end of its log, from any place
