@@ -3,6 +3,7 @@ package steward_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -149,4 +150,36 @@ func BenchmarkSteward(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkRestart measures how a steward starts again while most units of a job are
+// done: copies a second that it reads until it answers, and the heap that it then holds.
+func BenchmarkRestart(b *testing.B) {
+	g := newBenchGrid(b, benchBatches/2, true)
+	was := g.nodes[0].steward
+	for was.Book().Untouched() > benchBatches/2*benchBatch/10 {
+		g.round()
+	}
+	raw, c := was.Author.Ledger().Segments(), was.Config
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var m *steward.Machine
+	for b.Loop() {
+		l := ledger.New(c.Manifest.Network, c.Job)
+		for _, r := range raw {
+			if _, err := l.Load(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		c.Author = ledger.NewAuthor(c.Key, l)
+		m = steward.New(c)
+		m.Step(g.now, steward.Tick{})
+		m.Step(g.now+steward.Silence, steward.Tick{}) // others do not say that they know more of its log
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(g)
+	b.ReportMetric(float64(m.Book().Copies()*b.N)/b.Elapsed().Seconds(), "copies/s")
+	b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/(1<<20), "MiB")
 }

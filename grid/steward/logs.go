@@ -8,7 +8,6 @@ import (
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
-	"github.com/talka-grid/talka/workunits/verdict"
 )
 
 // receive handles a message from a peer.
@@ -108,14 +107,14 @@ func (m *Machine) readUp() {
 func (m *Machine) forked(f ledger.Fork) {
 	m.readUp()
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
-	m.book = verdict.ReadWith(m.Job, m.Manifest, m.Standing, m.ledger, m.ledger.Heads())
+	m.book = readBook(m.Config)
 	clear(m.wanting)
 	m.ready = ready{}
 	for u := range m.Manifest.Total() {
 		if m.book.Named(u) {
 			m.unit(u)
 			m.want(u)
-			m.relend(u, 0) // what answered a grant may be cut off
+			m.relend(u) // what answered a grant may be cut off
 		}
 	}
 	fault := workunits.Fault{Name: workunits.FaultEquivocation, Against: f.Author}

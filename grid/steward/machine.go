@@ -17,7 +17,6 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"io"
-	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
@@ -177,9 +176,9 @@ type Machine struct {
 	announce  uint64
 	ended     bool // announced the end
 
-	receipts  uint32        // said so far
-	undrawn   []pendingDraw // own receipts without own draw, oldest first
-	thin      map[ref]workunits.Digest
+	receipts  uint32         // said so far
+	undrawn   []pendingDraw  // own receipts without own draw, oldest first
+	thin      map[ref]bool   // commits that may want a receipt
 	leases    map[ref]uint64 // ends of outstanding grants
 	lent      map[node]int   // units of those, by volunteer
 	lapsed    map[node]lapse
@@ -207,12 +206,11 @@ type Machine struct {
 	agrees    map[pair]bool                 // what comparators said
 	asked     map[pair]uint64               // what they were asked, when
 	unproved  map[uint32][]told             // others' answers about a unit that are not checked yet
-	accepted  map[uint32]bool               // as told in events
-	failed    map[uint32]bool
+	states    []verdict.State               // of each unit, as told in events
 	heads     map[workunits.Digest]*headSeen
 	past      past
 	topHead   workunits.Digest // id of the last co-signed head
-	headAt    int              // accepted units at the last own head
+	headAt    int              // accepted units at the last own head, about so many after a restart
 	audits    int              // own copies of units that were accepted
 	sealing   bool
 	reopened  bool             // units were reopened, or are tried again, since the seal
@@ -262,36 +260,22 @@ type pendingDraw struct {
 }
 
 // New makes the machine from the ledger, which may be empty or a restart's.
-func New(c Config) *Machine {
+func New(c Config) *Machine { return resume(c, readBook(c)) }
+
+// empty is a machine that knows nothing yet but the book.
+func empty(c Config, b *verdict.Book) *Machine {
 	m := &Machine{
-		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(),
-		heard: map[node]uint64{}, lastHeard: map[node]uint64{}, ranks: map[uint32][]node{}, owed: map[node][]debt{},
+		Config: c, self: workunits.NodeIDOf(c.Key), ledger: c.Author.Ledger(), book: b, states: make([]verdict.State, c.Manifest.Total()),
+		chains: map[uint32]*workunits.Chain{}, heard: map[node]uint64{}, lastHeard: map[node]uint64{}, ranks: map[uint32][]node{}, owed: map[node][]debt{},
 		claims: map[node]claim{}, loose: map[ref]uint64{}, untrue: map[node]bool{}, missed: map[node]bool{}, lent: map[node]int{}, lapsed: map[node]lapse{}, delivered: map[node]bool{}, grantees: map[node]bool{},
-		unasked: true, doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]workunits.Digest{}, leases: map[ref]uint64{}, touches: map[node]*touch{},
+		unasked: true, doubt: &doubt{answered: map[node]bool{}}, thin: map[ref]bool{}, leases: map[ref]uint64{}, touches: map[node]*touch{},
 		boxes: map[ref]*workunits.SealedOpening{}, due: map[uint32]uint64{},
 		toOpen: map[ref][]workunits.OpenUnit{}, toStore: map[ref][]uint32{},
 		blocks: map[workunits.Digest][]byte{}, have: map[workunits.Digest]bool{}, fetching: map[uint32]uint64{}, lacking: map[uint32]uint64{}, agreed: map[uint32]uint64{},
-		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, agrees: map[pair]bool{}, asked: map[pair]uint64{}, unproved: map[uint32][]told{}, accepted: map[uint32]bool{}, failed: map[uint32]bool{},
+		accused: map[node]bool{}, compared: map[uint32]bool{}, answers: map[workunits.Comparison]bool{}, agrees: map[pair]bool{}, asked: map[pair]uint64{}, unproved: map[uint32][]told{},
 		grew: map[node]uint64{}, heads: map[workunits.Digest]*headSeen{}, wanting: map[uint32]*want{}, askers: map[node]asker{}, requests: map[node]lastAsk{}, cursor: map[uint32]uint32{}, lastOf: map[uint32]uint32{},
 	}
-	m.chains = map[uint32]*workunits.Chain{}
 	m.pub, m.prv = workunits.EncryptionKey(c.Key)
-	m.book = verdict.NewWith(c.Job, c.Manifest, c.Standing)
-	// Verdicts are worked out once, when all is read.
-	named := map[uint32]bool{}
-	m.ledger.Walk(m.ledger.Heads(), func(e ledger.Entry) {
-		for _, u := range m.book.Learn(e) {
-			named[u] = true
-		}
-		m.derive(e)
-	})
-	for _, f := range m.ledger.Forks() {
-		m.book.Forked(f.Author)
-	}
-	for u := range named {
-		m.want(u)
-		m.relend(u, math.MaxUint64) // what was read before its grantor was listed
-	}
 	return m
 }
 
@@ -424,46 +408,6 @@ func (m *Machine) begin() {
 	if !m.Author.Begun() {
 		m.speak(m.Identity)
 	}
-}
-
-// wake starts the clocks of what the ledger held before the machine had a time.
-func (m *Machine) wake(now uint64) {
-	m.wantedAt = now
-	for n := range m.heard {
-		m.heard[n], m.lastHeard[n] = now, now
-	}
-	for _, list := range m.owed {
-		for i := range list {
-			list[i].since = now
-		}
-	}
-	m.recruitAt = now + recruitTime
-	for r := range m.leases {
-		m.leases[r] += now
-	}
-	for _, t := range m.touches {
-		t.heard = now
-	}
-	for i := range m.undrawn {
-		m.undrawn[i].since = now
-	}
-	for _, w := range m.wanting {
-		w.since = now
-	}
-	for u := range m.Manifest.Total() {
-		if v := m.book.Unit(u); len(v.Unsealed) > 0 {
-			m.due[u] = now
-		} else if v.Agreed() && v.State != verdict.Accepted {
-			m.fetching[u], m.lacking[u] = now, now // the tick looks at it again
-		} else {
-			m.accepted[u], m.failed[u] = v.State == verdict.Accepted, v.State == verdict.Failed
-			if m.accepted[u] && !m.book.Stored(u, m.self, v.Opening) {
-				m.fetching[u] = now // it may be here, but unsaid
-			}
-		}
-	}
-	s := m.book.Sealed()
-	m.reopened = s != nil && (!m.book.Done() || s.Results != m.book.Results())
 }
 
 // speak says statements at once, as a segment of their own.

@@ -70,7 +70,7 @@ func (m *Machine) derive(e ledger.Entry) {
 		}
 	case workunits.Commit:
 		m.came(e.Author, b)
-		m.thin[e.Ref] = e.Hash
+		m.thin[e.Ref] = true
 		m.answered(e.Ref, b)
 	case workunits.Receipt:
 		if own {
@@ -108,12 +108,17 @@ func (m *Machine) derive(e ledger.Entry) {
 
 // granted notes a lease that is not answered yet, and own audits.
 func (m *Machine) granted(r ref, g workunits.Grant) {
+	m.count(r, g)
+	if m.unanswered(r, g) {
+		m.lend(r, g)
+	}
+}
+
+// count notes to whom a grant went.
+func (m *Machine) count(r ref, g workunits.Grant) {
 	m.grantees[g.To] = true
 	if r.Author == m.self && g.To == m.self && g.Lease == auditLease {
 		m.audits++
-	}
-	if m.unanswered(r, g) {
-		m.lend(r, g)
 	}
 }
 
@@ -136,12 +141,8 @@ func (m *Machine) want(u uint32) {
 	}
 }
 
-// answered ends the lease of a grant once each of its units has a commit, and
-// learns how long units take.
-func (m *Machine) answered(r ref, c workunits.Commit) {
-	if _, known := m.book.Grant(c.Grant); !known && m.book.Listed(c.Grant.Author) {
-		m.loose[r] = m.now + patience
-	}
+// took learns how long units take.
+func (m *Machine) took(c workunits.Commit) {
 	if n := len(c.Units); n > 0 && !m.Manifest.Reduces(c.Units[0]) {
 		each := float64(c.Millis) / float64(n)
 		if m.unitTime == 0 {
@@ -149,6 +150,15 @@ func (m *Machine) answered(r ref, c workunits.Commit) {
 		}
 		m.unitTime += (each - m.unitTime) / 8
 	}
+}
+
+// answered ends the lease of a grant once each of its units has a commit, and
+// learns how long units take.
+func (m *Machine) answered(r ref, c workunits.Commit) {
+	if _, known := m.book.Grant(c.Grant); !known && m.book.Listed(c.Grant.Author) {
+		m.loose[r] = m.now + patience
+	}
+	m.took(c)
 	if g, ok := m.book.Grant(c.Grant); ok && !m.unanswered(c.Grant, g) {
 		m.endLease(c.Grant)
 	}
@@ -251,21 +261,28 @@ func (m *Machine) unit(u uint32) {
 	} else if _, ok := m.agreed[u]; !ok {
 		m.agreed[u] = m.now
 	}
-	if v.State == verdict.Accepted && !m.accepted[u] {
-		m.accepted[u] = true
-		m.event("accepted", v.Volunteers[0], u, "")
-	} else if v.State != verdict.Accepted && m.accepted[u] {
-		delete(m.accepted, u)
+	m.tell(u, v)
+}
+
+// tell has people know of a unit that is done, or not any more.
+func (m *Machine) tell(u uint32, v verdict.Unit) {
+	was := m.states[u]
+	if m.states[u] = v.State; was == v.State {
+		return
+	}
+	switch was {
+	case verdict.Accepted:
 		m.event("reopened", node{}, u, "")
 		m.reopened, m.sealing = true, false
-	}
-	if v.State == verdict.Failed && !m.failed[u] {
-		m.failed[u] = true
-		m.event("failed", node{}, u, "")
-	} else if v.State != verdict.Failed && m.failed[u] {
-		delete(m.failed, u)
+	case verdict.Failed:
 		m.event("retried", node{}, u, "")
 		m.reopened, m.sealing = true, false
+	}
+	switch v.State {
+	case verdict.Accepted:
+		m.event("accepted", v.Volunteers[0], u, "")
+	case verdict.Failed:
+		m.event("failed", node{}, u, "")
 	}
 }
 

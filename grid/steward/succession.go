@@ -215,6 +215,8 @@ func (m *Machine) catchUp(in Input) {
 		}
 	case Unreachable:
 		delete(m.heard, in.Peer)
+	case Local:
+		m.entries(in.Entries)
 	case Tick:
 		m.heartbeat()
 	}
@@ -224,16 +226,14 @@ func (m *Machine) catchUp(in Input) {
 	}
 	if m.certain() {
 		m.Restored = m.Restored || d.restored
-		fresh := New(m.Config)
+		fresh := resume(m.Config, m.book)
 		fresh.doubt, fresh.heard, fresh.lastHeard, fresh.fx = nil, m.heard, m.lastHeard, m.fx
 		fresh.now, fresh.beat, fresh.beats = m.now, m.beat, m.beats
 		*m = *fresh
-		m.wake(m.now)
+		units := m.wake(m.now)
 		m.begin()
-		for u := range m.Manifest.Total() {
-			if m.book.Named(u) {
-				m.unit(u)
-			}
+		for _, u := range units {
+			m.unit(u)
 		}
 	}
 }
@@ -432,6 +432,9 @@ func (m *Machine) sweep() {
 	for ; m.toSweep > 0 && n > 0; n, m.toSweep = n-1, m.toSweep-1 {
 		u := m.swept
 		m.swept = (m.swept + 1) % m.Manifest.Total()
+		if s := m.book.State(u); s == verdict.Failed || s == verdict.Accepted && !m.Restored && (!acts || m.book.KeepsResult(u, m.self)) {
+			continue // which most are
+		}
 		v := m.book.Unit(u)
 		if !v.Agreed() {
 			continue
@@ -516,13 +519,13 @@ func (m *Machine) lend(r ref, g workunits.Grant) {
 	m.lent[g.To] += len(g.Units)
 }
 
-// relend counts those leases of a unit that are outstanding and were not counted,
-// each for a time at most.
-func (m *Machine) relend(u uint32, most uint64) {
+// relend counts those leases of a unit that are outstanding again and were not counted.
+// They have no time left.
+func (m *Machine) relend(u uint32) {
 	for _, r := range m.book.Outstanding(u) {
 		if _, ok := m.leases[r]; !ok {
 			g, _ := m.book.Grant(r)
-			g.Lease = min(g.Lease, most)
+			g.Lease = 0
 			m.lend(r, g)
 		}
 	}
