@@ -49,7 +49,11 @@ type job struct {
 	restored  bool                // part of this node's own log came from others
 	credit    int                 // own copies in accepted units, as stewards say
 
+	memory  []byte // the book's part of the last snapshot, until there is a steward
+	snapped int    // copies at the last snapshot
+
 	packed    *packed // instead of the ledger and the steward machine, nil while they are here
+	archived  bool    // it was packed in this life or before
 	unpacking bool
 	grown     bool      // there is more of the ledger than was packed
 	used      time.Time // when somebody last asked for it, or it changed
@@ -105,10 +109,10 @@ func (n *Node) load() error {
 			if err != nil {
 				return fmt.Errorf("stored job %s: %w", j.id, err)
 			}
-			j.packed, j.grown = &p, s.rows
+			j.packed, j.archived, j.grown = &p, true, s.rows
 			continue
 		}
-		if err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) { n.loadSegment(j, raw) }); err != nil {
+		if err := n.loadLedger(j); err != nil {
 			return err
 		}
 		n.refresh(j)
@@ -126,8 +130,15 @@ func (n *Node) newJob(block []byte) (*job, error) {
 	if m.Network != n.cfg.Network {
 		return nil, fmt.Errorf("job of network %q, this is %q", m.Network, n.cfg.Network)
 	}
-	l := ledger.New(m.Network, id)
-	return &job{id: id, block: block, manifest: m, ledger: l, author: ledger.NewAuthor(n.cfg.Key, l), stands: m.Standing == nil}, nil
+	j := &job{id: id, block: block, manifest: m, stands: m.Standing == nil}
+	n.newLedger(j)
+	return j, nil
+}
+
+// newLedger gives a job an empty ledger.
+func (n *Node) newLedger(j *job) {
+	j.ledger = ledger.New(j.manifest.Network, j.id)
+	j.author = ledger.NewAuthor(n.cfg.Key, j.ledger)
 }
 
 // addJob makes a job known, durably.
@@ -263,8 +274,11 @@ func (n *Node) beSteward(j *job) {
 	j.steward = steward.New(steward.Config{
 		Key: n.cfg.Key, Job: j.id, Manifest: j.manifest, Standing: j.standing, Author: j.author, Identity: n.identity(j),
 		Secret: chainSecret(n.cfg.Key, j.id), Rand: n.cfg.Rand,
-		Restored: j.restored,
+		Restored: j.restored, Snapshot: j.memory,
 	})
+	if j.memory != nil {
+		j.memory, j.snapped = nil, j.steward.Book().Copies()
+	}
 	n.goDo(func(ctx context.Context) {
 		if err := n.cfg.Net.Provide(ctx, j.id.Cid()); err != nil {
 			n.log.Debug("provide a job", "job", j.id, "err", err)

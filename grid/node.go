@@ -159,18 +159,20 @@ type Node struct {
 	lookedAt  time.Time // the loop's
 
 	// Owned by the loop.
-	volunteer *volunteer.Machine
-	jobs      map[workunits.JobID]*job
-	seen      map[workunits.JobID]workunits.Announcement
-	wanted    map[workunits.JobID]time.Time // jobs asked for, when
-	trusted   map[workunits.ProjectID]bool
-	pointers  map[workunits.ProjectID]*pointer
-	sought    map[workunits.ProjectID]time.Time // whose pointers were asked for, when
-	runs      map[volunteer.Task]*execution
-	meter     meter
-	clock     clock
-	efforts   efforts
-	rules     rules
+	snapping     bool // a snapshot is being stored
+	snapshotFrom int  // see there
+	volunteer    *volunteer.Machine
+	jobs         map[workunits.JobID]*job
+	seen         map[workunits.JobID]workunits.Announcement
+	wanted       map[workunits.JobID]time.Time // jobs asked for, when
+	trusted      map[workunits.ProjectID]bool
+	pointers     map[workunits.ProjectID]*pointer
+	sought       map[workunits.ProjectID]time.Time // whose pointers were asked for, when
+	runs         map[volunteer.Task]*execution
+	meter        meter
+	clock        clock
+	efforts      efforts
+	rules        rules
 
 	auditing   bool      // an audit that a job asks for is under way
 	auditAfter time.Time // none begins before
@@ -220,6 +222,7 @@ func New(cfg Config) (*Node, error) {
 	n.fetch = newFetcher(cfg.Data, filepath.Join(cfg.Dir, "work"))
 	n.folders.dir, n.folders.slots = filepath.Join(cfg.Dir, "work", "runs"), cfg.Slots
 	n.checkpoints = checkpoints{dir: filepath.Join(cfg.Dir, "work", "checkpoints"), room: cfg.Checkpoints, slots: cfg.Slots, busy: map[string]bool{}}
+	n.snapshotFrom = snapshotFrom
 	n.snapshots.dir = filepath.Join(cfg.Dir, "work", "snapshots")
 	n.logs.dir, n.logs.most, n.logs.room = filepath.Join(cfg.Dir, "work", "logs"), maxLogs, maxLogBytes
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
@@ -244,7 +247,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	n.post(n.begin)
-	var err error
+	var err, werr error
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -264,7 +267,7 @@ func (n *Node) Run(ctx context.Context) error {
 				tick.Reset(tickTime)
 			}
 		}
-		if werr := n.settle(); werr != nil {
+		if werr = n.settle(); werr != nil {
 			err = fmt.Errorf("write state: %w", werr)
 		}
 	}
@@ -272,6 +275,9 @@ func (n *Node) Run(ctx context.Context) error {
 	close(n.done)
 	n.out.wait()
 	n.wait.Wait()
+	if werr == nil {
+		n.lastSnapshots()
+	}
 	n.events.close()
 	cerr := errors.Join(n.db.addEfforts(n.efforts.days), n.db.close())
 	if errors.Is(err, context.Canceled) {
@@ -444,6 +450,7 @@ func (n *Node) begin() {
 }
 
 func (n *Node) tick() {
+	n.takeSnapshot() // before anything is said that is not on the disk
 	n.decide()
 	for _, j := range n.sortedJobs() {
 		if j.steward != nil {

@@ -31,12 +31,9 @@ const ledgerArchive = "ledger"
 // its ledger, and what came of it. The ledger itself is a compressed export in
 // the chunk store, where each steward keeps it, and comes back when it is asked for.
 //
-// Of a job that is not settled a restart reads every statement: some 200,000 copies a
-// second (see BenchmarkLedgerAndBook). Nothing of it could be left out, as no unit is
-// final before its job is: a burn reopens units that were accepted long ago. To keep
-// the book beside the ledger would spare less than half of that, since segments are to
-// be read, hashed and decoded all the same, for a second form of all that it knows,
-// which had to be right as well.
+// Of a job that is not settled nothing can be left out, as no unit is final before its
+// job is: a burn reopens units that were accepted long ago. A restart goes on from its
+// snapshot.
 type packed struct {
 	Archive  workunits.Link       `cbor:"archive"`
 	Root     workunits.Digest     `cbor:"root"` // of the export; equal ledgers have equal roots
@@ -115,12 +112,9 @@ func (n *Node) packLedger(ctx context.Context, id workunits.JobID) error {
 		if err = n.db.pack(id, j.credit, workunits.Encode(p)); err != nil {
 			return
 		}
-		if err := n.snapshots.drop(id); err != nil {
-			n.log.Warn("a snapshot stays behind", "job", id, "err", err)
-		}
-		j.packed, j.steward = &p, nil
-		j.ledger = ledger.New(j.manifest.Network, j.id)
-		j.author = ledger.NewAuthor(n.cfg.Key, j.ledger)
+		n.dropSnapshot(id)
+		j.packed, j.archived, j.steward = &p, true, nil
+		n.newLedger(j)
 	})
 	return errors.Join(derr, err)
 }

@@ -1,6 +1,8 @@
 package grid
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/talka-grid/talka/workunits"
+	"github.com/talka-grid/talka/workunits/ledger"
 )
 
 // maxSnapshot bounds the snapshot of a job.
@@ -105,5 +108,113 @@ func (n *Node) sweepSnapshots() {
 	}
 	if err := n.snapshots.sweep(live); err != nil {
 		n.log.Warn("snapshots stay behind", "err", err)
+	}
+}
+
+// A snapshot is taken when a job has this many copies, and each time when it has a
+// quarter more: fewer are read faster than it would be noticed, and so all snapshots
+// of a job together cost as much as a few of the last one.
+const snapshotFrom = 10_000
+
+// grown reports whether a job is worth a snapshot and has so many more copies, at
+// least, than at the last one.
+func (n *Node) grown(j *job, more int) bool {
+	if j.steward == nil || j.archived {
+		return false
+	}
+	copies := j.steward.Book().Copies()
+	return copies >= n.snapshotFrom && copies-j.snapped >= more
+}
+
+// snapshot is what a job's next restart can go on from. All that it tells of is on
+// the disk: the loop calls it when it has nothing more to write.
+func (j *job) snapshot() []byte {
+	j.snapped = j.steward.Book().Copies()
+	outline := j.ledger.Outline()
+	raw := binary.AppendUvarint(nil, uint64(len(outline)))
+	return append(append(raw, outline...), j.steward.Book().Snapshot()...)
+}
+
+// takeSnapshot stores the snapshot of a job of which one is due, one job at a time.
+func (n *Node) takeSnapshot() {
+	if n.snapping {
+		return
+	}
+	for _, j := range n.jobs {
+		if !n.grown(j, max(j.snapped/4, 1)) {
+			continue
+		}
+		n.snapping = true
+		raw := j.snapshot()
+		n.goDo(func(context.Context) {
+			n.storeSnapshot(j.id, raw)
+			n.post(func() {
+				if n.snapping = false; j.packed != nil {
+					n.dropSnapshot(j.id)
+				}
+			})
+		})
+		return
+	}
+}
+
+// lastSnapshots stores those of all jobs that have grown since the last ones.
+func (n *Node) lastSnapshots() {
+	for _, j := range n.jobs {
+		if n.grown(j, n.snapshotFrom/10) {
+			n.storeSnapshot(j.id, j.snapshot())
+		}
+	}
+}
+
+func (n *Node) storeSnapshot(id workunits.JobID, raw []byte) {
+	if err := n.snapshots.set(id, raw); err != nil {
+		n.log.Warn("store a snapshot", "job", id, "err", err)
+	}
+}
+
+// loadLedger brings a job's ledger back from the disk. What its snapshot tells of is
+// taken as it is; if that is not there as it should be all is read anew.
+func (n *Node) loadLedger(j *job) error {
+	outline, book := n.readSnapshot(j.id)
+	err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
+		if outline == nil || !j.ledger.Recall(outline, raw) {
+			n.loadSegment(j, raw)
+		}
+	})
+	if err != nil || outline == nil {
+		return err
+	}
+	if outline.Complete() {
+		j.memory = book
+		return nil
+	}
+	n.log.Warn("a snapshot does not fit what is stored, so that all is read again", "job", j.id)
+	n.dropSnapshot(j.id)
+	n.newLedger(j)
+	return n.db.eachSegment(n.ctx, j.id, func(raw []byte) { n.loadSegment(j, raw) })
+}
+
+// readSnapshot takes a stored snapshot apart. What is wrong with it costs time alone.
+func (n *Node) readSnapshot(id workunits.JobID) (*ledger.Outline, []byte) {
+	raw, err := n.snapshots.get(id)
+	if err == nil && raw == nil {
+		return nil, nil
+	}
+	size, k := binary.Uvarint(raw)
+	if k <= 0 || size > uint64(len(raw)-k) {
+		return nil, nil
+	}
+	outline, oerr := ledger.ParseOutline(raw[k : k+int(size)])
+	if err = errors.Join(err, oerr); err != nil {
+		n.log.Warn("read a snapshot", "job", id, "err", err)
+		return nil, nil
+	}
+	return outline, raw[k+int(size):]
+}
+
+func (n *Node) dropSnapshot(id workunits.JobID) {
+	if err := n.snapshots.drop(id); err != nil {
+		n.log.Warn("remove a snapshot", "job", id, "err", err)
 	}
 }

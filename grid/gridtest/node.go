@@ -48,6 +48,7 @@ type Node struct {
 	steward   *steward.Machine
 	waiting   []steward.Input // that it answers together
 	answered  uint64          // when it did last
+	ticks     int
 	volunteer *volunteer.Machine
 	crook     *crook
 }
@@ -62,6 +63,7 @@ type disk struct {
 	stewards  []workunits.Steward
 	steward   bool // keeps the job as one of its stewards
 	volunteer bool
+	snapshot  []byte // of the steward's book
 }
 
 // Add brings a new node into the world; it is up and has no part in a job yet.
@@ -109,6 +111,7 @@ func (n *Node) rand(use string) *rand.ChaCha8 {
 
 func (n *Node) tick() {
 	n.w.after(n, tickTime*3/4+n.w.rng.Uint64N(tickTime/2), func() {
+		n.snapshot()
 		n.stepSteward(steward.Tick{})
 		n.spare()
 		n.stepVolunteer(volunteer.Tick{})
@@ -117,6 +120,16 @@ func (n *Node) tick() {
 		}
 		n.tick()
 	})
+}
+
+// snapshotEvery is how many ticks a snapshot is good for.
+const snapshotEvery = 8
+
+// snapshot keeps what the next life need not read again.
+func (n *Node) snapshot() {
+	if n.ticks++; n.ticks%snapshotEvery == 0 && n.steward != nil {
+		n.disk.snapshot = n.steward.Book().Snapshot()
+	}
 }
 
 // open makes the ledger and the machines from what is on the disk.
@@ -134,7 +147,7 @@ func (n *Node) open() {
 		secret := n.secret()
 		id := n.identity(secret)
 		n.steward = steward.New(steward.Config{Key: n.key, Job: j.ID, Manifest: j.Manifest, Standing: j.Standing, Author: n.author,
-			Identity: id, Secret: secret, Rand: n.rand("steward"), Restored: n.restored})
+			Identity: id, Secret: secret, Rand: n.rand("steward"), Restored: n.restored, Snapshot: n.disk.snapshot})
 		n.stepSteward(steward.Tick{})
 	}
 	if n.disk.volunteer && n.volunteer == nil && n.up {
@@ -203,6 +216,7 @@ func (n *Node) listed() []workunits.Steward {
 // as an old backup would.
 func (n *Node) Forget(segments int) {
 	n.w.printf("%s forgets %d segments", n.Name, segments)
+	n.disk.snapshot = nil // drivers see that it tells of more than there is
 	for i := len(n.disk.segments) - 1; i >= 0 && segments > 0; i-- {
 		if s, err := workunits.Decode[workunits.Segment](n.disk.segments[i], workunits.MaxSegment); err == nil && s.Author == n.ID {
 			n.disk.segments = slices.Delete(n.disk.segments, i, i+1)

@@ -37,11 +37,14 @@ func ResumeDiff(c Config, now uint64) string {
 	return diff + cmp.Diff(want.comesTo(), got.comesTo(), stateOptions...)
 }
 
-var stateOptions = []cmp.Option{cmpopts.EquateEmpty(), cmp.Exporter(func(reflect.Type) bool { return true })}
+// Hints are in the order in which statements came.
+var stateOptions = []cmp.Option{cmpopts.EquateEmpty(), cmp.Exporter(func(reflect.Type) bool { return true }),
+	cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Hints" }, cmpopts.SortSlices(func(x, y node) bool { return x.Compare(y) < 0 }))}
 
 // replayed is the machine as every statement tells it.
 func replayed(c Config) *Machine {
-	m := empty(c, readBook(c))
+	c.Snapshot = nil
+	m := empty(c, c.readBook())
 	m.ledger.Walk(m.ledger.Heads(), m.derive)
 	for u := range m.Manifest.Total() {
 		if m.book.Named(u) {
@@ -64,6 +67,9 @@ func (m *Machine) derived() map[string]any {
 		return len(list) == 0 || m.book.Proven(n) // who is shunned whether it paid with false draws or not
 	})
 	slices.Sort(m.ready.stale)
+	for _, h := range m.heads {
+		h.checked = false
+	}
 	return map[string]any{
 		"standings": m.standings, "heard": m.heard, "lastHeard": m.lastHeard, "identity": m.Identity, "content": m.content,
 		"grantees": m.grantees, "audits": m.audits, "leases": m.leases, "lent": m.lent, "touches": m.touches,

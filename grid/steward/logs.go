@@ -107,7 +107,7 @@ func (m *Machine) readUp() {
 func (m *Machine) forked(f ledger.Fork) {
 	m.readUp()
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
-	m.book = readBook(m.Config)
+	m.book = m.readBook()
 	clear(m.wanting)
 	m.ready = ready{}
 	for u := range m.Manifest.Total() {

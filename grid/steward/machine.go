@@ -61,6 +61,11 @@ type Config struct {
 	Secret   [32]byte           // seed of the hash chain, the same after a restart
 	Rand     io.Reader
 	Restored bool // part of the own log came from others: the disk may lack what it claims
+
+	// Snapshot is that of this machine's book in an earlier life, nil for none: what
+	// New need not read in the ledger. It is kept, and not to be changed.
+	Snapshot []byte
+	base     map[node]uint64 // statements of each author that it tells of, nil for none
 }
 
 // Input is something that happened.
@@ -260,7 +265,10 @@ type pendingDraw struct {
 }
 
 // New makes the machine from the ledger, which may be empty or a restart's.
-func New(c Config) *Machine { return resume(c, readBook(c)) }
+func New(c Config) *Machine {
+	b := c.readBook()
+	return resume(c, b)
+}
 
 // empty is a machine that knows nothing yet but the book.
 func empty(c Config, b *verdict.Book) *Machine {

@@ -1,6 +1,8 @@
 package steward
 
 import (
+	"maps"
+
 	"github.com/talka-grid/talka/workunits"
 	"github.com/talka-grid/talka/workunits/ledger"
 	"github.com/talka-grid/talka/workunits/verdict"
@@ -17,7 +19,7 @@ type past struct {
 // It is good until the next call.
 func (p *past) at(m *Machine, logs []workunits.LogHead) *verdict.Book {
 	if p.book == nil || !p.within(logs) {
-		p.book, p.read = verdict.NewWith(m.Job, m.Manifest, m.Standing), map[node]uint64{}
+		p.begin(m, logs)
 	}
 	if !m.ledger.WalkSince(p.read, logs, func(e ledger.Entry) { p.book.Learn(e) }) {
 		return nil
@@ -29,6 +31,16 @@ func (p *past) at(m *Machine, logs []workunits.LogHead) *verdict.Book {
 		}
 	}
 	return p.book
+}
+
+// begin makes the book anew, of the snapshot if that is within the logs.
+func (p *past) begin(m *Machine, logs []workunits.LogHead) {
+	if p.read = maps.Clone(m.base); p.read != nil && p.within(logs) {
+		if p.book = m.restore(); p.book != nil {
+			return
+		}
+	}
+	p.book, p.read = verdict.NewWith(m.Job, m.Manifest, m.Standing), map[node]uint64{}
 }
 
 // within reports whether logs hold all that was read.

@@ -90,6 +90,7 @@ func (m *Machine) derive(e ledger.Entry) {
 			m.missed[b.Against] = m.missed[b.Against] || own
 		} else {
 			m.accused[b.Against] = m.accused[b.Against] || own && b.Name != workunits.FaultWrong
+			m.untrue[b.Against] = m.untrue[b.Against] || own && b.Name == workunits.FaultHead
 		}
 	case workunits.Comparison:
 		m.compared[b.Unit] = true

@@ -9,10 +9,33 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// readBook is the book of all that the ledger holds.
-func readBook(c Config) *verdict.Book {
+// readBook is the book of all that the ledger holds. It goes on from the snapshot as
+// long as the ledger bears that out, which an author that equivocates can end.
+func (c *Config) readBook() *verdict.Book {
 	l := c.Author.Ledger()
+	if b := c.restore(); b != nil {
+		c.base = b.Known()
+		if len(l.Forks()) > 0 {
+			c.base = nil // whoever stated a head earlier may not have known
+		}
+		if b.ReadOn(l, l.Heads()) {
+			return b
+		}
+	}
+	c.Snapshot, c.base = nil, nil
 	return verdict.ReadWith(c.Job, c.Manifest, c.Standing, l, l.Heads())
+}
+
+// restore is the book of the snapshot, nil if there is none or it is another version's.
+func (c *Config) restore() *verdict.Book {
+	if len(c.Snapshot) == 0 {
+		return nil
+	}
+	b, err := verdict.Restore(c.Job, c.Manifest, c.Standing, c.Snapshot)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // resume makes the machine from the book of the whole ledger. What most statements say
@@ -31,15 +54,27 @@ func resume(c Config, b *verdict.Book) *Machine {
 			m.headAt = m.acceptedAt(h)
 		}
 	}, workunits.KindAmendment, workunits.KindStanding, workunits.KindHead, workunits.KindFault, workunits.KindComparison)
+	for _, h := range m.heads {
+		h.checked = m.checkedBefore(h)
+	}
 	m.resumeGrants()
 	m.resumeCommits()
 	m.resumeDraws()
-	for u := range m.Manifest.Total() {
-		if b.Named(u) {
-			m.want(u)
-		}
+	for _, u := range b.Unsettled() {
+		m.want(u)
 	}
 	return m
+}
+
+// checkedBefore reports whether this steward checked a head before the snapshot, which
+// tells of all that it takes, and found it true: it accuses who states another.
+func (m *Machine) checkedBefore(h *headSeen) bool {
+	for n := range h.by {
+		if m.accused[n] {
+			return false
+		}
+	}
+	return m.base != nil && !slices.ContainsFunc(h.head.Logs, func(l workunits.LogHead) bool { return m.base[l.Author] < l.Len })
 }
 
 // acceptedAt estimates how many units were accepted at a head: as large a part of those

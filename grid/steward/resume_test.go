@@ -36,12 +36,13 @@ func TestResume(t *testing.T) {
 			t.Parallel()
 			s := &gridtest.Script{World: gridtest.New(1, nil)}
 			var nodes []string
+			snapshots := map[string][]byte{}
 			do := func(line string) {
 				if err := s.Do(line); err != nil {
 					t.Fatal(err)
 				}
 				for _, n := range nodes {
-					resumed(t, s.World, n)
+					resumed(t, s.World, n, snapshots)
 				}
 			}
 			_, list, _ := strings.Cut(script[0], "stewards=")
@@ -57,8 +58,9 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// resumed starts a steward's machine from a copy of its ledger.
-func resumed(t *testing.T, w *gridtest.World, name string) {
+// resumed starts a steward's machine from a copy of its ledger, with its last snapshot
+// and without.
+func resumed(t *testing.T, w *gridtest.World, name string, snapshots map[string][]byte) {
 	t.Helper()
 	m := w.Node(name).Steward()
 	if m == nil {
@@ -74,8 +76,11 @@ func resumed(t *testing.T, w *gridtest.World, name string) {
 	}
 	c.Author = ledger.NewAuthor(c.Key, l)
 	for _, c.Restored = range []bool{false, true} {
-		if diff := steward.ResumeDiff(c, start); diff != "" {
-			t.Fatalf("%s at %d ms, restored %t: (-replayed +resumed):\n%s", name, w.Elapsed(), c.Restored, diff)
+		for _, c.Snapshot = range [][]byte{nil, snapshots[name]} {
+			if diff := steward.ResumeDiff(c, start); diff != "" {
+				t.Fatalf("%s at %d ms, restored %t, snapshot %t: (-replayed +resumed):\n%s", name, w.Elapsed(), c.Restored, c.Snapshot != nil, diff)
+			}
 		}
 	}
+	snapshots[name] = m.Book().Snapshot()
 }

@@ -247,14 +247,30 @@ func Read(job workunits.JobID, m workunits.Manifest, l *ledger.Ledger, heads []w
 // ReadWith is Read for a job whose manifest names a standing, see NewWith.
 func ReadWith(job workunits.JobID, m workunits.Manifest, standing workunits.StakeTable, l *ledger.Ledger, heads []workunits.LogHead) *Book {
 	b := NewWith(job, m, standing)
-	if !l.Walk(heads, func(e ledger.Entry) { b.Learn(e) }) {
+	if !b.ReadOn(l, heads) {
 		return nil
 	}
+	return b
+}
+
+// ReadOn reads what the ledger holds up to the given heads and the book has not read
+// yet. It reports whether the ledger holds all of that, and all that the book has read:
+// if not, the book is not to be used any more.
+func (b *Book) ReadOn(l *ledger.Ledger, heads []workunits.LogHead) bool {
+	known := b.Known()
+	for n, read := range known {
+		if l.Len(n) < read {
+			return false // it was cut since
+		}
+	}
+	if !l.WalkSince(known, heads, func(e ledger.Entry) { b.Learn(e) }) {
+		return false
+	}
 	for _, f := range l.Forks() {
-		b.author(f.Author).forked = true
+		b.fork(f.Author)
 	}
 	b.settle()
-	return b
+	return true
 }
 
 // life is an author's life with the number, counted from 0.
@@ -277,17 +293,20 @@ func (b *Book) author(n node) *author {
 // Forked tells that an author is proven to have equivocated: its copies count
 // for nothing from then on. It returns the units whose verdict changed.
 func (b *Book) Forked(n node) []uint32 {
+	units := b.fork(n)
+	return append(units, b.settle()...)
+}
+
+func (b *Book) fork(n node) (units []uint32) {
 	a := b.author(n)
 	if a.forked {
 		return nil
 	}
 	a.forked = true
-	var units []uint32
 	for _, l := range a.lives {
 		units = append(units, l.units...)
 	}
-	b.touch(units)
-	return append(units, b.settle()...)
+	return b.touch(units)
 }
 
 // Apply reads statements and returns the units whose verdicts they may change,

@@ -1,10 +1,6 @@
 package verdict
 
-import (
-	"slices"
-
-	"github.com/talka-grid/talka/workunits"
-)
+import "slices"
 
 // Bounds on pages, whatever a job's shards are.
 const (
@@ -107,12 +103,12 @@ func (b *Book) summarise(i int) (s summary) {
 	}
 	s.settled, s.doubts = true, b.doubtsIn(i)
 	for u := b.first(i); u < b.end(i); u++ {
-		if v := b.Unit(u); v.State != Accepted {
-			continue
-		} else if s.keepers == nil {
-			s.keepers = append([]*author{}, b.keeping(u, v.Opening)...)
-		} else {
-			s.keepers = slices.DeleteFunc(s.keepers, func(a *author) bool { return !b.Stored(u, a.id, v.Opening) })
+		switch keeping := b.keeping(u); {
+		case b.look(u).state != Accepted:
+		case s.keepers == nil:
+			s.keepers = append([]*author{}, keeping...)
+		default:
+			s.keepers = slices.DeleteFunc(s.keepers, func(a *author) bool { return !slices.Contains(keeping, a) })
 		}
 	}
 	return s
@@ -130,17 +126,6 @@ func (b *Book) doubtsIn(i int) (d doubts) {
 		}
 	}
 	return d
-}
-
-// keeping lists who says that it keeps a unit's result as an opening names it.
-func (b *Book) keeping(u uint32, opening ref) (list []*author) {
-	for _, k := range b.look(u).kept {
-		if *k.opening == opening && !slices.Contains(list, k.by) {
-			list = append(list, k.by)
-		}
-	}
-	slices.SortFunc(list, func(x, y *author) int { return x.id.Compare(y.id) })
-	return list
 }
 
 // pack encodes a page, and lets go of its units if they are settled and did not
@@ -197,14 +182,4 @@ func (b *Book) State(u uint32) State {
 		return Accepted
 	}
 	return b.look(u).state
-}
-
-// KeepsResult reports whether a steward said that it keeps a unit's agreed result.
-func (b *Book) KeepsResult(u uint32, n workunits.NodeID) bool {
-	b.settle()
-	if p, asleep := b.asleep(u); asleep && slices.ContainsFunc(p.keepers, func(a *author) bool { return a.id == n }) {
-		return true
-	}
-	v := b.Unit(u)
-	return v.Agreed() && b.Stored(u, n, v.Opening)
 }

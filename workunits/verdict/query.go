@@ -303,7 +303,10 @@ func (b *Book) Stored(u uint32, by workunits.NodeID, openings ...workunits.Ref) 
 }
 
 // Named reports whether any statement is about the unit.
-func (b *Book) Named(u uint32) bool { return b.look(u).named }
+func (b *Book) Named(u uint32) bool {
+	_, asleep := b.asleep(u)
+	return asleep || b.look(u).named
+}
 
 // Committed reports whether a volunteer committed a result of the unit that
 // counts beside further copies: both are canonical, or neither is.

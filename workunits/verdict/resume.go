@@ -7,7 +7,8 @@ import (
 )
 
 // What a steward that starts again takes from the book instead of from each of the
-// many statements of a ledger. But for KeepsResult none of it looks at units.
+// many statements of a ledger. But for KeepsResult none of it looks at units that are
+// packed, and that only where the unit's page does not tell.
 
 // Delivery is a commit, as a steward finds it that starts again.
 type Delivery struct {
@@ -97,6 +98,19 @@ func (b *Book) Unopened() (units []uint32) {
 // unit, whichever opening it named.
 func (b *Book) KeepsResult(u uint32, n workunits.NodeID) bool {
 	b.settle()
+	p, asleep := b.asleep(u)
+	is := func(a *author) bool { return a.id == n }
+	return asleep && slices.ContainsFunc(p.keepers, is) || slices.ContainsFunc(b.keeping(u), is)
+}
+
+// keeping lists who says that it keeps an accepted unit's result, ascending.
+func (b *Book) keeping(u uint32) (list []*author) {
 	r := b.look(u)
-	return r.state == Accepted && slices.ContainsFunc(r.kept, func(k keeper) bool { return k.by.id == n && b.names(u, k.opening, r.result) })
+	for _, k := range r.kept {
+		if r.state == Accepted && !slices.Contains(list, k.by) && b.names(u, k.opening, r.result) {
+			list = append(list, k.by)
+		}
+	}
+	slices.SortFunc(list, func(x, y *author) int { return x.id.Compare(y.id) })
+	return list
 }

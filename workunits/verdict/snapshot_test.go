@@ -86,7 +86,7 @@ func TestDamagedSnapshot(t *testing.T) {
 // then this digest.
 func TestSnapshotVersion(t *testing.T) {
 	t.Parallel()
-	const want = "nxrkn5u7dbn4lrbryebd5dnitgfiinwffim2dfisxruq6ydoxuqa"
+	const want = "xdpisoozfdxpyz4gtbdn2nxd24z5ep4sbv6ley35yvsubtnvrw2q"
 	if got := workunits.Sum(writeJob(3).settled(t).Snapshot()).String(); got != want {
 		t.Errorf("snapshots are others than those of this version: digest %s, want %s", got, want)
 	}

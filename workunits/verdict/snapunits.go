@@ -40,6 +40,7 @@ func (s *snapshot) commit(r ref, v **commit) {
 	c := *v
 	if s.bool(&c.known); c.known {
 		s.digest(&c.hash)
+		s.bool(&c.surplus)
 		s.commitBody(&c.body)
 		if s.reading {
 			c.by, c.grant = s.b.author(r.Author), s.b.grantAt(c.body.Grant)
