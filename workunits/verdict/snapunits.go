@@ -109,7 +109,7 @@ func (s *snapshot) openings(c *commit) {
 		list(&s.coder, &o.more, s.opening)
 		s.digest(&o.digest)
 		for _, at := range append([]*ref{o.first}, o.more...) {
-			s.storedAt(storedAt{at, c.body.Units[i]})
+			s.resultAt(storedAt{at, c.body.Units[i]})
 		}
 		if s.reading {
 			c.open++
@@ -117,8 +117,8 @@ func (s *snapshot) openings(c *commit) {
 	}
 }
 
-// storedAt codes the result that an opening names, if that is more than a digest.
-func (s *snapshot) storedAt(at storedAt) {
+// resultAt codes the result that an opening names, if that is more than a digest.
+func (s *snapshot) resultAt(at storedAt) {
 	r, more := s.b.stored[at]
 	if s.bool(&more); !more {
 		return
