@@ -126,7 +126,7 @@ func (n *Node) takeIn(x ledger.Read, segments [][]byte) error {
 		entries, err := j.ledger.Load(raw) // ReadExport checked it
 		var fork *ledger.ForkError
 		if len(entries) > 0 || errors.As(err, &fork) {
-			n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
+			n.pending.segments = append(n.pending.segments, jobSegment{job: j.id, raw: raw})
 			j.restored = j.restored || len(entries) > 0 && entries[0].Author == n.self
 		}
 	}
@@ -169,11 +169,12 @@ func (n *Node) readImported(ctx context.Context, j *job) (r *reading, err error)
 			return nil, err
 		}
 	}
-	return r, n.do(ctx, func() {
+	derr := n.do(ctx, func() {
 		j := n.jobs[j.id]
 		r = j.readFile(t)
-		j.reading = r
+		j.reading, err = r, j.ledger.Err()
 	})
+	return r, errors.Join(derr, err)
 }
 
 func (r *reading) over() bool { return r.book.Done() || r.book.Cancelled() != nil }

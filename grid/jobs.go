@@ -116,6 +116,7 @@ func (n *Node) load() error {
 			return err
 		}
 		n.refresh(j)
+		j.ledger.Forget(recentBytes)
 	}
 	n.sweepSnapshots()
 	return nil
@@ -135,9 +136,10 @@ func (n *Node) newJob(block []byte) (*job, error) {
 	return j, nil
 }
 
-// newLedger gives a job an empty ledger.
+// newLedger gives a job an empty ledger, which leaves to the disk what is stored.
 func (n *Node) newLedger(j *job) {
 	j.ledger = ledger.New(j.manifest.Network, j.id)
+	j.ledger.ReadWith(n.db.segment)
 	j.author = ledger.NewAuthor(n.cfg.Key, j.ledger)
 }
 
@@ -251,11 +253,9 @@ func (j *job) amend(s workunits.Segment) (added bool) {
 // succession reads the publisher's list from what is here of its log.
 func (n *Node) succession(j *job) (list []workunits.Steward) {
 	p := j.manifest.Publisher
-	j.ledger.Walk([]workunits.LogHead{{Author: p, Len: j.ledger.Len(p), Hash: j.ledger.Last(p)}}, func(e ledger.Entry) {
-		if a, ok := e.Body.(workunits.Amendment); ok {
-			list = append(list, a.Stewards...)
-		}
-	})
+	j.ledger.WalkKinds([]workunits.LogHead{{Author: p, Len: j.ledger.Len(p), Hash: j.ledger.Last(p)}}, func(e ledger.Entry) {
+		list = append(list, e.Body.(workunits.Amendment).Stewards...)
+	}, workunits.KindAmendment)
 	for _, s := range j.amended {
 		if !slices.ContainsFunc(list, func(x workunits.Steward) bool { return x.Node == s.Node }) {
 			list = append(list, s)
@@ -449,7 +449,7 @@ func (n *Node) learnList(j *job, segments [][]byte) {
 			added = j.amend(s) || added
 		}
 		if err == nil && len(entries) > 0 {
-			n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
+			n.pending.segments = append(n.pending.segments, jobSegment{job: j.id, raw: raw})
 			added = true
 			j.restored = j.restored || s.Author == n.self
 		}

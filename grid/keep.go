@@ -1,7 +1,6 @@
 package grid
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -127,7 +126,11 @@ func (n *Node) learnOpenings(j *job, s workunits.Segment, own bool) {
 func (n *Node) learnOwnOpenings(j *job, segments [][]byte) {
 	for _, raw := range segments {
 		s, err := workunits.Decode[workunits.Segment](raw, workunits.MaxSegment)
-		if err == nil && bytes.Equal(j.ledger.Segment(workunits.Ref{Author: s.Author, Seq: s.Seq}), raw) {
+		if err != nil || len(s.Statements) == 0 {
+			continue
+		}
+		hashes := s.Hashes() // they stand for the bytes, which may be on the disk
+		if j.ledger.At(s.Author, s.Seq+uint64(len(hashes))) == hashes[len(hashes)-1] {
 			n.learnOpenings(j, s, true)
 		}
 	}

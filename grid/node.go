@@ -226,7 +226,7 @@ func New(cfg Config) (*Node, error) {
 	n.snapshots.dir = filepath.Join(cfg.Dir, "work", "snapshots")
 	n.logs.dir, n.logs.most, n.logs.room = filepath.Join(cfg.Dir, "work", "logs"), maxLogs, maxLogBytes
 	n.volunteer = volunteer.New(volunteer.Config{Self: n.self, Arch: cfg.Arch, Canon: cfg.Canonical, Rand: cfg.Rand})
-	if err := errors.Join(removeLeftovers(filepath.Join(cfg.Dir, "work")), n.load()); err != nil {
+	if err := errors.Join(removeLeftovers(filepath.Join(cfg.Dir, "work")), n.load(), n.unreadable()); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	if err := n.openKeeper(); err != nil {
@@ -268,7 +268,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		}
 		if werr = n.settle(); werr != nil {
-			err = fmt.Errorf("write state: %w", werr)
+			err = werr
 		}
 	}
 	n.stop()
@@ -355,18 +355,22 @@ func (n *Node) waiting() bool {
 }
 
 // settle steps the stewards, makes what the machines said durable, then lets the
-// rest happen.
+// rest happen. What they said without all of a ledger is neither written nor sent.
 func (n *Node) settle() error {
 	for n.waiting() { // a step may give others inputs
 		for _, j := range n.sortedJobs() {
 			n.stepSteward(j)
 		}
 	}
+	if err := n.unreadable(); err != nil {
+		return err
+	}
 	if !n.pending.empty() {
 		n.cfg.Effect()
 		if err := n.db.write(n.pending); err != nil {
-			return err
+			return fmt.Errorf("write state: %w", err)
 		}
+		n.stored(n.pending.segments)
 		n.serveLater(n.pending)
 		n.pending = writes{}
 	}
@@ -375,6 +379,32 @@ func (n *Node) settle() error {
 	for _, f := range after {
 		n.cfg.Effect()
 		f()
+	}
+	return nil
+}
+
+// recentBytes is how much of what is on the disk a ledger has in memory: heads of
+// fellow stewards and their pulls ask for what is new.
+const recentBytes = 4 << 20
+
+// stored has the ledgers leave to the disk what was written.
+func (n *Node) stored(list []jobSegment) {
+	for _, s := range list {
+		if j := n.jobs[s.job]; j != nil {
+			j.ledger.Stored(s.raw, s.row)
+			j.ledger.Forget(recentBytes)
+		}
+	}
+}
+
+// unreadable tells of a ledger whose segments the disk does not give back. The next
+// start reads all of it anew.
+func (n *Node) unreadable() error {
+	for _, j := range n.jobs {
+		if err := j.ledger.Err(); err != nil {
+			n.dropSnapshot(j.id)
+			return fmt.Errorf("read state: job %s: %w", j.id, err)
+		}
 	}
 	return nil
 }
@@ -498,7 +528,7 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 		}
 	}
 	for _, raw := range fx.Segments {
-		n.pending.segments = append(n.pending.segments, jobSegment{j.id, raw})
+		n.pending.segments = append(n.pending.segments, jobSegment{job: j.id, raw: raw})
 	}
 	for _, b := range fx.Blocks {
 		n.pending.records = append(n.pending.records, jobRecord{job: j.id, raw: b, served: true})
@@ -551,7 +581,7 @@ func (n *Node) stepSteward(j *job, in ...steward.Input) {
 func (n *Node) stepVolunteer(in volunteer.Input) {
 	fx := n.volunteer.Step(n.clock.at(now()), in)
 	for _, s := range fx.Said {
-		n.pending.segments = append(n.pending.segments, jobSegment{s.Job, s.Raw})
+		n.pending.segments = append(n.pending.segments, jobSegment{job: s.Job, raw: s.Raw})
 		for _, b := range s.Blocks {
 			n.pending.records = append(n.pending.records, jobRecord{job: s.Job, raw: b})
 		}

@@ -87,23 +87,25 @@ func (n *Node) packLedger(ctx context.Context, id workunits.JobID) error {
 	var x workunits.Export
 	var p packed
 	var used time.Time
-	err := n.do(ctx, func() {
+	var err error
+	derr := n.do(ctx, func() {
 		j := n.jobs[id]
 		used = j.used
 		x = workunits.Export{Manifest: j.block, Segments: j.ledger.Segments()}
+		err = j.ledger.Err()
 		if j.manifest.Standing != nil {
 			x.Standing, _ = j.standing.Encode()
 		}
 		p = packed{Heads: j.ledger.Heads(), Standing: j.standing, Stakes: j.steward.Book().Stakes()}
 		p.Info, _ = json.Marshal(n.info(j)) // it has nothing that cannot be written
 	})
-	if err != nil {
+	if err := errors.Join(derr, err); err != nil {
 		return err
 	}
 	if err := n.archive(ctx, x, &p); err != nil {
 		return err
 	}
-	derr := n.do(ctx, func() {
+	derr = n.do(ctx, func() {
 		j := n.jobs[id]
 		if j.used != used || len(j.inputs) > 0 || !slices.Equal(j.ledger.Heads(), p.Heads) {
 			return
@@ -115,6 +117,7 @@ func (n *Node) packLedger(ctx context.Context, id workunits.JobID) error {
 		n.dropSnapshot(id)
 		j.packed, j.archived, j.steward = &p, true, nil
 		n.newLedger(j)
+		err = n.db.shrink()
 	})
 	return errors.Join(derr, err)
 }
@@ -170,9 +173,9 @@ func (n *Node) unpack(ctx context.Context, id workunits.JobID) error {
 			return // somebody else was faster
 		}
 		for _, raw := range segments {
-			n.loadSegment(j, raw)
+			n.loadSegment(j, raw, 0)
 		}
-		err = n.db.eachSegment(ctx, id, func(raw []byte) { n.loadSegment(j, raw) })
+		err = n.db.eachSegment(ctx, id, func(raw []byte, row uint64) { n.loadSegment(j, raw, row) })
 		j.packed, j.standing, j.stands = nil, p.Standing, true
 		n.refresh(j)
 	})
@@ -218,9 +221,10 @@ func (n *Node) unpackLater(j *job, then func()) {
 	})
 }
 
-func (n *Node) loadSegment(j *job, raw []byte) {
+// loadSegment takes a segment from a row, or from an archive if that is 0.
+func (n *Node) loadSegment(j *job, raw []byte, row uint64) {
 	var fork *ledger.ForkError
-	if _, err := j.ledger.Load(raw); err != nil && !errors.As(err, &fork) {
+	if err := j.ledger.Restore(raw, row); err != nil && !errors.As(err, &fork) {
 		n.log.Warn("stored segment", "job", j.id, "err", err)
 	}
 }

@@ -47,7 +47,7 @@ func (c *cluster) alone(m *member) {
 
 func (m *member) segments(ctx context.Context, t *testing.T, id workunits.JobID) (n int) {
 	t.Helper()
-	if err := m.db.eachSegment(ctx, id, func([]byte) { n++ }); err != nil {
+	if err := m.db.eachSegment(ctx, id, func([]byte, uint64) { n++ }); err != nil {
 		t.Fatal(err)
 	}
 	return n

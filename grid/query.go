@@ -341,12 +341,17 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Expo
 	}
 	var m workunits.Manifest
 	ours := false
+	var rerr error
 	err = n.do(ctx, func() {
 		if j := n.jobs[id]; j != nil {
 			ours = j.steward != nil
 			m, x.Manifest, x.Segments = j.manifest, j.block, j.ledger.Segments()
+			rerr = j.ledger.Err()
 		}
 	})
+	if err == nil {
+		err = rerr
+	}
 	switch {
 	case err != nil:
 	case x.Manifest == nil:

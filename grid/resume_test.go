@@ -19,10 +19,9 @@ func (m *member) restored(ctx context.Context, t *testing.T, id workunits.JobID)
 	return yes
 }
 
-// TestRestartFromSnapshot stops a node that looks after a job, or kills it after its
-// last snapshot, and looks whether the next process knows the same; a snapshot that does
-// not fit what is stored counts for nothing.
-func TestRestartFromSnapshot(t *testing.T) {
+// TestRestoredBook stops a node that looks after a job, and looks whether the next process
+// knows what all statements say; a snapshot that ends early counts for nothing.
+func TestRestoredBook(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	c, pub, _, id := settled(ctx, t, 20)

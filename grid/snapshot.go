@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/talka-grid/talka/workunits"
-	"github.com/talka-grid/talka/workunits/ledger"
 )
 
 // maxSnapshot bounds the snapshot of a job.
@@ -126,11 +125,15 @@ func (n *Node) grown(j *job, more int) bool {
 	return copies >= n.snapshotFrom && copies-j.snapped >= more
 }
 
-// snapshot is what a job's next restart can go on from. All that it tells of is on
-// the disk: the loop calls it when it has nothing more to write.
+// snapshot is what a job's next restart can go on from, nil if that is its archive.
+// All that it tells of is on the disk: the loop calls it when it has nothing more to
+// write.
 func (j *job) snapshot() []byte {
 	j.snapped = j.steward.Book().Copies()
 	outline := j.ledger.Outline()
+	if outline == nil {
+		return nil
+	}
 	raw := binary.AppendUvarint(nil, uint64(len(outline)))
 	return append(append(raw, outline...), j.steward.Book().Snapshot()...)
 }
@@ -168,6 +171,9 @@ func (n *Node) lastSnapshots() {
 }
 
 func (n *Node) storeSnapshot(id workunits.JobID, raw []byte) {
+	if raw == nil {
+		return
+	}
 	if err := n.snapshots.set(id, raw); err != nil {
 		n.log.Warn("store a snapshot", "job", id, "err", err)
 	}
@@ -176,41 +182,66 @@ func (n *Node) storeSnapshot(id workunits.JobID, raw []byte) {
 // loadLedger brings a job's ledger back from the disk. What its snapshot tells of is
 // taken as it is; if that is not there as it should be all is read anew.
 func (n *Node) loadLedger(j *job) error {
-	outline, book := n.readSnapshot(j.id)
-	err := n.db.eachSegment(n.ctx, j.id, func(raw []byte) {
-		if outline == nil || !j.ledger.Recall(outline, raw) {
-			n.loadSegment(j, raw)
+	if outline, book := n.readSnapshot(j.id); outline != nil {
+		err := n.recallLedger(j, outline)
+		if err == nil {
+			j.memory = book
+			return nil
 		}
-	})
-	if err != nil || outline == nil {
+		n.log.Warn("a snapshot does not fit what is stored, so that all is read again", "job", j.id, "err", err)
+		n.dropSnapshot(j.id)
+		n.newLedger(j)
+	}
+	return n.db.eachSegment(n.ctx, j.id, func(raw []byte, row uint64) { n.loadSegment(j, raw, row) })
+}
+
+// errNoRow says that a snapshot tells of a segment that is not stored.
+var errNoRow = errors.New("a segment is missing")
+
+// recallLedger takes the segments that an outline tells of without reading them, and reads
+// the others.
+func (n *Node) recallLedger(j *job, outline []byte) error {
+	known, err := j.ledger.Recall(outline)
+	if err != nil {
 		return err
 	}
-	if outline.Complete() {
-		j.memory = book
-		return nil
+	rows, err := n.db.segmentRows(n.ctx, j.id)
+	if err != nil {
+		return err
 	}
-	n.log.Warn("a snapshot does not fit what is stored, so that all is read again", "job", j.id)
-	n.dropSnapshot(j.id)
-	n.newLedger(j)
-	return n.db.eachSegment(n.ctx, j.id, func(raw []byte) { n.loadSegment(j, raw) })
+	var rest []uint64
+	for _, row := range rows {
+		if len(known) > 0 && known[0] == row {
+			known = known[1:]
+		} else {
+			rest = append(rest, row)
+		}
+	}
+	if len(known) > 0 {
+		return fmt.Errorf("row %d: %w", known[0], errNoRow)
+	}
+	for _, row := range rest {
+		raw, err := n.db.segment(row)
+		if err != nil {
+			return err
+		}
+		n.loadSegment(j, raw, row)
+	}
+	return nil
 }
 
 // readSnapshot takes a stored snapshot apart. What is wrong with it costs time alone.
-func (n *Node) readSnapshot(id workunits.JobID) (*ledger.Outline, []byte) {
+func (n *Node) readSnapshot(id workunits.JobID) (outline, book []byte) {
 	raw, err := n.snapshots.get(id)
-	if err == nil && raw == nil {
+	if err != nil {
+		n.log.Warn("read a snapshot", "job", id, "err", err)
 		return nil, nil
 	}
 	size, k := binary.Uvarint(raw)
 	if k <= 0 || size > uint64(len(raw)-k) {
 		return nil, nil
 	}
-	outline, oerr := ledger.ParseOutline(raw[k : k+int(size)])
-	if err = errors.Join(err, oerr); err != nil {
-		n.log.Warn("read a snapshot", "job", id, "err", err)
-		return nil, nil
-	}
-	return outline, raw[k+int(size):]
+	return raw[k : k+int(size)], raw[k+int(size):]
 }
 
 func (n *Node) dropSnapshot(id workunits.JobID) {

@@ -46,12 +46,15 @@ DROP TABLE jobless;`},
 // stateDB is what a node knows durably beside its chunks: jobs, the segments of
 // their ledgers, small results, and its owner's projects. A write has reached
 // the disk when it returns; no context ends it half-way. It is safe for concurrent
-// use.
+// use. Single segments are read over a connection of their own, which waits for no
+// write and for nobody who goes through many.
 //
 // A record is kept for a job, and withheld from peers until it is served. Those
 // of databases of version 2 are kept for no job.
 type stateDB struct {
-	db *sql.DB
+	db, reads *sql.DB
+
+	getSegment *sql.Stmt // of reads
 
 	addSegment, addRecord, openRecord, getRecord, getServed *sql.Stmt
 }
@@ -63,12 +66,17 @@ func openState(path string) (*stateDB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	s := &stateDB{db: db}
+	reads, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)")
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	reads.SetMaxOpenConns(1)
+	s := &stateDB{db: db, reads: reads}
 	if err = s.migrate(); err == nil {
 		err = s.prepare()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.close())
 	}
 	return s, nil
 }
@@ -90,7 +98,8 @@ func (s *stateDB) prepare() (err error) {
 			return err
 		}
 	}
-	return nil
+	s.getSegment, err = s.reads.PrepareContext(context.Background(), "SELECT raw FROM segments WHERE id = ?")
+	return err
 }
 
 func (s *stateDB) migrate() error {
@@ -131,7 +140,8 @@ func (s *stateDB) migrateTo(v int, m migration) error {
 	return tx.Commit()
 }
 
-func (s *stateDB) close() error { return s.db.Close() }
+// close ends the reads first: whoever closes last tidies up the file.
+func (s *stateDB) close() error { return errors.Join(s.reads.Close(), s.db.Close()) }
 
 // writes is what one transaction makes durable.
 type writes struct {
@@ -143,6 +153,7 @@ type writes struct {
 type jobSegment struct {
 	job workunits.JobID
 	raw []byte
+	row uint64 // once it is written
 }
 
 type jobRecord struct {
@@ -158,7 +169,8 @@ type jobDigest struct {
 
 func (w *writes) empty() bool { return len(w.segments)+len(w.records)+len(w.opened) == 0 }
 
-// write makes segments, records and openings durable together.
+// write makes segments, records and openings durable together, and notes the rows of
+// the segments in w.
 func (s *stateDB) write(w writes) error {
 	ctx := context.Background()
 	tx, err := s.db.BeginTx(ctx, nil)
@@ -174,10 +186,16 @@ func (s *stateDB) write(w writes) error {
 func (s *stateDB) writeIn(ctx context.Context, tx *sql.Tx, w writes) error {
 	add := tx.StmtContext(ctx, s.addSegment) //nolint:sqlclosecheck // with the transaction
 	now := time.Now().UnixMilli()
-	for _, g := range w.segments {
-		if _, err := add.ExecContext(ctx, g.job[:], g.raw, now); err != nil {
+	for i, g := range w.segments {
+		r, err := add.ExecContext(ctx, g.job[:], g.raw, now)
+		if err != nil {
 			return err
 		}
+		id, err := r.LastInsertId()
+		if err != nil {
+			return err
+		}
+		w.segments[i].row = uint64(id)
 	}
 	add = tx.StmtContext(ctx, s.addRecord) //nolint:sqlclosecheck // with the transaction
 	for _, r := range w.records {
@@ -236,8 +254,7 @@ func (s *stateDB) endJob(id workunits.JobID, at uint64, credit int) error {
 	return err
 }
 
-// pack replaces a job's segments by the record of what became of them, and gives
-// the disk back what is free then, if that is most of the file.
+// pack replaces a job's segments by the record of what became of them.
 func (s *stateDB) pack(id workunits.JobID, credit int, record []byte) error {
 	ctx := context.Background()
 	tx, err := s.db.BeginTx(ctx, nil)
@@ -251,11 +268,14 @@ func (s *stateDB) pack(id workunits.JobID, credit int, record []byte) error {
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
+	return tx.Commit()
+}
+
+// shrink gives the disk back what is free in the file, if that is most of it.
+func (s *stateDB) shrink() error {
+	ctx := context.Background()
 	var free, pages int
-	err = s.db.QueryRowContext(ctx, "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").Scan(&free, &pages)
+	err := s.db.QueryRowContext(ctx, "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").Scan(&free, &pages)
 	if err == nil && free > pages/2 {
 		_, err = s.db.ExecContext(ctx, "VACUUM")
 	}
@@ -292,19 +312,44 @@ func (s *stateDB) jobs() (list []storedJob, err error) {
 	return list, rows.Err()
 }
 
-// eachSegment calls f for a job's segments in the order in which they were written.
-func (s *stateDB) eachSegment(ctx context.Context, id workunits.JobID, f func(raw []byte)) error {
-	rows, err := s.db.QueryContext(ctx, "SELECT raw FROM segments WHERE job = ? ORDER BY id", id[:])
+// segment is the one in a row.
+func (s *stateDB) segment(row uint64) (raw []byte, err error) {
+	err = s.getSegment.QueryRowContext(context.Background(), int64(row)).Scan(&raw)
+	return raw, err
+}
+
+// segmentRows lists the rows of a job's segments, ascending.
+func (s *stateDB) segmentRows(ctx context.Context, id workunits.JobID) (list []uint64, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT id FROM segments WHERE job = ? ORDER BY id", id[:])
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row int64
+		if err := rows.Scan(&row); err != nil {
+			return nil, err
+		}
+		list = append(list, uint64(row))
+	}
+	return list, rows.Err()
+}
+
+// eachSegment calls f for a job's segments, with their rows, in the order in which
+// they were written.
+func (s *stateDB) eachSegment(ctx context.Context, id workunits.JobID, f func(raw []byte, row uint64)) error {
+	rows, err := s.db.QueryContext(ctx, "SELECT raw, id FROM segments WHERE job = ? ORDER BY id", id[:])
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var raw []byte
-		if err := rows.Scan(&raw); err != nil {
+		var row int64
+		if err := rows.Scan(&raw, &row); err != nil {
 			return err
 		}
-		f(raw)
+		f(raw, uint64(row))
 	}
 	return rows.Err()
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // LawVersion is the version of statements and verdicts that this code writes.
@@ -149,6 +151,16 @@ func ReadChecked(b []byte) (Segment, error) {
 		return s, err
 	}
 	return s, s.decode(func(st Statement) (Body, error) { return st.decode(false) })
+}
+
+// ReadEnd tells whose statements are in a segment that this node has checked before,
+// and the number of the one that follows its last.
+func ReadEnd(b []byte) (author NodeID, end uint64, err error) {
+	s, err := decodeOwn[struct {
+		Segment
+		Statements []cbor.RawMessage `cbor:"list"` // not decoded
+	}](b)
+	return s.Author, s.Seq + uint64(len(s.Statements)), err
 }
 
 // Encode returns the segment's bytes.

@@ -107,7 +107,11 @@ func (m *Machine) readUp() {
 func (m *Machine) forked(f ledger.Fork) {
 	m.readUp()
 	m.fx.Segments = append(m.fx.Segments, f.Proof[1])
-	m.book = m.readBook()
+	book := m.readBook()
+	if book == nil {
+		return // as the ledger cannot be read
+	}
+	m.book = book
 	clear(m.wanting)
 	m.ready = ready{}
 	for u := range m.Manifest.Total() {

@@ -264,9 +264,13 @@ type pendingDraw struct {
 	since  uint64
 }
 
-// New makes the machine from the ledger, which may be empty or a restart's.
+// New makes the machine from the ledger, which may be empty or a restart's. If that
+// cannot be read, see its Err, the machine is not to be used.
 func New(c Config) *Machine {
 	b := c.readBook()
+	if b == nil {
+		b = verdict.NewWith(c.Job, c.Manifest, c.Standing)
+	}
 	return resume(c, b)
 }
 

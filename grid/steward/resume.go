@@ -9,7 +9,7 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// readBook is the book of all that the ledger holds. It goes on from the snapshot as
+// readBook is the book of all that the ledger holds, nil if that cannot be read. It goes on from the snapshot as
 // long as the ledger bears that out, which an author that equivocates can end.
 func (c *Config) readBook() *verdict.Book {
 	l := c.Author.Ledger()
@@ -48,7 +48,7 @@ func resume(c Config, b *verdict.Book) *Machine {
 	if b.Keeps(m.self) && !m.Restored {
 		m.content = contentHere
 	}
-	m.ledger.WalkKinds(func(e ledger.Entry) {
+	m.ledger.WalkKinds(m.ledger.Heads(), func(e ledger.Entry) {
 		m.derive(e)
 		if h, ok := e.Body.(workunits.Head); ok && e.Author == m.self && b.Listed(m.self) {
 			m.headAt = m.acceptedAt(h)

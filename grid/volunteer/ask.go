@@ -185,7 +185,7 @@ func (j *job) left(b *batch) []uint32 {
 	}
 	done := map[uint32]bool{}
 	l := j.Author.Ledger()
-	l.Walk([]workunits.LogHead{l.Head(j.Author.ID)}, func(e ledger.Entry) {
+	l.WalkKinds([]workunits.LogHead{l.Head(j.Author.ID)}, func(e ledger.Entry) {
 		if c, ok := e.Body.(workunits.Commit); ok && c.Grant == b.ref {
 			for _, u := range c.Units {
 				done[u] = true
@@ -194,7 +194,7 @@ func (j *job) left(b *batch) []uint32 {
 				done[v.Unit] = true
 			}
 		}
-	})
+	}, workunits.KindCommit)
 	return slices.DeleteFunc(b.queue, func(u uint32) bool { return done[u] })
 }
 

@@ -10,6 +10,8 @@
 // dispute and takes nothing more. Heads tell which logs end so, so that whoever
 // exchanges what they lack comes to agree on the place, too.
 //
+// The bytes of segments that are stored need not be in memory, see ReadWith.
+//
 // The package is pure; a Ledger belongs to one goroutine.
 package ledger
 
@@ -59,10 +61,11 @@ type log struct {
 }
 
 type segment struct {
-	seq, end uint64 // its first statement, and the one after its last
-	raw      []byte
+	seq, end uint64 // its first statement, and the one after its last; ends ascend in a log
 	kinds    uint64 // bit k for statements of kind k
-	mark     mark   // zero until an outline needs it
+	raw      []byte // nil if it is left to its place
+	place    uint64 // where it is stored, and its mark; zero before
+	mark     mark
 }
 
 // Ledger is the set of statements about one job. Make it with New.
@@ -71,6 +74,11 @@ type Ledger struct {
 	job     workunits.JobID
 	logs    map[workunits.NodeID]*log
 	parse   func(raw []byte) (workunits.Segment, error)
+	read    func(place uint64) ([]byte, error) // nil: all stays in memory
+	err     error                              // the first one of read
+
+	recent      []recent // oldest first
+	recentBytes int
 }
 
 // New returns the empty ledger of a job.
@@ -188,7 +196,10 @@ func decode(s workunits.Segment, hashes []workunits.Digest, from int, kinds uint
 // cut ends a log before the place at which two of its segments disagree.
 // A different previous hash disagrees about the statement before it.
 func (l *Ledger) cut(g *log, s workunits.Segment, raw []byte, at uint64) error {
-	other := g.covering(at)
+	other := l.bytes(g.covering(at))
+	if other == nil {
+		return l.err // there is no proof without it
+	}
 	g.fork = &Fork{Author: s.Author, At: at, Proof: [2][]byte{other, raw}}
 	g.hashes = g.hashes[:at]
 	l.logs[s.Author] = g
@@ -198,11 +209,11 @@ func (l *Ledger) cut(g *log, s workunits.Segment, raw []byte, at uint64) error {
 	return &ForkError{*g.fork}
 }
 
-func (g *log) covering(at uint64) []byte {
+func (g *log) covering(at uint64) *segment {
 	i, _ := slices.BinarySearchFunc(g.segments, at+1, func(s segment, seq uint64) int {
 		return int(int64(s.seq) - int64(seq))
 	})
-	return g.segments[max(i-1, 0)].raw
+	return &g.segments[max(i-1, 0)]
 }
 
 // Forks lists the proven equivocations, ascending by author.
@@ -298,7 +309,7 @@ func (l *Ledger) Missing(heads []workunits.LogHead, limit int) (raw [][]byte) {
 		theirs[h.Author] = h
 	}
 	for _, a := range l.Authors() {
-		if raw, limit = l.logs[a].missing(theirs[a], a, raw, limit); limit < 0 {
+		if raw, limit = l.missing(l.logs[a], theirs[a], a, raw, limit); limit < 0 {
 			break
 		}
 	}
@@ -309,7 +320,7 @@ func (l *Ledger) Missing(heads []workunits.LogHead, limit int) (raw [][]byte) {
 func (l *Ledger) MissingOf(heads []workunits.LogHead, limit int) (raw [][]byte) {
 	for _, h := range heads {
 		if g := l.logs[h.Author]; g != nil {
-			if raw, limit = g.missing(h, h.Author, raw, limit); limit < 0 {
+			if raw, limit = l.missing(g, h, h.Author, raw, limit); limit < 0 {
 				break
 			}
 		}
@@ -319,7 +330,7 @@ func (l *Ledger) MissingOf(heads []workunits.LogHead, limit int) (raw [][]byte) 
 
 // missing adds segments to raw while they are within the limit; the rest of the
 // limit is negative once one was not.
-func (g *log) missing(h workunits.LogHead, a workunits.NodeID, raw [][]byte, limit int) ([][]byte, int) {
+func (l *Ledger) missing(g *log, h workunits.LogHead, a workunits.NodeID, raw [][]byte, limit int) ([][]byte, int) {
 	if h == g.head(a) {
 		return raw, limit
 	}
@@ -332,8 +343,13 @@ func (g *log) missing(h workunits.LogHead, a workunits.NodeID, raw [][]byte, lim
 			raw = append(raw, b)
 		}
 	}
-	for _, s := range g.since(from) {
-		if add(s.raw); limit < 0 {
+	segments := g.since(from)
+	for i := range segments {
+		b := l.bytes(&segments[i])
+		if b == nil {
+			return raw, limit
+		}
+		if add(b); limit < 0 {
 			return raw, limit
 		}
 	}
@@ -357,21 +373,14 @@ func (g *log) since(from uint64) []segment {
 }
 
 // Log returns the segments of one author.
-func (l *Ledger) Log(a workunits.NodeID) (raw [][]byte) {
-	if g := l.logs[a]; g != nil {
-		for _, s := range g.segments {
-			raw = append(raw, s.raw)
-		}
-	}
-	return raw
-}
+func (l *Ledger) Log(a workunits.NodeID) [][]byte { return l.pick(a, math.MaxUint64) }
 
 // Segment returns the segment that holds a statement, nil if it is not here.
 func (l *Ledger) Segment(r workunits.Ref) []byte {
 	if r.Seq >= l.Len(r.Author) {
 		return nil
 	}
-	return l.logs[r.Author].covering(r.Seq)
+	return l.bytes(l.logs[r.Author].covering(r.Seq))
 }
 
 // allKinds is the set of every kind.
@@ -393,15 +402,23 @@ func kindsOf(s workunits.Segment) (set uint64) {
 }
 
 // Holding returns the segments of one author that hold statements of known kinds.
-func (l *Ledger) Holding(a workunits.NodeID, kinds ...workunits.Kind) (raw [][]byte) {
+func (l *Ledger) Holding(a workunits.NodeID, kinds ...workunits.Kind) [][]byte {
+	return l.pick(a, setOf(kinds...))
+}
+
+// pick returns the segments of one author that hold statements of the kinds.
+func (l *Ledger) pick(a workunits.NodeID, kinds uint64) (raw [][]byte) {
 	g := l.logs[a]
 	if g == nil {
 		return nil
 	}
-	want := setOf(kinds...)
-	for _, s := range g.segments {
-		if s.kinds&want != 0 {
-			raw = append(raw, s.raw)
+	for i := range g.segments {
+		if s := &g.segments[i]; s.kinds&kinds != 0 {
+			b := l.bytes(s)
+			if b == nil {
+				break
+			}
+			raw = append(raw, b)
 		}
 	}
 	return raw
@@ -421,32 +438,43 @@ func (l *Ledger) WalkSince(from map[workunits.NodeID]uint64, heads []workunits.L
 		}
 	}
 	for _, h := range heads {
-		l.walkLog(from[h.Author], h, allKinds, f)
+		if l.err != nil || !l.walkLog(from[h.Author], h, allKinds, f) {
+			return false
+		}
 	}
 	return true
 }
 
-// WalkKinds is Walk over all that is here for statements of known kinds alone. It
-// decodes no segment without any.
-func (l *Ledger) WalkKinds(f func(Entry), kinds ...workunits.Kind) {
-	for _, h := range l.Heads() {
-		l.walkLog(0, h, setOf(kinds...), f)
+// WalkKinds is Walk for statements of known kinds alone. It decodes no segment without
+// any.
+func (l *Ledger) WalkKinds(heads []workunits.LogHead, f func(Entry), kinds ...workunits.Kind) bool {
+	for _, h := range heads {
+		if !l.Holds(h) || !l.walkLog(0, h, setOf(kinds...), f) {
+			return false
+		}
 	}
+	return true
 }
 
-func (l *Ledger) walkLog(next uint64, h workunits.LogHead, kinds uint64, f func(Entry)) {
+// walkLog reports whether it could read all of it.
+func (l *Ledger) walkLog(next uint64, h workunits.LogHead, kinds uint64, f func(Entry)) bool {
 	g := l.logs[h.Author]
 	if g == nil {
-		return
+		return true
 	}
-	for _, raw := range g.since(next) {
-		if next >= h.Len {
-			return
+	segments := g.since(next)
+	for i := range segments {
+		if max(next, segments[i].seq) >= h.Len {
+			return true
 		}
-		if raw.kinds&kinds == 0 {
+		if segments[i].kinds&kinds == 0 {
 			continue
 		}
-		s, err := workunits.ReadChecked(raw.raw)
+		raw := l.bytes(&segments[i])
+		if raw == nil {
+			return false
+		}
+		s, err := workunits.ReadChecked(raw)
 		if err != nil {
 			panic(err) // it decoded when it was added
 		}
@@ -461,4 +489,5 @@ func (l *Ledger) walkLog(next uint64, h workunits.LogHead, kinds uint64, f func(
 			f(e)
 		}
 	}
+	return true
 }

@@ -232,7 +232,7 @@ func TestWalkKinds(t *testing.T) {
 				want = append(want, fmt.Sprintf("%+v", e))
 			}
 		})
-		l.WalkKinds(func(e ledger.Entry) { got = append(got, fmt.Sprintf("%+v", e)) }, kinds...)
+		l.WalkKinds(l.Heads(), func(e ledger.Entry) { got = append(got, fmt.Sprintf("%+v", e)) }, kinds...)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", kinds, diff)
 		}

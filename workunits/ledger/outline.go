@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,63 +13,24 @@ import (
 // outlineMagic begins an outline; the number is its version.
 const outlineMagic = "talka outline 1\n"
 
-// ErrOutline is wrapped by what ParseOutline finds wrong.
-var ErrOutline = errors.New("not an outline of a ledger")
-
-// mark is a segment's SHA-256 digest. It never leaves this node, so it need not be
-// BLAKE3, which takes some three times as long for texts of a segment's size.
-type mark [sha256.Size]byte
-
-// marked is the segment's mark, which is worked out once.
-func (s *segment) marked() mark {
-	if s.mark == (mark{}) {
-		s.mark = sha256.Sum256(s.raw)
-	}
-	return s.mark
-}
-
-// Outline is what a ledger knew of its segments beside their bytes. Recall uses it
-// up, so that it serves one ledger.
-type Outline struct {
-	network string
-	job     workunits.JobID
-	next    map[mark]*outlinedLog // by the segment that is to come next
-	left    int                   // segments that were not recalled
-}
-
-type outlinedLog struct {
-	author     workunits.NodeID
-	segments   int
-	statements uint64
-	next       outlined
-	rest       cursor // the segments after next
-}
-
-// outlined is one segment of an outline.
-type outlined struct {
-	mark   mark
-	seq    uint64
-	have   uint64 // statements of the log before it, some of which it may hold, too
-	end    uint64
-	kinds  uint64
-	hashes []byte // from statement have on
-}
+// ErrOutline is wrapped by what Recall finds wrong with an outline.
+var ErrOutline = errors.New("not an outline of this ledger")
 
 // Outline writes down what is known of the segments of all logs that were not cut,
-// so that a ledger can take the same segments again without decoding them, see
-// Recall. Ledgers that hold the same segments have equal outlines.
+// but for their bytes, so that a ledger can take them again without reading them, see
+// Recall. It is nil if one of them is not stored.
 //
 // The format is a line that names it, the law version, network and job, then each
-// log, authors ascending: the author, the number of segments, and for each of
-// these its mark, how many of its statements earlier ones hold, how many they do
+// log, authors ascending: the author, the number of segments, and for each of these
+// its place, its mark, how many of its statements earlier ones hold, how many they do
 // not, its kinds, and the chain hashes of the latter. Numbers are unsigned varints.
 func (l *Ledger) Outline() []byte {
 	b := l.outlineHead()
-	size := len(b)
+	size := 0
 	for _, g := range l.logs {
 		size += 64 + 48*len(g.segments) + len(workunits.Digest{})*len(g.hashes)
 	}
-	b = slices.Grow(b, size-len(b))
+	b = slices.Grow(b, size)
 	for _, a := range l.Authors() {
 		g := l.logs[a]
 		if g.fork != nil {
@@ -80,8 +41,11 @@ func (l *Ledger) Outline() []byte {
 		have := uint64(0)
 		for i := range g.segments {
 			s := &g.segments[i]
-			m := s.marked()
-			b = append(b, m[:]...)
+			if s.place == 0 {
+				return nil
+			}
+			b = binary.AppendUvarint(b, s.place)
+			b = append(b, s.mark[:]...)
 			b = binary.AppendUvarint(b, have-s.seq)
 			b = binary.AppendUvarint(b, s.end-have)
 			b = binary.AppendUvarint(b, s.kinds)
@@ -101,78 +65,36 @@ func (l *Ledger) outlineHead() []byte {
 	return append(append(b, l.network...), l.job[:]...)
 }
 
-// ParseOutline takes an outline apart. It checks the form, not what it says of the
-// segments: who stores an outline sees to it that it is whole. It keeps b, which is
-// not to be changed until all is recalled.
-func ParseOutline(b []byte) (*Outline, error) {
-	c := cursor{b: b}
-	if string(c.take(uint64(len(outlineMagic)))) != outlineMagic || c.uvarint() != workunits.LawVersion {
-		return nil, fmt.Errorf("%w: it does not begin with %q and law version %d", ErrOutline, outlineMagic, workunits.LawVersion)
+// Recall takes the segments that an outline tells of into a ledger that is empty and
+// has ReadWith, and returns their places, ascending. It checks the form of the
+// outline, not what it says: who stores one sees to it that it is whole, and that the
+// segments are still in their places. After an error the ledger is empty.
+func (l *Ledger) Recall(outline []byte) (places []uint64, err error) {
+	rest, ok := bytes.CutPrefix(outline, l.outlineHead())
+	if !ok || len(l.logs) > 0 {
+		return nil, fmt.Errorf("%w: it is of another job, or another version of Talka wrote it", ErrOutline)
 	}
-	o := &Outline{network: string(c.take(c.uvarint())), next: map[mark]*outlinedLog{}}
-	copy(o.job[:], c.take(uint64(len(o.job))))
-	var last workunits.NodeID
-	for n := 0; len(c.b) > 0 && !c.bad; n++ {
-		g := c.log()
-		switch {
-		case c.bad:
-		case n >= MaxAuthors:
-			return nil, fmt.Errorf("%w: more than %d authors", ErrOutline, MaxAuthors)
-		case n > 0 && g.author.Compare(last) <= 0:
-			return nil, fmt.Errorf("%w: authors do not ascend", ErrOutline)
+	c := cursor{b: rest}
+	logs := map[workunits.NodeID]*log{}
+	for last := (workunits.NodeID{}); len(c.b) > 0; {
+		author, g := c.log()
+		if c.bad || len(logs) == MaxAuthors || len(logs) > 0 && author.Compare(last) <= 0 {
+			return nil, fmt.Errorf("%w: log %d is damaged", ErrOutline, len(logs))
 		}
-		last = g.author
-		o.left += g.segments
-		g.expect(o)
-	}
-	if c.bad {
-		return nil, fmt.Errorf("%w: %d bytes that are damaged or cut off", ErrOutline, len(b))
-	}
-	return o, nil
-}
-
-// expect has Recall look for the next segment of the log.
-func (g *outlinedLog) expect(o *Outline) {
-	if len(g.rest.b) > 0 {
-		g.next = g.rest.segment(g.next.end)
-		o.next[g.next.mark] = g
-	}
-}
-
-// Recall appends a segment as it is if the outline knows it as the next of its log
-// here. It reports whether it did; if not, Load takes the segment, or says what is
-// wrong with it. The segment is kept and is not to be changed.
-func (l *Ledger) Recall(o *Outline, raw []byte) bool {
-	m := mark(sha256.Sum256(raw))
-	x := o.next[m]
-	if x == nil || o.job != l.job || o.network != l.network {
-		return false
-	}
-	g := l.logs[x.author]
-	if g == nil {
-		if len(l.logs) >= MaxAuthors {
-			return false
+		logs[author], last = g, author
+		for _, s := range g.segments {
+			places = append(places, s.place)
 		}
-		g = &log{segments: make([]segment, 0, x.segments), hashes: make([]workunits.Digest, 0, x.statements)}
 	}
-	s := x.next
-	if g.fork != nil || uint64(len(g.hashes)) != s.have {
-		return false // it took another segment meanwhile
+	slices.Sort(places)
+	for i := range places {
+		if i > 0 && places[i] == places[i-1] {
+			return nil, fmt.Errorf("%w: two segments in place %d", ErrOutline, places[i])
+		}
 	}
-	l.logs[x.author] = g
-	g.segments = append(g.segments, segment{seq: s.seq, end: s.end, raw: raw, kinds: s.kinds, mark: m})
-	for h := range slices.Chunk(s.hashes, len(workunits.Digest{})) {
-		g.hashes = append(g.hashes, workunits.Digest(h))
-	}
-	delete(o.next, m)
-	o.left--
-	x.expect(o)
-	return true
+	l.logs = logs
+	return places, nil
 }
-
-// Complete reports whether every segment of the outline was recalled. If not, what
-// it was stored with does not fit the ledger.
-func (o *Outline) Complete() bool { return o.left == 0 }
 
 // cursor reads an outline; bad says that it could not.
 type cursor struct {
@@ -180,9 +102,13 @@ type cursor struct {
 	bad bool
 }
 
+func (c *cursor) fail() {
+	c.b, c.bad = nil, true
+}
+
 func (c *cursor) take(n uint64) []byte {
 	if n > uint64(len(c.b)) {
-		c.b, c.bad = nil, true
+		c.fail()
 		return nil
 	}
 	b := c.b[:n]
@@ -194,38 +120,40 @@ func (c *cursor) take(n uint64) []byte {
 func (c *cursor) uvarint() uint64 {
 	x, n := binary.Uvarint(c.b)
 	if n <= 0 || n > 1 && c.b[n-1] == 0 {
-		c.b, c.bad = nil, true
+		c.fail()
 		return 0
 	}
 	c.b = c.b[n:]
 	return x
 }
 
-// log takes a log without keeping its segments, which are taken again one by one.
-func (c *cursor) log() *outlinedLog {
-	g := &outlinedLog{}
-	copy(g.author[:], c.take(uint64(len(g.author))))
+func (c *cursor) log() (author workunits.NodeID, g *log) {
+	copy(author[:], c.take(uint64(len(author))))
 	n := c.uvarint()
-	g.rest.b = c.b
-	for ; n > 0 && !c.bad; n-- {
-		g.statements = c.segment(g.statements).end
-		g.segments++
+	if n == 0 || n > uint64(len(c.b)/len(mark{})) {
+		c.fail()
+		return author, nil
 	}
-	c.bad = c.bad || g.segments == 0
-	g.rest.b = g.rest.b[:len(g.rest.b)-len(c.b)]
-	return g
+	g = &log{segments: make([]segment, 0, n), hashes: make([]workunits.Digest, 0, n)}
+	for ; n > 0 && !c.bad; n-- {
+		c.segment(g)
+	}
+	return author, g
 }
 
-// segment takes a segment of a log that has so many statements before it.
-func (c *cursor) segment(have uint64) (s outlined) {
+// segment takes the next segment of a log.
+func (c *cursor) segment(g *log) {
+	s, have := segment{place: c.uvarint()}, uint64(len(g.hashes))
 	copy(s.mark[:], c.take(uint64(len(s.mark))))
 	again, fresh := c.uvarint(), c.uvarint()
 	s.kinds = c.uvarint()
-	if again > have || again >= workunits.MaxStatements || fresh == 0 || fresh > workunits.MaxStatements-again || have+fresh > MaxLog {
-		c.b, c.bad = nil, true
-		return outlined{}
+	if s.place == 0 || again > have || again >= workunits.MaxStatements || fresh == 0 || fresh > workunits.MaxStatements-again || have+fresh > MaxLog {
+		c.fail()
+		return
 	}
-	s.seq, s.have, s.end = have-again, have, have+fresh
-	s.hashes = c.take(fresh * uint64(len(workunits.Digest{})))
-	return s
+	s.seq, s.end = have-again, have+fresh
+	for d := range slices.Chunk(c.take(fresh*uint64(len(workunits.Digest{}))), len(workunits.Digest{})) {
+		g.hashes = append(g.hashes, workunits.Digest(d))
+	}
+	g.segments = append(g.segments, s)
 }

@@ -2,6 +2,8 @@ package ledger_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,13 +77,17 @@ func drawRows(t *rapid.T) (rows [][]byte) {
 
 // view is all that a ledger tells.
 func view(l *ledger.Ledger) map[string]any {
-	v := map[string]any{"heads": l.Heads(), "segments": l.Segments(), "forks": l.Forks(), "outline": l.Outline()}
+	v := map[string]any{"heads": l.Heads(), "segments": l.Segments(), "forks": l.Forks()}
 	var walked []string
 	if !l.Walk(l.Heads(), func(e ledger.Entry) { walked = append(walked, told(e)) }) {
 		panic("a ledger holds its heads")
 	}
 	v["walk"] = walked
+	for _, limit := range []int{0, 300, 1000} {
+		v[fmt.Sprint("missing ", limit)] = l.Missing(nil, limit)
+	}
 	for _, a := range l.Authors() {
+		v[fmt.Sprint("log ", a.Short())] = l.Log(a)
 		for _, k := range []workunits.Kind{workunits.KindCancel, 60, 70, 80} {
 			v[fmt.Sprint("holding ", a.Short(), k)] = l.Holding(a, k)
 		}
@@ -97,184 +103,266 @@ func told(e ledger.Entry) string {
 	return fmt.Sprint(e.Author.Short(), e.Seq, e.Hash, e.Kind, string(e.Statement.Body), e.Body)
 }
 
-// addAll says what came of adding each.
-func addAll(l *ledger.Ledger, rows [][]byte) (results []string) {
-	for _, raw := range rows {
+// disk is where ledgers leave segments, from place 1 on.
+type disk struct {
+	rows [][]byte
+	err  error
+}
+
+func (d *disk) read(place uint64) ([]byte, error) {
+	if d.err != nil || place == 0 || place > uint64(len(d.rows)) {
+		return nil, errors.Join(d.err, errRow)
+	}
+	return slices.Clone(d.rows[place-1]), nil
+}
+
+var errRow = errors.New("no such row")
+
+// ledger makes an empty one that leaves its segments to the disk.
+func (d *disk) ledger() *ledger.Ledger {
+	l := ledger.New(network, job)
+	l.ReadWith(d.read)
+	return l
+}
+
+// addAll says what came of adding each. What is new, or proves a fork, is written down
+// as a node does it, and forgotten but for so many bytes.
+func (d *disk) addAll(l *ledger.Ledger, heard [][]byte, keep int) (results []string) {
+	for _, raw := range heard {
 		entries, err := l.Add(raw)
 		r := fmt.Sprint(err)
 		for _, e := range entries {
 			r += " " + told(e)
 		}
 		results = append(results, r)
+		var fork *ledger.ForkError
+		if len(entries) > 0 || errors.As(err, &fork) {
+			d.rows = append(d.rows, raw)
+			l.Stored(raw, uint64(len(d.rows)))
+			l.Forget(keep)
+		}
 	}
 	return results
 }
 
-// stored are the rows that a node writes down: of what is new, and of forks.
-func stored(l *ledger.Ledger, heard [][]byte) (rows [][]byte) {
-	for _, raw := range heard {
-		var fork *ledger.ForkError
-		if entries, err := l.Add(raw); len(entries) > 0 || errors.As(err, &fork) {
-			rows = append(rows, raw)
-		}
-	}
-	return rows
-}
-
-// restart makes a ledger of rows with an outline.
-func restart(t interface{ Fatal(...any) }, outline []byte, rows [][]byte) (l *ledger.Ledger, recalled int, complete bool) {
-	o, err := ledger.ParseOutline(outline)
+// restart makes a ledger of what is on the disk with an outline.
+func (d *disk) restart(t interface{ Fatal(...any) }, outline []byte) (l *ledger.Ledger, places []uint64) {
+	l = d.ledger()
+	places, err := l.Recall(outline)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l = ledger.New(network, job)
-	for _, raw := range rows {
-		if l.Recall(o, raw) {
-			recalled++
-		} else {
-			_, _ = l.Load(raw)
+	for i, raw := range d.rows {
+		if _, known := slices.BinarySearch(places, uint64(i+1)); !known {
+			_ = l.Restore(raw, uint64(i+1))
 		}
 	}
-	return l, recalled, o.Complete()
+	return l, places
 }
 
-// TestRecallProperty takes an outline at some time and lets a node start again with
-// it later: its ledger is as if all had been loaded, and stays so.
-func TestRecallProperty(t *testing.T) {
+// TestStoredProperty compares a ledger that leaves its segments to the disk with one
+// that has them in memory, and takes an outline at some time, with which a node starts
+// again later: its ledger is as if nothing had happened, and stays so.
+func TestStoredProperty(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		heard := drawRows(t)
 		at := rapid.IntRange(0, len(heard)).Draw(t, "outline after")
 		end := rapid.IntRange(at, len(heard)).Draw(t, "restart after")
-		l := ledger.New(network, job)
-		rows := stored(l, heard[:at])
-		outline, known := l.Outline(), 0
+		keep := rapid.SampledFrom([]int{0, 400, 1000, 1 << 20}).Draw(t, "bytes in memory")
+		l, d := ledger.New(network, job), &disk{}
+		m := d.ledger()
+		same := func(what string, want, got any) {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		same("adding", (&disk{}).addAll(l, heard[:at], 0), d.addAll(m, heard[:at], keep))
+		same("ledger", view(l), view(m))
+		outline, known := m.Outline(), 0
 		for _, a := range l.Authors() {
 			if !l.Forked(a) {
 				known += len(l.Log(a))
 			}
 		}
-		before := len(rows)
-		rows = append(rows, stored(l, heard[at:end])...)
+		same("adding more", (&disk{}).addAll(l, heard[at:end], 0), d.addAll(m, heard[at:end], keep))
+		same("ledger with more", view(l), view(m))
 
-		m, recalled, complete := restart(t, outline, rows)
-		if recalled != known || !complete {
-			t.Fatalf("recalled %d of %d segments, complete: %v", recalled, known, complete)
+		again, places := d.restart(t, outline)
+		if len(places) != known {
+			t.Fatalf("%d places, want those of %d segments", len(places), known)
 		}
-		if diff := cmp.Diff(view(l), view(m)); diff != "" {
-			t.Fatalf("ledger (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff(addAll(l, heard), addAll(m, heard)); diff != "" {
-			t.Fatalf("all added again (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff(view(l), view(m)); diff != "" {
-			t.Fatalf("ledger after that (-want +got):\n%s", diff)
-		}
-
-		if before == 0 {
-			return
-		}
-		i := rapid.IntRange(0, before-1).Draw(t, "damaged row")
-		s, err := workunits.ReadChecked(rows[i])
-		if err != nil {
+		same("ledger after a restart", view(l), view(again))
+		same("its outline", m.Outline(), again.Outline())
+		same("all added again", (&disk{}).addAll(l, heard, 0), d.addAll(again, heard, keep))
+		same("ledger after that", view(l), view(again))
+		if err := errors.Join(m.Err(), again.Err()); err != nil {
 			t.Fatal(err)
 		}
-		o, _ := ledger.ParseOutline(outline)
-		if o.Complete() {
-			return // of cut logs alone
+
+		if len(places) == 0 {
+			return
 		}
-		spared := !bytes.Contains(outline, s.Author[:]) // its log was cut by then
-		if _, _, complete := restart(t, outline, slices.Delete(slices.Clone(rows), i, i+1)); complete != spared {
-			t.Fatalf("without row %d: complete is %v, want %v", i, complete, spared)
+		again, _ = d.restart(t, outline)
+		place := rapid.SampledFrom(places).Draw(t, "damaged row")
+		row := slices.Clone(d.rows[place-1])
+		author, _, err := workunits.ReadEnd(row)
+		if err != nil || again.Forked(author) {
+			return // it may be cut off
 		}
-		changed := slices.Clone(rows)
-		changed[i] = slices.Clone(rows[i])
-		changed[i][rapid.IntRange(0, len(rows[i])-1).Draw(t, "byte")] ^= 1
-		if _, _, complete := restart(t, outline, changed); complete != spared {
-			t.Fatalf("with row %d changed: complete is %v, want %v", i, complete, spared)
+		whole := again.Log(author)
+		row[rapid.IntRange(0, len(row)-1).Draw(t, "byte")] ^= 1
+		d.rows[place-1] = row
+		part := again.Log(author)
+		if slices.ContainsFunc(part, func(raw []byte) bool { return bytes.Equal(raw, row) }) || len(part) >= len(whole) {
+			t.Fatalf("%d of %d segments with a damaged one", len(part), len(whole))
+		}
+		if !errors.Is(again.Err(), ledger.ErrChanged) {
+			t.Fatalf("error %v", again.Err())
 		}
 	})
 }
 
-// someLedger has two logs in five segments, two of which overlap.
-func someLedger() (l *ledger.Ledger, rows [][]byte) {
+// someLedger has two logs in five segments, two of which overlap, all on the disk.
+func someLedger() (l *ledger.Ledger, d *disk) {
 	x, y := &history{author: 1}, &history{author: 2}
-	l = ledger.New(network, job)
-	rows = stored(l, [][]byte{x.cut(0, 3, "a"), y.cut(0, 1, "b"), x.cut(2, 5, "c"), y.cut(1, 4, "d"), x.cut(5, 6, "e")})
-	return l, rows
+	d = &disk{}
+	l = d.ledger()
+	d.addAll(l, [][]byte{x.cut(0, 3, "a"), y.cut(0, 1, "b"), x.cut(2, 5, "c"), y.cut(1, 4, "d"), x.cut(5, 6, "e")}, 0)
+	return l, d
+}
+
+// TestUnreadable asks a ledger for what cannot be read: it gives less, and says why.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	fork := (&history{author: 1}).cut(0, 3, "other")
+	for name, ask := range map[string]func(l *ledger.Ledger, heads []workunits.LogHead) bool{
+		"segments": func(l *ledger.Ledger, _ []workunits.LogHead) bool { return len(l.Segments()) == 0 },
+		"missing":  func(l *ledger.Ledger, h []workunits.LogHead) bool { return len(l.MissingOf(h[:1], 1<<20)) == 0 },
+		"log":      func(l *ledger.Ledger, _ []workunits.LogHead) bool { return len(l.Log(id(1))) == 0 },
+		"holding":  func(l *ledger.Ledger, _ []workunits.LogHead) bool { return len(l.Holding(id(2), 60)) == 0 },
+		"segment": func(l *ledger.Ledger, _ []workunits.LogHead) bool {
+			return l.Segment(workunits.Ref{Author: id(1)}) == nil
+		},
+		"walk": func(l *ledger.Ledger, _ []workunits.LogHead) bool {
+			return !l.Walk(l.Heads(), func(ledger.Entry) {})
+		},
+		"fork": func(l *ledger.Ledger, _ []workunits.LogHead) bool {
+			_, err := l.Add(fork)
+			return errors.Is(err, errRow) && !errors.Is(err, ledger.ErrForked) && !l.Forked(id(1)) && len(l.Forks()) == 0
+		},
+	} {
+		l, d := someLedger()
+		d.err = errors.New("disk full of holes")
+		behind := []workunits.LogHead{{Author: id(1)}, {Author: id(2)}}
+		if !ask(l, behind) || !errors.Is(l.Err(), d.err) {
+			t.Errorf("%s of what cannot be read; error %v", name, l.Err())
+		}
+		d.err = nil
+		if !ask(l, behind) {
+			t.Errorf("%s: it is read after an error", name)
+		}
+		if l.Len(id(1)) != 6 || len(l.Heads()) != 2 || l.Outline() == nil {
+			t.Errorf("%s: what is in memory is gone", name)
+		}
+	}
+}
+
+// TestWalkToAHole walks until a segment that cannot be read.
+func TestWalkToAHole(t *testing.T) {
+	t.Parallel()
+	l, d := someLedger()
+	d.rows[2] = d.rows[0] // of the first author, from statement 3 on
+	n := 0
+	if l.Walk(l.Heads(), func(ledger.Entry) { n++ }) || n > 7 || !errors.Is(l.Err(), ledger.ErrChanged) {
+		t.Errorf("walked %d statements, error %v", n, l.Err())
+	}
+	if got := len(l.Log(id(1))); got != 0 {
+		t.Errorf("%d segments after an error", got)
+	}
+}
+
+// TestStoredElsewhere tells ledgers of places of segments that they do not leave.
+func TestStoredElsewhere(t *testing.T) {
+	t.Parallel()
+	_, d := someLedger()
+	l := d.ledger()
+	if l.Stored(d.rows[0], 1); l.Count() > 0 {
+		t.Error("a segment came from nowhere")
+	}
+	for _, raw := range d.rows {
+		if _, err := l.Add(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Outline() != nil {
+		t.Error("an outline of what is in memory alone")
+	}
+	l.Stored(d.rows[0], 1)
+	l.Stored(d.rows[0], 2)
+	l.Stored([]byte("nothing"), 3)
+	l.Stored((&history{author: 1}).cut(0, 3, "other"), 4)
+	if err := l.Restore(d.rows[1], 5); err != nil {
+		t.Error(err)
+	}
+	l.Forget(0)
+	if got := l.Segments(); len(got) != len(d.rows) || l.Err() != nil || l.Outline() != nil {
+		t.Errorf("%d segments, %v", len(got), l.Err())
+	}
+
+	memory := ledger.New(network, job) // without a way to read
+	for i, raw := range d.rows {
+		if err := memory.Restore(raw, uint64(i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	memory.Forget(0)
+	if len(memory.Segments()) != len(d.rows) {
+		t.Error("a ledger forgot what it cannot read")
+	}
 }
 
 func TestRecallElsewhere(t *testing.T) {
 	t.Parallel()
-	l, rows := someLedger()
+	l, d := someLedger()
+	full := d.ledger()
+	if _, err := full.Load(d.rows[1]); err != nil {
+		t.Fatal(err)
+	}
 	for name, m := range map[string]*ledger.Ledger{
 		"another job":     ledger.New(network, workunits.JobID(workunits.Sum([]byte("x")))),
 		"another network": ledger.New("elsewhere", job),
+		"one with a log":  full,
 	} {
-		o, err := ledger.ParseOutline(l.Outline())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m.Recall(o, rows[0]) || o.Complete() || m.Count() > 0 {
-			t.Errorf("%s: recalled", name)
+		before := m.Count()
+		if places, err := m.Recall(l.Outline()); !errors.Is(err, ledger.ErrOutline) || places != nil || m.Count() != before {
+			t.Errorf("%s: recalled, %v", name, err)
 		}
 	}
 }
 
-// TestRecallOfAnotherLog recalls where a log has gone on, or was cut, otherwise than
-// the outline says.
-func TestRecallOfAnotherLog(t *testing.T) {
-	t.Parallel()
-	l, rows := someLedger()
-	for name, first := range map[string][]byte{
-		"the same statements": (&history{author: 1}).cut(0, 1, "a"), "others": (&history{author: 1}).cut(0, 1, "x"), "the segment itself": rows[0],
-	} {
-		o, err := ledger.ParseOutline(l.Outline())
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := ledger.New(network, job)
-		if _, err := m.Load(first); err != nil || m.Recall(o, rows[0]) {
-			t.Errorf("%s: recalled", name)
-		}
-		for _, raw := range rows {
-			_, _ = m.Load(raw)
-		}
-		if m.Recall(o, rows[0]) || m.Recall(o, rows[1]) || o.Complete() {
-			t.Errorf("%s: recalled where all was loaded", name)
-		}
-	}
-}
-
-// TestDamagedOutlines changes and cuts outlines: what is still taken apart harms
-// nobody who recalls with it.
+// TestDamagedOutlines changes and cuts outlines: what is still taken harms nobody.
 func TestDamagedOutlines(t *testing.T) {
 	t.Parallel()
-	l, rows := someLedger()
+	l, d := someLedger()
 	whole := l.Outline()
 	try := func(b []byte) {
-		o, err := ledger.ParseOutline(b)
-		if err != nil {
-			if !errors.Is(err, ledger.ErrOutline) || o != nil {
+		m := d.ledger()
+		if _, err := m.Recall(b); err != nil {
+			if !errors.Is(err, ledger.ErrOutline) || m.Count() > 0 {
 				t.Errorf("error %v", err)
 			}
 			return
 		}
-		m := ledger.New(network, job)
-		for range 2 {
-			for _, raw := range rows {
-				m.Recall(o, raw)
-			}
-		}
 		m.Heads()
 		m.Segments()
-		if m.Count() > 0 && o.Complete() && !bytes.Equal(m.Outline(), b) {
+		if !bytes.Equal(m.Outline(), b) {
 			t.Errorf("%x is another form of an outline", b)
 		}
 	}
 	refused := 0
 	for i := range whole {
-		if _, err := ledger.ParseOutline(whole[:i]); err != nil {
+		if _, err := d.ledger().Recall(whole[:i]); err != nil {
 			refused++
 		}
 		try(whole[:i])
@@ -295,7 +383,16 @@ func TestDamagedOutlines(t *testing.T) {
 	if refused != len(whole)-2 {
 		t.Errorf("%d of %d beginnings were refused", refused, len(whole))
 	}
-	if _, err := ledger.ParseOutline(slices.Concat(whole, whole[len(whole)-100:])); err == nil {
+	if _, err := d.ledger().Recall(slices.Concat(whole, whole[len(whole)-100:])); err == nil {
 		t.Error("an outline with something behind it")
 	}
+	twice := bytes.Replace(whole, append(binary.AppendUvarint(nil, 5), sha(d.rows[4])...), append(binary.AppendUvarint(nil, 1), sha(d.rows[4])...), 1)
+	if _, err := d.ledger().Recall(twice); bytes.Equal(twice, whole) || !errors.Is(err, ledger.ErrOutline) {
+		t.Errorf("two segments in one place: %v", err)
+	}
+}
+
+func sha(b []byte) []byte {
+	d := sha256.Sum256(b)
+	return d[:]
 }
