@@ -153,7 +153,8 @@ func BenchmarkSteward(b *testing.B) {
 }
 
 // BenchmarkRestart measures how a steward starts again while most units of a job are
-// done: copies a second that it reads until it answers, and the heap that it then holds.
+// done: copies a second that it reads until it answers, from all statements or from a
+// snapshot, and the heap that it then holds beside the snapshot and the stored bytes.
 func BenchmarkRestart(b *testing.B) {
 	g := newBenchGrid(b, benchBatches/2, true)
 	was := g.nodes[0].steward
@@ -161,25 +162,51 @@ func BenchmarkRestart(b *testing.B) {
 		g.round()
 	}
 	raw, c := was.Author.Ledger().Segments(), was.Config
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var m *steward.Machine
-	for b.Loop() {
+	load := func() *ledger.Ledger {
 		l := ledger.New(c.Manifest.Network, c.Job)
-		for _, r := range raw {
-			if _, err := l.Load(r); err != nil {
+		l.ReadWith(func(place uint64) ([]byte, error) { return raw[place-1], nil })
+		return l
+	}
+	all := func() *ledger.Ledger {
+		l := load()
+		for i, r := range raw {
+			if err := l.Restore(r, uint64(i+1)); err != nil {
 				b.Fatal(err)
 			}
 		}
-		c.Author = ledger.NewAuthor(c.Key, l)
-		m = steward.New(c)
-		m.Step(g.now, steward.Tick{})
-		m.Step(g.now+steward.Silence, steward.Tick{}) // others do not say that they know more of its log
+		return l
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
+	outline, snapshot := all().Outline(), was.Book().Snapshot()
+	restart := func(b *testing.B, ledgerOf func() *ledger.Ledger, snapshot []byte) {
+		before := heapNow()
+		var m *steward.Machine
+		for b.Loop() {
+			c := c
+			c.Author, c.Snapshot = ledger.NewAuthor(c.Key, ledgerOf()), snapshot
+			m = steward.New(c)
+			m.Step(g.now, steward.Tick{})
+		}
+		b.ReportMetric(float64(m.Book().Copies()*b.N)/b.Elapsed().Seconds(), "copies/s")
+		b.ReportMetric((float64(heapNow())-before)/(1<<20), "MiB")
+		runtime.KeepAlive(m)
+	}
+	b.Run("statements", func(b *testing.B) { restart(b, all, nil) })
+	b.Run("snapshot", func(b *testing.B) {
+		restart(b, func() *ledger.Ledger {
+			l := load()
+			if _, err := l.Recall(outline); err != nil {
+				b.Fatal(err)
+			}
+			return l
+		}, snapshot)
+	})
 	runtime.KeepAlive(g)
-	b.ReportMetric(float64(m.Book().Copies()*b.N)/b.Elapsed().Seconds(), "copies/s")
-	b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/(1<<20), "MiB")
+}
+
+// heapNow is what the heap holds, in bytes.
+func heapNow() float64 {
+	var s runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&s)
+	return float64(s.HeapAlloc)
 }

@@ -373,7 +373,7 @@ func (g *log) since(from uint64) []segment {
 }
 
 // Log returns the segments of one author.
-func (l *Ledger) Log(a workunits.NodeID) [][]byte { return l.pick(a, math.MaxUint64) }
+func (l *Ledger) Log(a workunits.NodeID) [][]byte { return l.pick(a, allKinds) }
 
 // Segment returns the segment that holds a statement, nil if it is not here.
 func (l *Ledger) Segment(r workunits.Ref) []byte {
