@@ -160,7 +160,7 @@ type Node struct {
 
 	// Owned by the loop.
 	snapping     bool // a snapshot is being stored
-	snapshotFrom int  // see there
+	snapshotFrom int  // copies of a job that is worth one
 	volunteer    *volunteer.Machine
 	jobs         map[workunits.JobID]*job
 	seen         map[workunits.JobID]workunits.Announcement

@@ -9,8 +9,9 @@ import (
 	"github.com/talka-grid/talka/workunits/verdict"
 )
 
-// readBook is the book of all that the ledger holds, nil if that cannot be read. It goes on from the snapshot as
-// long as the ledger bears that out, which an author that equivocates can end.
+// readBook is the book of all that the ledger holds, nil if that cannot be read. It goes
+// on from the snapshot as long as the ledger bears that out, which an author that
+// equivocates can end.
 func (c *Config) readBook() *verdict.Book {
 	l := c.Author.Ledger()
 	if b := c.restore(); b != nil {
