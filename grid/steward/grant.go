@@ -286,7 +286,7 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	if !m.mayHelp(from, u) {
 		return false
 	}
-	if m.book.Committed(u, from) || m.book.Voided(u, from) && !waited || m.seen(from, u) {
+	if m.committed(u, from) || m.book.Voided(u, from) && !waited || m.seen(from, u) {
 		return false
 	}
 	if from == m.Manifest.Publisher {
@@ -314,6 +314,17 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 		need = 2 // the publisher does all but one
 	}
 	return free >= need && !slices.Contains(stewards, from)
+}
+
+// committed reports whether a volunteer committed a copy of the unit that may count. Whom the
+// publisher trusts may do again what it did for a steward that is shunned and shows
+// the grant to nobody; of others the steward could show it when their second copy, a
+// wrong one, is to be checked.
+func (m *Machine) committed(u uint32, n node) bool {
+	if m.book.Trusted(n) {
+		return m.book.CommittedBut(u, n, m.shunned)
+	}
+	return m.book.Committed(u, n)
 }
 
 // seen reports whether a volunteer could read the results that it is to check, as

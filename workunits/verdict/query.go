@@ -311,6 +311,12 @@ func (b *Book) Named(u uint32) bool {
 // Committed reports whether a volunteer committed a result of the unit that
 // counts beside further copies: both are canonical, or neither is.
 func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
+	return b.CommittedBut(u, n, func(workunits.NodeID) bool { return false })
+}
+
+// CommittedBut is Committed without the copies for grants that are not here, of stewards
+// that are not waited for.
+func (b *Book) CommittedBut(u uint32, n workunits.NodeID, hides func(steward workunits.NodeID) bool) bool {
 	r := b.look(u)
 	if !slices.ContainsFunc(r.commits, func(c *commit) bool { return c.Author == n }) {
 		return false
@@ -318,7 +324,10 @@ func (b *Book) Committed(u uint32, n workunits.NodeID) bool {
 	canonical := b.Unit(u).Canonical
 	return slices.ContainsFunc(r.commits, func(c *commit) bool {
 		_, named := slices.BinarySearch(c.body.Units, u)
-		return c.Author == n && named && (!c.grant.known || c.grant.body.Canonical == canonical && b.binds(c.grant, u)) && (c.opensUnit(u) || !b.givenUp(c))
+		if c.Author != n || !named || !c.opensUnit(u) && b.givenUp(c) {
+			return false
+		}
+		return !c.grant.known && !hides(c.grant.Author) || c.grant.known && c.grant.body.Canonical == canonical && b.binds(c.grant, u)
 	})
 }
 
