@@ -136,13 +136,6 @@ func (n *Node) newJob(block []byte) (*job, error) {
 	return j, nil
 }
 
-// newLedger gives a job an empty ledger, which leaves to the disk what is stored.
-func (n *Node) newLedger(j *job) {
-	j.ledger = ledger.New(j.manifest.Network, j.id)
-	j.ledger.ReadWith(n.db.segment)
-	j.author = ledger.NewAuthor(n.cfg.Key, j.ledger)
-}
-
 // addJob makes a job known, durably.
 func (n *Node) addJob(block []byte) (*job, error) {
 	j, err := n.newJob(block)

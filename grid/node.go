@@ -383,32 +383,6 @@ func (n *Node) settle() error {
 	return nil
 }
 
-// recentBytes is how much of what is on the disk a ledger has in memory: heads of
-// fellow stewards and their pulls ask for what is new.
-const recentBytes = 4 << 20
-
-// stored has the ledgers leave to the disk what was written.
-func (n *Node) stored(list []jobSegment) {
-	for _, s := range list {
-		if j := n.jobs[s.job]; j != nil {
-			j.ledger.Stored(s.raw, s.row)
-			j.ledger.Forget(recentBytes)
-		}
-	}
-}
-
-// unreadable tells of a ledger whose segments the disk does not give back. The next
-// start reads all of it anew.
-func (n *Node) unreadable() error {
-	for _, j := range n.jobs {
-		if err := j.ledger.Err(); err != nil {
-			n.dropSnapshot(j.id)
-			return fmt.Errorf("read state: job %s: %w", j.id, err)
-		}
-	}
-	return nil
-}
-
 // post hands the loop a function; it blocks while the loop is behind, which is
 // what slows peers down.
 func (n *Node) post(f func()) {

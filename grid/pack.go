@@ -220,11 +220,3 @@ func (n *Node) unpackLater(j *job, then func()) {
 		})
 	})
 }
-
-// loadSegment takes a segment from a row, or from an archive if that is 0.
-func (n *Node) loadSegment(j *job, raw []byte, row uint64) {
-	var fork *ledger.ForkError
-	if err := j.ledger.Restore(raw, row); err != nil && !errors.As(err, &fork) {
-		n.log.Warn("stored segment", "job", j.id, "err", err)
-	}
-}

@@ -2,6 +2,7 @@ package grid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -349,9 +350,7 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Expo
 			rerr = j.ledger.Err()
 		}
 	})
-	if err == nil {
-		err = rerr
-	}
+	err = errors.Join(err, rerr)
 	switch {
 	case err != nil:
 	case x.Manifest == nil:

@@ -1,9 +1,7 @@
 package grid
 
 import (
-	"bytes"
 	"context"
-	"slices"
 	"testing"
 
 	"github.com/talka-grid/talka/workunits"
@@ -55,14 +53,8 @@ func TestRestoredBook(t *testing.T) {
 		if got := pub.restored(ctx, t, id); got != way.restored {
 			t.Errorf("%s: from a snapshot: %t, want %t", way.name, got, way.restored)
 		}
-		after, err := pub.Ledger(ctx, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, raw := range before.Segments {
-			if !slices.ContainsFunc(after.Segments, func(b []byte) bool { return bytes.Equal(b, raw) }) {
-				t.Errorf("%s: a segment is lost", way.name)
-			}
+		if gone := lost(ctx, t, pub.Node, id, before.Segments); len(gone) > 0 {
+			t.Errorf("%s: %d segments are lost", way.name, len(gone))
 		}
 		if err := pub.do(ctx, func() {
 			j := pub.jobs[id]

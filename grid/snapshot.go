@@ -179,57 +179,6 @@ func (n *Node) storeSnapshot(id workunits.JobID, raw []byte) {
 	}
 }
 
-// loadLedger brings a job's ledger back from the disk. What its snapshot tells of is
-// taken as it is; if that is not there as it should be all is read anew.
-func (n *Node) loadLedger(j *job) error {
-	if outline, book := n.readSnapshot(j.id); outline != nil {
-		err := n.recallLedger(j, outline)
-		if err == nil {
-			j.memory = book
-			return nil
-		}
-		n.log.Warn("a snapshot does not fit what is stored, so that all is read again", "job", j.id, "err", err)
-		n.dropSnapshot(j.id)
-		n.newLedger(j)
-	}
-	return n.db.eachSegment(n.ctx, j.id, func(raw []byte, row uint64) { n.loadSegment(j, raw, row) })
-}
-
-// errNoRow says that a snapshot tells of a segment that is not stored.
-var errNoRow = errors.New("a segment is missing")
-
-// recallLedger takes the segments that an outline tells of without reading them, and reads
-// the others.
-func (n *Node) recallLedger(j *job, outline []byte) error {
-	known, err := j.ledger.Recall(outline)
-	if err != nil {
-		return err
-	}
-	rows, err := n.db.segmentRows(n.ctx, j.id)
-	if err != nil {
-		return err
-	}
-	var rest []uint64
-	for _, row := range rows {
-		if len(known) > 0 && known[0] == row {
-			known = known[1:]
-		} else {
-			rest = append(rest, row)
-		}
-	}
-	if len(known) > 0 {
-		return fmt.Errorf("row %d: %w", known[0], errNoRow)
-	}
-	for _, row := range rest {
-		raw, err := n.db.segment(row)
-		if err != nil {
-			return err
-		}
-		n.loadSegment(j, raw, row)
-	}
-	return nil
-}
-
 // readSnapshot takes a stored snapshot apart. What is wrong with it costs time alone.
 func (n *Node) readSnapshot(id workunits.JobID) (outline, book []byte) {
 	raw, err := n.snapshots.get(id)

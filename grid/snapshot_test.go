@@ -152,8 +152,13 @@ func lost(ctx context.Context, t *testing.T, n *Node, id workunits.JobID, segmen
 	if err != nil {
 		t.Fatal(err)
 	}
+	return without(segments, x.Segments)
+}
+
+// without are those of segments that are not in a list.
+func without(segments, list [][]byte) [][]byte {
 	return slices.DeleteFunc(slices.Clone(segments), func(s []byte) bool {
-		return slices.ContainsFunc(x.Segments, func(raw []byte) bool { return bytes.Equal(raw, s) })
+		return slices.ContainsFunc(list, func(raw []byte) bool { return bytes.Equal(raw, s) })
 	})
 }
 

@@ -316,8 +316,8 @@ func (m *Machine) may(from node, u uint32, volunteers, stewards []node) bool {
 	return free >= need && !slices.Contains(stewards, from)
 }
 
-// committed reports whether a volunteer committed a copy of the unit that may count. Whom the
-// publisher trusts may do again what it did for a steward that is shunned and shows
+// committed reports whether a volunteer committed a copy of the unit that may count. Whom
+// the publisher trusts may do again what it did for a steward that is shunned and shows
 // the grant to nobody; of others the steward could show it when their second copy, a
 // wrong one, is to be checked.
 func (m *Machine) committed(u uint32, n node) bool {

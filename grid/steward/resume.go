@@ -49,12 +49,16 @@ func resume(c Config, b *verdict.Book) *Machine {
 	if b.Keeps(m.self) && !m.Restored {
 		m.content = contentHere
 	}
+	var last workunits.Head // of the own ones
 	m.ledger.WalkKinds(m.ledger.Heads(), func(e ledger.Entry) {
 		m.derive(e)
-		if h, ok := e.Body.(workunits.Head); ok && e.Author == m.self && b.Listed(m.self) {
-			m.headAt = m.acceptedAt(h)
+		if h, ok := e.Body.(workunits.Head); ok && e.Author == m.self {
+			last = h
 		}
 	}, workunits.KindAmendment, workunits.KindStanding, workunits.KindHead, workunits.KindFault, workunits.KindComparison)
+	if m.headAt > 0 {
+		m.headAt = m.acceptedAt(last)
+	}
 	for _, h := range m.heads {
 		h.checked = m.checkedBefore(h)
 	}

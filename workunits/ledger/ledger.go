@@ -432,24 +432,23 @@ func (l *Ledger) Walk(heads []workunits.LogHead, f func(Entry)) bool {
 
 // WalkSince is Walk without the first statements of logs, as many as from says.
 func (l *Ledger) WalkSince(from map[workunits.NodeID]uint64, heads []workunits.LogHead, f func(Entry)) bool {
+	return l.walk(from, heads, allKinds, f)
+}
+
+// WalkKinds is Walk for statements of known kinds alone. It decodes no segment without
+// any.
+func (l *Ledger) WalkKinds(heads []workunits.LogHead, f func(Entry), kinds ...workunits.Kind) bool {
+	return l.walk(nil, heads, setOf(kinds...), f)
+}
+
+func (l *Ledger) walk(from map[workunits.NodeID]uint64, heads []workunits.LogHead, kinds uint64, f func(Entry)) bool {
 	for _, h := range heads {
 		if !l.Holds(h) {
 			return false
 		}
 	}
 	for _, h := range heads {
-		if l.err != nil || !l.walkLog(from[h.Author], h, allKinds, f) {
-			return false
-		}
-	}
-	return true
-}
-
-// WalkKinds is Walk for statements of known kinds alone. It decodes no segment without
-// any.
-func (l *Ledger) WalkKinds(heads []workunits.LogHead, f func(Entry), kinds ...workunits.Kind) bool {
-	for _, h := range heads {
-		if !l.Holds(h) || !l.walkLog(0, h, setOf(kinds...), f) {
+		if l.err != nil || !l.walkLog(from[h.Author], h, kinds, f) {
 			return false
 		}
 	}

@@ -47,13 +47,9 @@ func (l *Ledger) Stored(raw []byte, place uint64) {
 
 // Restore is Load for a segment that is stored in a place, or in none if that is 0.
 func (l *Ledger) Restore(raw []byte, place uint64) error {
-	s, err := workunits.ReadChecked(raw)
-	if err != nil {
-		return err
-	}
-	entries, err := l.add(s, raw)
+	entries, err := l.Load(raw)
 	if len(entries) > 0 {
-		g := l.logs[s.Author]
+		g := l.logs[entries[0].Author]
 		l.stored(g, len(g.segments)-1, place)
 	}
 	return err

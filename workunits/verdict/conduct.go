@@ -213,12 +213,22 @@ func (b *Book) KeptBy(u uint32) (who []workunits.NodeID) {
 	if !v.Agreed() {
 		return nil
 	}
-	for _, k := range b.look(u).kept {
-		if k.by.listed && !slices.Contains(who, k.by.id) && b.names(u, k.opening, v.Result.Digest) {
-			who = append(who, k.by.id)
+	for _, a := range b.keeping(u, v.Result.Digest) {
+		if a.listed {
+			who = append(who, a.id)
 		}
 	}
 	return who
+}
+
+// keeping lists who says that it keeps a result of the unit, whichever opening it named.
+func (b *Book) keeping(u uint32, d digest) (list []*author) {
+	for _, k := range b.look(u).kept {
+		if !slices.Contains(list, k.by) && b.names(u, k.opening, d) {
+			list = append(list, k.by)
+		}
+	}
+	return list
 }
 
 // names reports whether an opening opens a copy of the unit to the digest.

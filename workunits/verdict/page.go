@@ -81,13 +81,17 @@ func (b *Book) page(u uint32) *page {
 	return p
 }
 
+// still reports whether a page has no units at hand that are not settled: none at all, or
+// those that are packed.
+func (p *page) still() bool { return p.units == nil && (p.packed == nil || p.settled) }
+
 // asleep reports whether a unit is in a page that is packed and settled.
 func (b *Book) asleep(u uint32) (p *page, asleep bool) {
 	if u >= b.total {
 		return nil, false
 	}
 	p = &b.pages[u/b.run]
-	return p, p.units == nil && p.packed != nil && p.settled
+	return p, p.packed != nil && p.still()
 }
 
 // summarise looks at all units of a page, if they are settled.
@@ -103,20 +107,22 @@ func (b *Book) summarise(i int) (s summary) {
 	}
 	s.settled, s.doubts = true, b.doubtsIn(i)
 	for u := b.first(i); u < b.end(i); u++ {
-		switch keeping := b.keeping(u); {
-		case b.look(u).state != Accepted:
-		case s.keepers == nil:
-			s.keepers = append([]*author{}, keeping...)
-		default:
-			s.keepers = slices.DeleteFunc(s.keepers, func(a *author) bool { return !slices.Contains(keeping, a) })
+		r := b.look(u)
+		if r.state != Accepted {
+			continue
 		}
+		keeping := b.keeping(u, r.result)
+		if s.keepers == nil {
+			s.keepers = append([]*author{}, keeping...)
+		}
+		s.keepers = slices.DeleteFunc(s.keepers, func(a *author) bool { return !slices.Contains(keeping, a) })
 	}
 	return s
 }
 
 // doubtsIn adds up the doubts in a page.
 func (b *Book) doubtsIn(i int) (d doubts) {
-	if p := &b.pages[i]; p.units == nil && (p.packed == nil || p.settled) {
+	if p := &b.pages[i]; p.still() {
 		return p.doubts
 	}
 	for u := b.first(i); u < b.end(i); u++ {
@@ -163,7 +169,7 @@ func (b *Book) unpack(i int) {
 func (b *Book) Unsettled() (units []uint32) {
 	b.settle()
 	for i := range b.pages {
-		if p := &b.pages[i]; p.units == nil && (p.packed == nil || p.settled) {
+		if b.pages[i].still() {
 			continue
 		}
 		for u := b.first(i); u < b.end(i); u++ {

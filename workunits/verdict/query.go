@@ -69,7 +69,7 @@ func (b *Book) Digests(u uint32) (list []workunits.Digest) {
 			list = append(list, k.digest)
 		}
 	}
-	slices.SortFunc(list, func(x, y digest) int { return slices.Compare(x[:], y[:]) })
+	slices.SortFunc(list, compareDigests)
 	return list
 }
 

@@ -98,19 +98,10 @@ func (b *Book) Unopened() (units []uint32) {
 // unit, whichever opening it named.
 func (b *Book) KeepsResult(u uint32, n workunits.NodeID) bool {
 	b.settle()
-	p, asleep := b.asleep(u)
 	is := func(a *author) bool { return a.id == n }
-	return asleep && slices.ContainsFunc(p.keepers, is) || slices.ContainsFunc(b.keeping(u), is)
-}
-
-// keeping lists who says that it keeps an accepted unit's result, ascending.
-func (b *Book) keeping(u uint32) (list []*author) {
-	r := b.look(u)
-	for _, k := range r.kept {
-		if r.state == Accepted && !slices.Contains(list, k.by) && b.names(u, k.opening, r.result) {
-			list = append(list, k.by)
-		}
+	if p, asleep := b.asleep(u); asleep && slices.ContainsFunc(p.keepers, is) {
+		return true
 	}
-	slices.SortFunc(list, func(x, y *author) int { return x.id.Compare(y.id) })
-	return list
+	r := b.look(u)
+	return r.state == Accepted && slices.ContainsFunc(b.keeping(u, r.result), is)
 }

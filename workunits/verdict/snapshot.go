@@ -82,7 +82,7 @@ func (s *snapshot) book() {
 		s.digest(&x.Head)
 	})
 	optional(&s.coder, &b.cancelled, func(x *workunits.Cancel) { text(&s.coder, &x.Reason) })
-	table(&s.coder, b.retries, cmp.Compare[uint32], func(u *uint32) { number(&s.coder, u) }, func(_ uint32, n *int) { number(&s.coder, n) })
+	table(&s.coder, b.retries, cmp.Compare[uint32], s.index, func(_ uint32, n *int) { number(&s.coder, n) })
 	table(&s.coder, b.authors, node.Compare, s.node, s.authorAt)
 	for _, a := range s.sorted() {
 		s.about(a)
@@ -90,15 +90,20 @@ func (s *snapshot) book() {
 	table(&s.coder, b.heads, compareDigests, s.digest, s.head)
 	table(&s.coder, b.grants, compareRefs, s.ref, s.grant)
 	table(&s.coder, b.commits, compareRefs, s.ref, s.commit)
-	table(&s.coder, b.alone, cmp.Compare[uint32], func(u *uint32) { number(&s.coder, u) }, func(_ uint32, x *lone) {
+	table(&s.coder, b.alone, cmp.Compare[uint32], s.index, func(_ uint32, x *lone) {
 		s.author(&x.by)
 		s.float(&x.lot)
 		s.bool(&x.waits)
 	})
 	table(&s.coder, b.answers, comparePairs, s.pair, s.answers)
-	table(&s.coder, b.disputed, cmp.Compare[uint32], func(u *uint32) { number(&s.coder, u) }, s.dispute)
+	table(&s.coder, b.disputed, cmp.Compare[uint32], s.index, s.dispute)
 	s.pages()
 }
+
+// index codes what maps are keyed by: units, and the numbers of chains.
+func (s *snapshot) index(n *uint32) { number(&s.coder, n) }
+
+func compareAuthors(x, y *author) int { return x.id.Compare(y.id) }
 
 func compareDigests(x, y digest) int { return slices.Compare(x[:], y[:]) }
 
@@ -136,7 +141,7 @@ func table[K comparable, V any](c *coder, m map[K]V, compare func(x, y K) int, k
 
 // sorted lists all authors.
 func (s *snapshot) sorted() []*author {
-	return slices.SortedFunc(maps.Values(s.b.authors), func(x, y *author) int { return x.id.Compare(y.id) })
+	return slices.SortedFunc(maps.Values(s.b.authors), compareAuthors)
 }
 
 // author codes whom something is of.
@@ -151,7 +156,7 @@ func (s *snapshot) author(a **author) {
 }
 
 func (s *snapshot) authors(l *[]*author) {
-	slices.SortFunc(*l, func(x, y *author) int { return x.id.Compare(y.id) })
+	slices.SortFunc(*l, compareAuthors)
 	list(&s.coder, l, s.author)
 }
 
@@ -181,7 +186,7 @@ func (s *snapshot) about(a *author) {
 	if s.reading {
 		a.anchors = map[uint32]anchor{}
 	}
-	table(&s.coder, a.anchors, cmp.Compare[uint32], func(n *uint32) { number(&s.coder, n) }, func(_ uint32, x *anchor) {
+	table(&s.coder, a.anchors, cmp.Compare[uint32], s.index, func(_ uint32, x *anchor) {
 		s.digest(&x.value)
 		s.uint(&x.at)
 	})
@@ -202,9 +207,8 @@ func (s *snapshot) aLife(l *life) {
 	if s.reading {
 		l.party, l.loses = map[uint32]*commit{}, map[uint32]int{}
 	}
-	unit := func(u *uint32) { number(&s.coder, u) }
-	table(&s.coder, l.loses, cmp.Compare[uint32], unit, func(_ uint32, n *int) { number(&s.coder, n) })
-	table(&s.coder, l.party, cmp.Compare[uint32], unit, func(_ uint32, c **commit) { s.commitOf(c) })
+	table(&s.coder, l.loses, cmp.Compare[uint32], s.index, func(_ uint32, n *int) { number(&s.coder, n) })
+	table(&s.coder, l.party, cmp.Compare[uint32], s.index, func(_ uint32, c **commit) { s.commitOf(c) })
 	first := l.first != nil
 	if s.bool(&first); first {
 		s.commitOf(&l.first)
