@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/message"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mh "github.com/multiformats/go-multihash"
 
@@ -324,6 +326,40 @@ func TestStreamsAgain(t *testing.T) {
 	}
 	b.connect(t, a)
 	fetch(20, 25)
+}
+
+// TestStreamGone writes to a stream that was kept for a peer that is gone since. The
+// error leaves a stream that can be reset.
+func TestStreamGone(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	idle := exchange.NewIdle[peer.ID, network.Stream](1)
+	t.Cleanup(idle.Close)
+	speak := &tongues{Host: b.host, ctx: t.Context(), prefix: "/talka/test", cfg: Config{Network: "test"}, idle: idle}
+	b.connect(t, a)
+	open := func() network.Stream {
+		t.Helper()
+		s, err := speak.NewStream(limit(t), a.host.ID(), bsnet.ProtocolBitswap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := open()
+	if err := errors.Join(message.New(false).ToNetV1(first), first.Close()); err != nil { // kept
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.host.Close(), b.host.Network().ClosePeer(a.host.ID())); err != nil {
+		t.Fatal(err)
+	}
+	s := open()
+	if message.New(false).ToNetV1(s) == nil {
+		t.Fatal("written to nobody")
+	}
+	_ = s.Reset() // it failed already
+	if got := s.Conn().RemotePeer(); got != a.host.ID() {
+		t.Errorf("a stream to %s", got)
+	}
 }
 
 // TestMetered counts what bitswap carries, and keeps to a month's limit.

@@ -125,10 +125,7 @@ func (s *stream) Write(p []byte) (n int, err error) {
 		}
 		m, err := s.Stream.Write(part)
 		if err != nil && n+m == 0 && s.again != nil {
-			if s.Stream, err = s.again(); err != nil {
-				return 0, err
-			}
-			if err := s.Stream.SetWriteDeadline(s.due); err != nil {
+			if err := s.renew(); err != nil {
 				return 0, err
 			}
 			m, err = s.Stream.Write(part)
@@ -140,4 +137,16 @@ func (s *stream) Write(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// renew goes on over another stream. If none opens the old one stays, since whoever
+// was told of the error still resets and asks this one.
+func (s *stream) renew() error {
+	fresh, err := s.again()
+	if err != nil {
+		return err
+	}
+	_ = s.Stream.Reset() // it failed
+	s.Stream = fresh
+	return fresh.SetWriteDeadline(s.due)
 }
