@@ -27,7 +27,7 @@ var planted = []struct {
 	{
 		name: "driver imports the network", file: "grid/g.go",
 		src:  "package grid\n\nimport _ \"" + module + "/p2p\"\n",
-		want: []string{"grid/g.go:3: grid imports p2p: the table allows it [workunits/... workunits/sandbox chunkstore chunkstore/erasure chunkstore/exchange chunkstore/replica grid/keep grid/wire grid/steward grid/volunteer grid/volunteer/policy grid/phrase]"},
+		want: []string{"grid/g.go:3: grid imports p2p: the table allows it [workunits/... workunits/sandbox chunkstore chunkstore/erasure chunkstore/exchange chunkstore/replica chunkstore/whole grid/keep grid/wire grid/steward grid/volunteer grid/volunteer/policy grid/phrase]"},
 	},
 	{
 		name: "network imports its neighbour", file: "p2p/bitswap/b.go",

@@ -63,6 +63,7 @@ var table = []row{
 	{dir: "workunits/apps", kind: embed},
 	{dir: "workunits/apps/*", kind: guest},
 	{dir: "chunkstore", kind: inOut, may: []string{"workunits"}},
+	{dir: "chunkstore/whole", kind: inOut},
 	{dir: "chunkstore/replica", kind: pure, may: []string{"workunits"}},
 	{dir: "chunkstore/erasure", kind: inOut, may: []string{"workunits"}},
 	// The vocabulary is for everyone: sources and hints are node ids.
@@ -77,9 +78,9 @@ var table = []row{
 	{dir: "grid/gridtest/lawsim", kind: test, may: []string{"pure", "workunits/verdict/oracle"}},
 	{dir: "grid/gridtest/sim", kind: test, may: []string{"grid/gridtest", "grid/gridtest/lawsim", "workunits/verdict/oracle"}},
 	// Replicas have another pace than jobs, and a state of their own.
-	{dir: "grid/keep", kind: driver, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica"}},
+	{dir: "grid/keep", kind: driver, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica", "chunkstore/whole"}},
 	{dir: "grid", kind: driver, may: []string{
-		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica", "grid/keep",
+		"workunits/...", "workunits/sandbox", "chunkstore", "chunkstore/erasure", "chunkstore/exchange", "chunkstore/replica", "chunkstore/whole", "grid/keep",
 		"grid/wire", "grid/steward", "grid/volunteer", "grid/volunteer/policy", "grid/phrase",
 	}},
 	{dir: "grid/sensors", kind: inOut, may: []string{"grid/sensors/login", "grid/volunteer/policy"}},
@@ -89,9 +90,9 @@ var table = []row{
 	{dir: "grid/desktop/bustest", kind: test},
 	{dir: "grid/tray", kind: inOut},
 	// What other machines of the owner ask for is the local interface's to answer.
-	{dir: "grid/machines", kind: inOut, may: []string{"workunits"}},
-	{dir: "grid/api", kind: inOut, may: []string{"grid", "grid/machines", "grid/phrase", "grid/volunteer/policy", "configs", "workunits"}},
-	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange", "p2p/membership"}},
+	{dir: "grid/machines", kind: inOut, may: []string{"workunits", "chunkstore/whole"}},
+	{dir: "grid/api", kind: inOut, may: []string{"grid", "grid/machines", "grid/phrase", "grid/volunteer/policy", "configs", "workunits", "chunkstore/whole"}},
+	{dir: "p2p", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange", "chunkstore/whole", "p2p/membership"}},
 	{dir: "p2p/membership", kind: pure, may: []string{"workunits"}},
 	{dir: "p2p/bitswap", kind: inOut, may: []string{"workunits", "grid/wire", "chunkstore", "chunkstore/exchange"}},
 	{dir: "p2p/p2ptest", kind: test, may: []string{"p2p", "p2p/membership", "workunits"}},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -26,30 +27,15 @@ func (s snapshots) path(id workunits.JobID) string { return filepath.Join(s.dir,
 
 // set replaces a job's snapshot. It takes as long as the disk does, so it has no
 // place in the loop.
-func (s snapshots) set(id workunits.JobID, raw []byte) (err error) {
+func (s snapshots) set(id workunits.JobID, raw []byte) error {
 	if len(raw) > maxSnapshot {
 		return fmt.Errorf("snapshot of %d bytes, limit %d: %w", len(raw), maxSnapshot, workunits.ErrTooLarge)
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, "new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	d := workunits.Sum(raw)
-	if _, err = f.Write(d[:]); err == nil {
-		_, err = f.Write(raw)
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), s.path(id))
+	return whole.Write(s.path(id), d[:], raw)
 }
 
 // get is a job's snapshot, nil if there is none. A damaged one is removed.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -146,7 +146,7 @@ func (c *peerCache) saw(now time.Time, peers []Peer) bool {
 	return changed && c.path != ""
 }
 
-// write replaces the file by the present list, wholly or not at all.
+// write replaces the file by the present list.
 func (c *peerCache) write() error {
 	c.mu.Lock()
 	b, err := json.MarshalIndent(cacheFile{1, c.network, c.list}, "", "  ")
@@ -154,16 +154,7 @@ func (c *peerCache) write() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already if all went well
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), c.path)
+	return whole.Write(c.path, b, []byte{'\n'})
 }
 
 // keepCache notes who is connected: at once after the first ones have come, as a

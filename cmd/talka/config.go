@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid/api"
 )
@@ -113,7 +114,7 @@ func (s *settings) change(change func(old []byte) ([]byte, error)) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(path, b); err != nil || s.apply == nil {
+	if err := whole.Write(path, b); err != nil || s.apply == nil {
 		return err
 	}
 	return s.apply(cfg)

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/talka-grid/talka/chunkstore/whole"
 )
 
 // Files of a data directory beside those that other packages name.
@@ -67,30 +69,5 @@ func writeKey(path string, key ed25519.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
-}
-
-// writeFile writes a file of the owner alone, whole or not at all, and durably.
-func writeFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil // the file is there; only its name may be lost in a crash
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return whole.Write(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -85,7 +86,7 @@ func initDir(dir, preset string) (node workunits.NodeID, made bool, err error) {
 	file := filepath.Join(dir, configs.FileName)
 	switch _, err := os.Stat(file); {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := writeFile(file, configs.Template(p)); err != nil {
+		if err := whole.Write(file, configs.Template(p)); err != nil {
 			return node, false, err
 		}
 	case err != nil:

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/configs"
 	"github.com/talka-grid/talka/grid/phrase"
 	"github.com/talka-grid/talka/p2p"
@@ -37,7 +38,7 @@ func loadPrivate(dir string) (*p2p.Private, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	p := &p2p.Private{State: s, Save: func(s membership.State) error { return writeFile(path, s.Encode()) }}
+	p := &p2p.Private{State: s, Save: func(s membership.State) error { return whole.Write(path, s.Encode()) }}
 	switch p.Issuer, err = readKey(filepath.Join(dir, networkKeyName)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return p, nil
@@ -98,7 +99,7 @@ func (a *app) admit(dir string, node workunits.NodeID, invites []string) (bool, 
 
 // enter writes a membership and makes the network the node's.
 func (a *app) enter(dir string, s membership.State) error {
-	if err := writeFile(filepath.Join(dir, memberName), s.Encode()); err != nil {
+	if err := whole.Write(filepath.Join(dir, memberName), s.Encode()); err != nil {
 		return err
 	}
 	return (&settings{app: a, dir: dir}).Set("network", s.Network)

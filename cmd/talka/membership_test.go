@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/grid/api"
 	"github.com/talka-grid/talka/p2p"
 	"github.com/talka-grid/talka/workunits"
@@ -78,7 +79,7 @@ func TestExpiredInvite(t *testing.T) {
 	if err := expired(old, dir, log); exitCode(err) != exitUsage {
 		t.Errorf("where nobody was met: %v", err)
 	}
-	if err := writeFile(filepath.Join(dir, peersName), []byte("{}")); err != nil {
+	if err := whole.Write(filepath.Join(dir, peersName), []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	if err := expired(old, dir, log); err != nil {

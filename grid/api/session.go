@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/talka-grid/talka/chunkstore/whole"
 )
 
 const (
@@ -168,24 +170,13 @@ func (s *sessions) expire() {
 
 func (s *sessions) save() error { return keep(s.path, s.kept) }
 
-// keep replaces a file of secrets as a whole.
-func keep(path string, v any) (err error) {
+// keep replaces a file of secrets.
+func keep(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".keep-") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
-	}
-	return err
+	return whole.Write(path, b)
 }
 
 func secret() (text, sum string) {

@@ -2,16 +2,14 @@ package keep
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/talka-grid/talka/chunkstore/replica"
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/grid/wire"
 	"github.com/talka-grid/talka/workunits"
 )
@@ -64,22 +62,7 @@ func (d *Driver) save() error {
 		return slices.Compare(append(a.Object.Root.Cid.Bytes(), a.Job[:]...), append(b.Object.Root.Cid.Bytes(), b.Job[:]...))
 	})
 	d.dirty, d.saved = false, time.Now()
-	return replaceFile(d.cfg.Path, workunits.Encode(s))
-}
-
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return whole.Write(d.cfg.Path, workunits.Encode(s))
 }
 
 func (d *Driver) restore(now time.Time, text []byte) error {

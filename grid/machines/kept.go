@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talka-grid/talka/chunkstore/whole"
 	"github.com/talka-grid/talka/workunits"
 )
 
@@ -65,28 +66,12 @@ func readKept(dir string) (k kept, err error) {
 }
 
 // write replaces the file as a whole, and durably.
-func (k kept) write(dir string) (err error) {
+func (k kept) write(dir string) error {
 	b, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".machines-") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, fileName))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	// The file is there; only its name may be lost in a crash. Not every system can say.
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync()
-		_ = d.Close()
-	}
-	return nil
+	return whole.Write(filepath.Join(dir, fileName), b, []byte{'\n'})
 }
 
 func (k kept) clone() kept {
