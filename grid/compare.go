@@ -10,10 +10,20 @@ import (
 	"github.com/talka-grid/talka/workunits/sandbox"
 )
 
+// maxCompares is how many pairs of results are compared at a time, or fetched for that:
+// they lie on the disk until the sandbox has room.
+const maxCompares = 16
+
 // goCompare finds out beside the loop whether two results agree, and tells the
 // steward.
 func (n *Node) goCompare(j *job, c steward.Compare) {
 	n.goDo(func(ctx context.Context) {
+		select {
+		case n.comparing <- struct{}{}:
+			defer func() { <-n.comparing }()
+		case <-ctx.Done():
+			return
+		}
 		equal, err := n.compare(ctx, j.id, j.manifest, c)
 		if err != nil {
 			n.log.Info("two results cannot be compared yet", "job", j.id, "unit", c.Unit, "err", err)
@@ -42,7 +52,7 @@ func (n *Node) compare(ctx context.Context, id workunits.JobID, m workunits.Mani
 }
 
 func (n *Node) compareNumbers(ctx context.Context, how workunits.Comparator, c steward.Compare) (equal bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
 	defer cancel()
 	a, err := n.record(ctx, c.A, workunits.RecordCid(c.A), c.Hints)
 	if err != nil {
@@ -58,7 +68,7 @@ func (n *Node) compareNumbers(ctx context.Context, how workunits.Comparator, c s
 
 // compareTask gathers what the sandbox needs to run the job's comparator program.
 func (n *Node) compareTask(ctx context.Context, id workunits.JobID, m workunits.Manifest, c steward.Compare, dir string) (t sandbox.Task, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, inputTime, ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout) // the next time others may be known to have them
 	defer cancel()
 	program := m.Policy.Compare.Program.Cid
 	t = sandbox.Task{

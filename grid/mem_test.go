@@ -374,8 +374,10 @@ func (d *memData) ServeRecords(records func(workunits.Digest) []byte) {
 
 func (d *memData) serve(root cid.Cid) []byte {
 	if slices.ContainsFunc(d.Leases(), func(l chunkstore.Lease) bool {
-		below := slices.Contains(slices.Collect(maps.Values(d.folder(l.Root))), workunits.Link{Cid: root})
-		return (l.Root == root || below) && !l.Withheld
+		below := func() bool {
+			return slices.Contains(slices.Collect(maps.Values(d.folder(l.Root))), workunits.Link{Cid: root})
+		}
+		return !l.Withheld && (l.Root == root || below())
 	}) {
 		return d.get(root)
 	}

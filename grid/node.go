@@ -141,10 +141,11 @@ type Node struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	out     *outbox
-	events  *eventLog
-	fetch   *fetcher
-	folders folders
+	out       *outbox
+	events    *eventLog
+	fetch     *fetcher
+	comparing chan struct{} // holds one for each pair that is being compared
+	folders   folders
 
 	checkpoints checkpoints
 	snapshots   snapshots
@@ -208,7 +209,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, self: workunits.NodeIDOf(cfg.Key), db: db, log: cfg.Logger,
-		inbox: make(chan func(), 1024), stirred: make(chan struct{}, 1), done: make(chan struct{}),
+		inbox: make(chan func(), 1024), stirred: make(chan struct{}, 1), done: make(chan struct{}), comparing: make(chan struct{}, maxCompares),
 		events: newEventLog(time.Now()), jobs: map[workunits.JobID]*job{}, seen: map[workunits.JobID]workunits.Announcement{},
 		wanted: map[workunits.JobID]time.Time{}, trusted: map[workunits.ProjectID]bool{}, pointers: map[workunits.ProjectID]*pointer{}, sought: map[workunits.ProjectID]time.Time{},
 		runs: map[volunteer.Task]*execution{}, meter: meter{used: map[int]time.Duration{}}, watchers: map[chan struct{}]bool{},

@@ -30,6 +30,7 @@ type Node struct {
 	disk     disk
 	up       bool
 	wants    bool                     // volunteers for the job
+	compares map[comparison]bool      // are under way
 	auditing bool                     // executes a unit that its job's steward asked to be audited
 	life     int                      // counts restarts
 	clock    int64                    // milliseconds that its clock is ahead
@@ -71,7 +72,7 @@ func (w *World) Add(name string) *Node {
 	seed := workunits.Sum([]byte("gridtest node " + name))
 	key := ed25519.NewKeyFromSeed(seed[:])
 	n := &Node{Name: name, ID: workunits.NodeIDOf(key), Arch: "amd64", Canon: true, Slots: 1, w: w, key: key, up: true,
-		knows: map[workunits.NodeID]int{}, disk: newDisk()}
+		knows: map[workunits.NodeID]int{}, compares: map[comparison]bool{}, disk: newDisk()}
 	w.nodes = append(w.nodes, n)
 	w.byID[n.ID] = n
 	n.tick()
@@ -234,6 +235,7 @@ func (n *Node) Crash() {
 	n.up, n.trap = false, ""
 	n.life++
 	n.auditing = false
+	n.compares = map[comparison]bool{}
 	n.ledger, n.author, n.steward, n.volunteer, n.crook = nil, nil, nil, nil, nil
 	n.waiting = nil
 }
@@ -471,9 +473,24 @@ func (n *Node) fetch(f steward.Fetch) {
 	})
 }
 
+// comparison is two results of a unit.
+type comparison struct {
+	unit uint32
+	a, b workunits.Digest
+}
+
 // compare runs the job's comparator over two results that somebody has.
 func (n *Node) compare(c steward.Compare) {
-	n.w.after(n, 2*n.w.latency()+fetchTime, func() {
+	took, what := 2*n.w.latency()+fetchTime, comparison{c.Unit, c.A, c.B}
+	if n.w.job.Manifest.Policy.Compare.Kind == workunits.CompareProgram {
+		took += compareTime
+	}
+	if n.compares[what] {
+		n.w.fail("%s compares the same results of unit %d twice at a time", n.Name, c.Unit)
+	}
+	n.compares[what] = true
+	n.w.after(n, took, func() {
+		delete(n.compares, what)
 		var blocks [2][]byte
 		for _, id := range append([]workunits.NodeID{n.ID}, c.Hints...) {
 			if o := n.w.byID[id]; o != nil && (o == n || n.w.reaches(n, o)) {

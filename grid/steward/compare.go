@@ -3,6 +3,7 @@ package steward
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -19,7 +20,7 @@ type Compare struct {
 	Hints []workunits.NodeID
 }
 
-// Compared answers a Compare, unless it Failed for now.
+// Compared answers a Compare, sooner or later; it is asked again if it Failed.
 type Compared struct {
 	Compare Compare
 	Equal   bool
@@ -94,17 +95,21 @@ func (m *Machine) agree(p pair) (equal, known bool) {
 	}
 	opened := m.book.Digests(p.unit)
 	if _, asked := m.asked[p]; !asked && slices.Contains(opened, p.a) && slices.Contains(opened, p.b) {
-		m.asked[p] = m.now
+		m.asked[p] = underWay
 		volunteers, stewards := m.book.Touched(p.unit)
 		m.fx.Compare = append(m.fx.Compare, Compare{p.unit, p.a, p.b, append(volunteers, stewards...)})
 	}
 	return false, false
 }
 
+// underWay is in place of the time to ask again until there is an answer: a comparator
+// may take long, or wait long until there is room to execute it.
+const underWay = math.MaxUint64
+
 // compareAgain asks again what could not be found out.
 func (m *Machine) compareAgain() {
 	for _, p := range slices.SortedFunc(maps.Keys(m.asked), comparePairs) {
-		if m.now >= m.asked[p]+2*retrySoon {
+		if m.now >= m.asked[p] {
 			delete(m.asked, p)
 			m.unit(p.unit)
 		}
@@ -113,8 +118,12 @@ func (m *Machine) compareAgain() {
 
 func (m *Machine) comparedTo(in Compared) {
 	p := pair{in.Compare.Unit, in.Compare.A, in.Compare.B}
-	if in.Failed || p.unit >= m.Manifest.Total() {
-		return // the tick asks again
+	if p.unit >= m.Manifest.Total() {
+		return
+	}
+	if in.Failed {
+		m.asked[p] = m.now + 2*retrySoon
+		return
 	}
 	delete(m.asked, p)
 	m.agrees[p] = in.Equal

@@ -209,7 +209,7 @@ type Machine struct {
 	compared  map[uint32]bool
 	answers   map[workunits.Comparison]bool // own ones, as if all said no
 	agrees    map[pair]bool                 // what comparators said
-	asked     map[pair]uint64               // what they were asked, when
+	asked     map[pair]uint64               // what they were asked: when again, or underWay
 	unproved  map[uint32][]told             // others' answers about a unit that are not checked yet
 	states    []verdict.State               // of each unit, as told in events
 	heads     map[workunits.Digest]*headSeen
