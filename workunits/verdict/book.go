@@ -180,11 +180,8 @@ type Book struct {
 		all, list, open []copyOf
 		lives           []*life
 	}
-	who  []*mark  // of drawers
-	last struct { // see chance
-		asked
-		chance float64
-	}
+	who     []*mark           // of drawers
+	chances map[asked]float64 // see chance
 
 	pages    []page
 	run      uint32 // units of a page
@@ -223,7 +220,7 @@ func NewWith(job workunits.JobID, m workunits.Manifest, standing workunits.Stake
 		authors: map[node]*author{}, keepers: 1,
 		grants: map[ref]*grant{}, commits: map[ref]*commit{}, openings: map[ref]*ref{}, stored: map[storedAt]workunits.Result{},
 		heads: map[digest]*head{}, answers: map[pair][]answer{},
-		disputed: map[uint32]*dispute{}, burned: map[*life]bool{}, alone: map[uint32]lone{},
+		disputed: map[uint32]*dispute{}, burned: map[*life]bool{}, alone: map[uint32]lone{}, chances: map[asked]float64{},
 		retries: map[uint32]int{},
 	}
 	b.makePages()

@@ -37,7 +37,7 @@ func (b *Book) enough(u uint32, chain, list []copyOf) (enough, drawn bool) {
 	lot := b.lot(u, who)
 	if len(chain) == 1 && lot < chance {
 		if later := b.stakeSince(last, who); later > first {
-			chance = b.law.Chance(1, later, later, b.bar(who))
+			chance = b.chance(asked{1, later, later, b.bar(who)})
 		}
 		if lot < chance {
 			b.alone[u] = lone{last.by, lot, b.law.Waits(first, lot)}
@@ -56,13 +56,21 @@ type asked struct {
 	first, group, bar float64
 }
 
-// chance is the law's; the units of a batch ask for the same one after another.
+// chance is the law's; the units of a batch ask for the same ones.
 func (b *Book) chance(a asked) float64 {
-	if a != b.last.asked {
-		b.last.asked, b.last.chance = a, b.law.Chance(a.copies, a.first, a.group, a.bar)
+	q, ok := b.chances[a]
+	if !ok {
+		if len(b.chances) >= maxChances {
+			clear(b.chances)
+		}
+		q = b.law.Chance(a.copies, a.first, a.group, a.bar)
+		b.chances[a] = q
 	}
-	return b.last.chance
+	return q
 }
+
+// maxChances is how many chances are remembered.
+const maxChances = 256
 
 // stakeSince is the stake by which a copy that is alone is judged where the one at its
 // draws asks for another. It gets better with its volunteer: what the stewards that drew
@@ -88,7 +96,7 @@ func (b *Book) toldSince(n node, m *mark) uint64 {
 func (b *Book) due(h *head) (units []uint32) {
 	for u, x := range b.alone {
 		stake := float64(h.tells(x.by.id)) + float64(x.by.history)
-		if x.lot >= b.law.Chance(1, stake, stake, 0) {
+		if x.lot >= b.chance(asked{1, stake, stake, 0}) {
 			units = append(units, u)
 		}
 	}
