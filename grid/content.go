@@ -137,13 +137,11 @@ func (n *Node) goFetch(j *job, f steward.Fetch) {
 		return // nobody is to keep it any more
 	}
 	n.goDo(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
-		defer cancel()
 		var err error
 		if f.Job {
 			err = n.fetchJob(ctx, j.id, j.manifest, f.Hints)
 		} else {
-			err = n.fetchResult(ctx, j.id, f)
+			err = n.fetchResult(ctx, j.id, j.manifest, f)
 		}
 		if err != nil {
 			n.log.Debug("fetch for a job", "job", j.id, "err", err)
@@ -153,6 +151,8 @@ func (n *Node) goFetch(j *job, f steward.Fetch) {
 }
 
 func (n *Node) fetchJob(ctx context.Context, id workunits.JobID, m workunits.Manifest, hints []workunits.NodeID) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
+	defer cancel()
 	if err := n.keepInputs(id, m); err != nil {
 		return err
 	}
@@ -164,8 +164,8 @@ func (n *Node) fetchJob(ctx context.Context, id workunits.JobID, m workunits.Man
 	return n.cfg.Data.Sync()
 }
 
-func (n *Node) fetchResult(ctx context.Context, id workunits.JobID, f steward.Fetch) error {
-	if _, err := n.outcome(ctx, f.Result, f.Hints); err != nil {
+func (n *Node) fetchResult(ctx context.Context, id workunits.JobID, m workunits.Manifest, f steward.Fetch) error {
+	if _, err := n.promptOutcome(ctx, m, f.Result, f.Hints); err != nil {
 		return err
 	}
 	if err := n.serve(ctx, id, f.Result.Digest); err != nil {

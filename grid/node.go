@@ -144,7 +144,7 @@ type Node struct {
 	out       *outbox
 	events    *eventLog
 	fetch     *fetcher
-	comparing chan struct{} // holds one for each pair that is being compared
+	comparing chan struct{} // holds one for each pair of results that is laid out, see maxCompares
 	folders   folders
 
 	checkpoints checkpoints

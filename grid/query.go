@@ -372,14 +372,44 @@ func (n *Node) Ledger(ctx context.Context, id workunits.JobID) (x workunits.Expo
 
 // outcome brings a result with its files here and returns its record.
 func (n *Node) outcome(ctx context.Context, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
+	o, err := n.outcomeRecord(ctx, r, hints)
+	if err != nil {
+		return o, err
+	}
+	return n.withFiles(ctx, o, hints)
+}
+
+// promptOutcome is outcome where nobody waits who could end it: the time that it takes
+// is bounded by what the record says of the files' sizes, and the job allows.
+func (n *Node) promptOutcome(ctx context.Context, m workunits.Manifest, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
+	find, found := context.WithTimeoutCause(ctx, findTime, ErrTimeout)
+	defer found()
+	o, err := n.outcomeRecord(find, r, hints)
+	if err != nil {
+		return o, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, transferTime(min(o.Size(), m.Limits.Output)), ErrTimeout)
+	defer cancel()
+	return n.withFiles(ctx, o, hints)
+}
+
+// slowest is the rate, in bytes a second, at which a result has to come at least.
+const slowest = 64 << 10
+
+// transferTime is how long so many bytes may take to come.
+func transferTime(bytes uint64) time.Duration {
+	return findTime + time.Duration(bytes/slowest)*time.Second
+}
+
+func (n *Node) outcomeRecord(ctx context.Context, r workunits.Result, hints []workunits.NodeID) (workunits.Outcome, error) {
 	raw, err := n.record(ctx, r.Digest, r.Cid().Cid, hints)
 	if err != nil {
 		return workunits.Outcome{}, err
 	}
-	o, err := workunits.ParseOutcome(raw)
-	if err != nil {
-		return o, err
-	}
+	return workunits.ParseOutcome(raw)
+}
+
+func (n *Node) withFiles(ctx context.Context, o workunits.Outcome, hints []workunits.NodeID) (workunits.Outcome, error) {
 	for _, l := range o.Links() {
 		if err := n.cfg.Data.Fetch(ctx, l.Cid, hints, nil); err != nil {
 			return o, err

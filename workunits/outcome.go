@@ -3,6 +3,8 @@ package workunits
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 )
 
 // OutcomeKind tells how a program ended, among the ways that are the same on
@@ -108,6 +110,19 @@ func (o Outcome) check() error {
 		}
 	}
 	return nil
+}
+
+// Size is what the outcome says that its files hold, in bytes; the greatest integer if
+// that is more.
+func (o Outcome) Size() (bytes uint64) {
+	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+		sum, over := bits.Add64(bytes, f.Size, 0)
+		if over > 0 {
+			return math.MaxUint64
+		}
+		bytes = sum
+	}
+	return bytes
 }
 
 // Links lists the CIDs that the outcome refers to.

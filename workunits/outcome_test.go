@@ -3,6 +3,7 @@ package workunits
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -150,5 +151,17 @@ func TestAnnouncementRules(t *testing.T) {
 		if _, err := ParseAnnouncement(Encode(a)); !errors.Is(err, ErrSignature) {
 			t.Errorf("%s changed: got error %v, want %v", name, err, ErrSignature)
 		}
+	}
+}
+
+func TestOutcomeSize(t *testing.T) {
+	t.Parallel()
+	o := Outcome{Out: OutFile{Size: 3}, Files: []OutFile{{Path: "a", Size: 1 << 40}, {Path: "b"}}}
+	if got := o.Size(); got != 1<<40+3 {
+		t.Errorf("%d bytes", got)
+	}
+	o.Files[1].Size = math.MaxUint64
+	if got := o.Size(); got != math.MaxUint64 {
+		t.Errorf("%d bytes of more than there are", got)
 	}
 }

@@ -21,6 +21,7 @@ type Job struct {
 	Publisher *Node
 	Time      uint64 // milliseconds that a unit takes on a node of speed 1
 	Large     bool   // results do not travel beside statements
+	Transfer  uint64 // milliseconds that one takes then
 	Split     bool   // results differ by architecture unless NaNs are canonical
 	Chain     uint32 // values of a steward's hash chain; 0 for as many as nodes take
 	Noisy     bool   // results differ a little from node to node, within the job's tolerance

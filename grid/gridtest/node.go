@@ -30,7 +30,7 @@ type Node struct {
 	disk     disk
 	up       bool
 	wants    bool                     // volunteers for the job
-	compares map[comparison]bool      // are under way
+	begun    map[asked]bool           // of its steward, and not answered
 	auditing bool                     // executes a unit that its job's steward asked to be audited
 	life     int                      // counts restarts
 	clock    int64                    // milliseconds that its clock is ahead
@@ -72,7 +72,7 @@ func (w *World) Add(name string) *Node {
 	seed := workunits.Sum([]byte("gridtest node " + name))
 	key := ed25519.NewKeyFromSeed(seed[:])
 	n := &Node{Name: name, ID: workunits.NodeIDOf(key), Arch: "amd64", Canon: true, Slots: 1, w: w, key: key, up: true,
-		knows: map[workunits.NodeID]int{}, compares: map[comparison]bool{}, disk: newDisk()}
+		knows: map[workunits.NodeID]int{}, begun: map[asked]bool{}, disk: newDisk()}
 	w.nodes = append(w.nodes, n)
 	w.byID[n.ID] = n
 	n.tick()
@@ -235,7 +235,7 @@ func (n *Node) Crash() {
 	n.up, n.trap = false, ""
 	n.life++
 	n.auditing = false
-	n.compares = map[comparison]bool{}
+	n.begun = map[asked]bool{}
 	n.ledger, n.author, n.steward, n.volunteer, n.crook = nil, nil, nil, nil, nil
 	n.waiting = nil
 }
@@ -450,9 +450,31 @@ func (n *Node) unreachable(id workunits.NodeID) {
 	n.stepVolunteer(volunteer.Unreachable{Peer: id})
 }
 
+// asked is a result that a steward asks for, or two that it has compared.
+type asked struct {
+	unit uint32
+	a, b workunits.Digest
+}
+
+// once does what takes a while, which must not be under way already.
+func (n *Node) once(delay uint64, what asked, do func()) {
+	if n.begun[what] {
+		n.w.fail("%s begins the same about unit %d twice at a time", n.Name, what.unit)
+	}
+	n.begun[what] = true
+	n.w.after(n, delay, func() {
+		delete(n.begun, what)
+		do()
+	})
+}
+
 // fetch looks for content on the nodes that are hinted at.
 func (n *Node) fetch(f steward.Fetch) {
-	n.w.after(n, 2*n.w.latency()+fetchTime, func() {
+	took := 2*n.w.latency() + fetchTime
+	if n.w.job.Large && !f.Job {
+		took += n.w.job.Transfer
+	}
+	n.once(took, asked{unit: f.Unit, a: f.Result.Digest}, func() {
 		for _, id := range append([]workunits.NodeID{n.ID}, f.Hints...) {
 			o := n.w.byID[id]
 			if o == nil || !n.w.reaches(n, o) && o != n {
@@ -473,24 +495,13 @@ func (n *Node) fetch(f steward.Fetch) {
 	})
 }
 
-// comparison is two results of a unit.
-type comparison struct {
-	unit uint32
-	a, b workunits.Digest
-}
-
 // compare runs the job's comparator over two results that somebody has.
 func (n *Node) compare(c steward.Compare) {
-	took, what := 2*n.w.latency()+fetchTime, comparison{c.Unit, c.A, c.B}
+	took := 2*n.w.latency() + fetchTime
 	if n.w.job.Manifest.Policy.Compare.Kind == workunits.CompareProgram {
 		took += compareTime
 	}
-	if n.compares[what] {
-		n.w.fail("%s compares the same results of unit %d twice at a time", n.Name, c.Unit)
-	}
-	n.compares[what] = true
-	n.w.after(n, took, func() {
-		delete(n.compares, what)
+	n.once(took, asked{c.Unit, c.A, c.B}, func() {
 		var blocks [2][]byte
 		for _, id := range append([]workunits.NodeID{n.ID}, c.Hints...) {
 			if o := n.w.byID[id]; o != nil && (o == n || n.w.reaches(n, o)) {

@@ -19,7 +19,7 @@ import (
 //	nodes publisher=p stewards=p,s1 volunteers=v1,v2 [arm64=v2] [slots=2] [plain=v2]
 //	ways NODE [slow=3] [hang] [void] [garbage] [lies=0.5] [units=1,2] [collude] [plain] [forks] [copycat] [late]
 //		[asks=s1] (no other steward for work) [crook=omits|withholds|draws|favours|heads|forks|compares|lazy]
-//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [audit=0.2] [error=1e-3] [chain=8] [trusted=v1] [large] [split] [canonical] [noisy] [program] (which compares noisy results) [reduce]
+//	job units=4 shard=2 [time=1s] [wall=10s] [verify=none] [copies=3] [audit=0.2] [error=1e-3] [chain=8] [trusted=v1] [large] [transfer=4s] [split] [canonical] [noisy] [program] (which compares noisy results) [reduce]
 //	run until=done|sealed|rested|down|accepted:N|committed:N [limit=60s], or run for=5s
 //	crash NODE [on="statement kind"] [sent]
 //	restart NODE [forget=SEGMENTS] [moved]
@@ -191,12 +191,13 @@ func (s *Script) job(a args) error {
 	nominal, err7 := a.millis("nominal", 0)
 	chain, err9 := a.number("chain", 0)
 	audit, err8 := strconv.ParseFloat(cmp.Or(a.named["audit"], "0"), 64)
+	transfer, err11 := a.millis("transfer", largeTime)
 	wrong, err10 := strconv.ParseFloat(cmp.Or(a.named["error"], "1e-3"), 64)
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10); err != nil {
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, err11); err != nil {
 		return err
 	}
 	j := &Job{Manifest: manifest(uint32(units), uint32(shard)), Publisher: s.World.nodes[0], Time: took, Chain: uint32(chain),
-		Large: a.has("large"), Split: a.has("split"), Noisy: a.has("noisy")}
+		Large: a.has("large"), Transfer: transfer, Split: a.has("split"), Noisy: a.has("noisy")}
 	j.Manifest.Limits.Wall, j.Manifest.Canonical = wall, a.has("canonical")
 	if j.Noisy {
 		j.Manifest.Policy.Compare = workunits.Comparator{Kind: workunits.CompareNumbers, Rel: 1e-6}

@@ -18,6 +18,7 @@ const (
 	tickTime    = 250
 	dialFailure = 400    // until a node learns that another is not there
 	fetchTime   = 60     // beyond the latency
+	largeTime   = 4_000  // beyond that, of a large result, if the job does not say
 	compareTime = 3_000  // that a comparator program takes
 	lateTime    = 40_000 // at whose multiples late volunteers commit
 	findTime    = 5_000  // between two searches for a job

@@ -3,7 +3,6 @@ package steward
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/workunits"
@@ -101,10 +100,6 @@ func (m *Machine) agree(p pair) (equal, known bool) {
 	}
 	return false, false
 }
-
-// underWay is in place of the time to ask again until there is an answer: a comparator
-// may take long, or wait long until there is room to execute it.
-const underWay = math.MaxUint64
 
 // compareAgain asks again what could not be found out.
 func (m *Machine) compareAgain() {

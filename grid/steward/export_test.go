@@ -93,9 +93,9 @@ func (m *Machine) wakeAll(now uint64) {
 		if len(v.Unsealed) > 0 {
 			m.due[u] = now
 		} else if v.Agreed() && v.State != verdict.Accepted {
-			m.fetching[u], m.lacking[u] = now, now
+			m.fetching[u], m.lacking[u] = now+patience, now
 		} else if v.State == verdict.Accepted && (m.isActive() || m.publisher()) && !m.book.Stored(u, m.self, v.Opening) && !m.kept(u) {
-			m.fetching[u] = now
+			m.fetching[u] = now + patience
 		}
 	}
 }

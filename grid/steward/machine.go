@@ -17,6 +17,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/talka-grid/talka/grid/wire"
@@ -43,6 +44,10 @@ const (
 	recently     = 4_000  // since when a log's growth is told in heartbeats
 	wholeBeats   = 30     // heartbeats until one tells of every log
 )
+
+// underWay is in place of the time to ask again until there is an answer: what was asked
+// for may be large, and a comparator may take long or wait until there is room for it.
+const underWay = math.MaxUint64
 
 type (
 	node = workunits.NodeID
@@ -198,7 +203,7 @@ type Machine struct {
 
 	blocks   map[workunits.Digest][]byte // results that came beside statements
 	have     map[workunits.Digest]bool   // results that are durable here
-	fetching map[uint32]uint64           // units whose results were asked for, when
+	fetching map[uint32]uint64           // units whose results were asked for: when again, or underWay
 	agreed   map[uint32]uint64           // units that too few stewards keep, since when
 	lacking  map[uint32]uint64           // agreed units whose results are not here, since when
 	content  content

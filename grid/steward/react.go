@@ -309,7 +309,7 @@ func (m *Machine) store(u uint32, v verdict.Unit) {
 		m.lacking[u] = m.now
 	}
 	if _, busy := m.fetching[u]; !busy {
-		m.fetching[u] = m.now
+		m.fetching[u] = underWay
 		hints := append(slices.Clone(v.Volunteers), v.Opening.Author)
 		for _, s := range m.book.Stewards() {
 			if m.book.Stored(u, s.Node, v.Opening) {
@@ -330,7 +330,7 @@ func (m *Machine) fetched(in Fetched) {
 			m.say = append(m.say, workunits.StorageReceipt{Job: true})
 		}
 	case in.Failed:
-		// The tick asks again.
+		m.fetching[in.Fetch.Unit] = m.now + patience
 	default:
 		delete(m.fetching, in.Fetch.Unit)
 		m.have[in.Fetch.Result.Digest] = true

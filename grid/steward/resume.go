@@ -195,11 +195,11 @@ func (m *Machine) wakeUnit(u uint32, now uint64, closed, acts bool) bool {
 			m.due[u] = now
 			return true
 		} else if !done && v.Agreed() {
-			m.fetching[u], m.lacking[u] = now, now // the tick looks at it again
+			m.fetching[u], m.lacking[u] = now+patience, now // the tick looks at it again
 		}
 	}
 	if acts && state == verdict.Accepted && !m.book.KeepsResult(u, m.self) {
-		m.fetching[u] = now // it may be here, but unsaid
+		m.fetching[u] = now + patience // it may be here, but unsaid
 		return true
 	}
 	return !done || m.Restored || len(m.unproved[u]) > 0

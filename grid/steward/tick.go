@@ -27,7 +27,7 @@ func (m *Machine) tick() {
 		m.unit(u)
 	}
 	for _, u := range slices.Sorted(maps.Keys(m.fetching)) {
-		if m.now >= m.fetching[u]+patience {
+		if m.now >= m.fetching[u] {
 			delete(m.fetching, u)
 			if v := m.book.Unit(u); v.Agreed() {
 				m.store(u, v)
@@ -57,7 +57,7 @@ func (m *Machine) giveUp() {
 		v := m.book.Unit(u)
 		if !v.Agreed() || v.State == verdict.Accepted {
 			delete(m.lacking, u)
-		} else if late(since) {
+		} else if late(since) && m.fetching[u] != underWay {
 			for _, r := range m.book.Supporters(u) {
 				lost[r] = true
 			}
