@@ -63,7 +63,7 @@ var table = []row{
 	{dir: "workunits/apps", kind: embed},
 	{dir: "workunits/apps/*", kind: guest},
 	{dir: "chunkstore", kind: inOut, may: []string{"workunits"}},
-	{dir: "chunkstore/whole", kind: inOut},
+	{dir: "chunkstore/whole", kind: inOut}, // for everyone who keeps a small file
 	{dir: "chunkstore/replica", kind: pure, may: []string{"workunits"}},
 	{dir: "chunkstore/erasure", kind: inOut, may: []string{"workunits"}},
 	// The vocabulary is for everyone: sources and hints are node ids.

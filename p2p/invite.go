@@ -267,13 +267,26 @@ func (h *Host) Join(ctx context.Context, text string) error {
 	if len(infos) == 0 {
 		return nil // our own invite: we are there already
 	}
-	err = h.connectAny(ctx, infos)
-	if err != nil && i.Pass != nil && ctx.Err() == nil {
-		// An attempt with an older membership may have been under way.
+	if err = h.connectAny(ctx, infos); i.Pass == nil {
+		return err
+	}
+	for begun, wait := time.Now(), rejoinFirst; err != nil && ctx.Err() == nil && time.Since(begun) < rejoinTime; wait *= 2 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
 		err = h.connectAny(ctx, infos)
 	}
 	return err
 }
+
+// An attempt with an older membership may have been under way when a pass was taken.
+// All that join it get its error, and so do those who come before the last of them has
+// seen it.
+const (
+	rejoinFirst = 20 * time.Millisecond // until the next attempt, then twice that, and so on
+	rejoinTime  = 2 * time.Second       // after which no attempt begins
+)
 
 // connectAny connects to all, and succeeds with the first that it reaches. Somebody
 // has asked for it, so that it does not matter what was in vain a moment ago.
