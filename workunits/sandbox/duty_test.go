@@ -138,7 +138,7 @@ func (m meter) percent(t testing.TB) (took, allowed float64) {
 
 // settles looks once a turn until what children took and were allowed is as it is to be,
 // from the eighth turn on. A busy machine wakes their parent late, and turns a little
-// later make up for that.
+// later make up for that; where they have not after 150 turns it measures anew, once.
 func (m meter) settles(t *testing.T, as string, ok func(took, allowed float64) bool) {
 	t.Helper()
 	turn := time.NewTicker(dutyPeriod)
@@ -146,9 +146,12 @@ func (m meter) settles(t *testing.T, as string, ok func(took, allowed float64) b
 	for turns := 1; ; turns++ {
 		<-turn.C
 		took, allowed := m.percent(t)
-		if turns >= 8 && ok(took, allowed) {
+		if turns%150 >= 8 && ok(took, allowed) {
 			t.Logf("took %.1f percent, was allowed %.1f, after %d turns", took, allowed, turns)
 			return
+		}
+		if turns == 150 {
+			m = measure(t, m.pids...)
 		}
 		if turns == 300 {
 			t.Fatalf("took %.1f percent, was allowed %.1f, want %s", took, allowed, as)
@@ -186,18 +189,17 @@ func scheduled(t testing.TB, pids ...int) (ran, waited time.Duration) {
 }
 
 // TestPercent holds an endless program to its share by the processor time that the
-// system counts, and to another that is set while it works, with room for what a busy
-// machine adds: 27 for 20 was seen. BenchmarkPercent says how near it comes to what was
-// set on a machine that has nothing else to do.
+// system counts, and to another that is set while it works. BenchmarkPercent says how
+// near it comes to what was set on a machine that has nothing else to do.
 func TestPercent(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, Config{CacheDir: cache, Percent: 20})
 	pid := endlessly(t, p)
-	measure(t, pid).settles(t, "20", atMost(32))
+	measure(t, pid).settles(t, "20", atMost(25))
 	p.SetPercent(70)
 	measure(t, pid).settles(t, "70", func(_, allowed float64) bool { return allowed > 30 })
 	p.SetPercent(35)
-	measure(t, pid).settles(t, "35", atMost(50))
+	measure(t, pid).settles(t, "35", atMost(40))
 }
 
 // BenchmarkPercent is the percentage of a processor that a child took against what was
