@@ -226,7 +226,7 @@ func (n *Node) gatherRun(ctx context.Context, id workunits.JobID, run uint32) (g
 		if err != nil {
 			return g, err
 		}
-		for i, f := range append([]workunits.OutFile{o.Out}, o.Files...) {
+		for i, f := range o.All() {
 			switch {
 			case f.Cid == nil:
 			case f.Size >= keep.Large:

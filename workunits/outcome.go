@@ -104,7 +104,7 @@ func (o Outcome) check() error {
 	if a, b, found := overlap(paths); found {
 		return fmt.Errorf("file %.40q lies in file %.40q", b, a)
 	}
-	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+	for _, f := range o.All() {
 		if inline := f.Cid == nil; inline != (f.Size <= InlineFile) || inline && uint64(len(f.Data)) != f.Size || !inline && len(f.Data) > 0 {
 			return fmt.Errorf("file %.40q of %d bytes is kept in the wrong place", f.Path, f.Size)
 		}
@@ -112,10 +112,13 @@ func (o Outcome) check() error {
 	return nil
 }
 
+// All are the files that a run produced, standard output first.
+func (o Outcome) All() []OutFile { return append([]OutFile{o.Out}, o.Files...) }
+
 // Size is what the outcome says that its files hold, in bytes; the greatest integer if
 // that is more.
 func (o Outcome) Size() (bytes uint64) {
-	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+	for _, f := range o.All() {
 		sum, over := bits.Add64(bytes, f.Size, 0)
 		if over > 0 {
 			return math.MaxUint64
@@ -127,7 +130,7 @@ func (o Outcome) Size() (bytes uint64) {
 
 // Links lists the CIDs that the outcome refers to.
 func (o Outcome) Links() (links []Link) {
-	for _, f := range append([]OutFile{o.Out}, o.Files...) {
+	for _, f := range o.All() {
 		if f.Cid != nil {
 			links = append(links, *f.Cid)
 		}
